@@ -1,0 +1,252 @@
+//! The node's inventory: what all roots together hold.
+//!
+//! Owns the one true copy. It applies what the owners of the roots find and passes on, in order, the changes that
+//! made a difference; whoever applies those to an empty inventory has the same. It also answers commands, and says
+//! that a root is unknown whose owner stands still. It looks at no disk itself.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use sifleet_common::digest::Digest;
+use sifleet_common::inventory::{Change, Content, Inventory, Root, RootId, RootState};
+use sifleet_common::task::Tasks;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::describe::{Candidate, Description, describe};
+use crate::hash::Hashing;
+use crate::watch::hints::Cause;
+use crate::watch::{RootSettings, Watch};
+
+/// Batches between the roots and the inventory; when full, the roots wait and hints gather in their mailboxes.
+const FINDINGS: usize = 16;
+/// Batches between the inventory and the session; when full, the inventory waits, and so do the roots.
+const CHANGES: usize = 16;
+/// Changes passed on together at most.
+const BATCH: usize = 1024;
+/// Commands that may wait; whoever sends more waits.
+const COMMANDS: usize = 32;
+/// Descriptions that may wait for the disk; more are answered with nothing, and asked for again.
+const DESCRIPTIONS: usize = 256;
+/// Replicas looked at for one description.
+const CANDIDATES: usize = 4;
+/// Roots are checked for standstill, and the inventory's own pulse is shown, this often.
+const TICK: Duration = Duration::from_secs(5);
+/// A directory or file that takes longer to answer hangs: twice the longest time-out of an NFS soft mount.
+const STUCK: Duration = Duration::from_secs(60);
+/// Enough for parsing an image.
+const STACK: usize = 512 * 1024;
+
+/// Asks something of the inventory.
+#[derive(Debug)]
+pub enum Command {
+    /// Look at everything below every root.
+    Rescan,
+    /// Say what an image says of itself; nothing if no replica of it is here, or the disks are busy.
+    Describe {
+        /// The image.
+        digest: Digest,
+        /// Where the answer goes; dropped when too many wait.
+        reply: oneshot::Sender<Option<Description>>,
+    },
+}
+
+/// The inventory, seen from outside.
+#[derive(Debug)]
+pub struct Parts {
+    /// The changes that made a difference, in order, beginning with the roots. Whoever holds this must keep
+    /// receiving: while nobody does, nothing is looked at.
+    pub changes: mpsc::Receiver<Vec<Change>>,
+    /// Takes commands.
+    pub commands: mpsc::Sender<Command>,
+}
+
+/// Starts to watch roots. Everything stops with `tasks`; `beat` is called as long as the inventory moves.
+///
+/// # Errors
+/// When the system has no room for another thread; threads already started end by themselves.
+pub fn start(
+    roots: Vec<RootSettings>,
+    hashing: &Arc<Hashing>,
+    tasks: &Tasks,
+    beat: impl Fn() + Send + 'static,
+) -> io::Result<Parts> {
+    let (findings_tx, findings) = mpsc::channel(FINDINGS);
+    let (changes_tx, changes) = mpsc::channel(CHANGES);
+    let (commands, commands_rx) = mpsc::channel(COMMANDS);
+    let mut owner = Owner {
+        inventory: Inventory::default(),
+        ready: Vec::new(),
+        roots: BTreeMap::new(),
+        describe: start_describing()?,
+        hashing: Arc::clone(hashing),
+    };
+    for settings in roots {
+        owner.add(settings, findings_tx.clone())?;
+    }
+    drop(findings_tx);
+    let stop = tasks.token();
+    tasks.spawn("inventory", owner.run(Ends { findings, commands: commands_rx, changes: changes_tx }, beat, stop));
+    Ok(Parts { changes, commands })
+}
+
+/// The inventory's ends of its channels.
+struct Ends {
+    findings: mpsc::Receiver<Vec<Change>>,
+    commands: mpsc::Receiver<Command>,
+    changes: mpsc::Sender<Vec<Change>>,
+}
+
+struct Watched {
+    path: PathBuf,
+    watch: Watch,
+    /// What its owner last said of it.
+    said: Root,
+    stuck: bool,
+}
+
+struct Owner {
+    inventory: Inventory,
+    /// Changes that made a difference and wait to be passed on.
+    ready: Vec<Change>,
+    roots: BTreeMap<RootId, Watched>,
+    describe: SyncSender<Question>,
+    hashing: Arc<Hashing>,
+}
+
+impl Owner {
+    fn add(&mut self, settings: RootSettings, findings: mpsc::Sender<Vec<Change>>) -> io::Result<()> {
+        let (id, path) = (settings.id, settings.path.clone());
+        let said = Root {
+            path: path.to_string_lossy().into_owned(),
+            library: settings.library,
+            state: RootState::Unknown { reason: "the first scan is under way".to_owned() },
+        };
+        let watch = Watch::start(settings, Arc::clone(&self.hashing), findings)?;
+        self.note(Change::Root(id, said.clone()));
+        self.roots.insert(id, Watched { path, watch, said, stuck: false });
+        Ok(())
+    }
+
+    async fn run(mut self, mut ends: Ends, beat: impl Fn() + Send + 'static, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut commands_open = true;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                _ = tick.tick() => {
+                    beat();
+                    self.check_pulses();
+                }
+                command = ends.commands.recv(), if commands_open => match command {
+                    Some(command) => self.command(command),
+                    None => commands_open = false,
+                },
+                Some(batch) = ends.findings.recv(), if self.ready.len() < BATCH => self.apply(batch),
+                permit = ends.changes.reserve(), if !self.ready.is_empty() => match permit {
+                    Ok(permit) => permit.send(std::mem::take(&mut self.ready)),
+                    Err(_nobody_receives) => break,
+                },
+            }
+        }
+        for root in self.roots.values() {
+            root.watch.hints.stop();
+        }
+    }
+
+    fn apply(&mut self, batch: Vec<Change>) {
+        for change in batch {
+            if let Change::Root(id, root) = &change
+                && let Some(watched) = self.roots.get_mut(id)
+            {
+                watched.said = root.clone();
+            }
+            self.note(change);
+        }
+    }
+
+    fn note(&mut self, change: Change) {
+        if self.inventory.apply(change.clone()) {
+            self.ready.push(change);
+        }
+    }
+
+    /// Says that a root is unknown while its owner stands still, and what its owner said when it moves again.
+    fn check_pulses(&mut self) {
+        let now = self.hashing.clock.now().mono;
+        let mut changes = Vec::new();
+        for (id, root) in &mut self.roots {
+            let stuck = root.watch.pulse.stuck_for(now) > STUCK;
+            if stuck == root.stuck {
+                continue;
+            }
+            root.stuck = stuck;
+            let mut said = root.said.clone();
+            if stuck {
+                warn!(path = %said.path, "root does not answer");
+                said.state = RootState::Unknown {
+                    reason: format!("{} has not answered for {} s: check its file system", said.path, STUCK.as_secs()),
+                };
+            }
+            changes.push(Change::Root(*id, said));
+        }
+        for change in changes {
+            self.note(change);
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Rescan => {
+                for root in self.roots.values() {
+                    root.watch.hints.whole(Cause::Asked);
+                }
+            }
+            Command::Describe { digest, reply } => {
+                let question = Question { candidates: self.candidates(digest), reply };
+                if self.describe.try_send(question).is_err() {
+                    debug!(%digest, "too many images wait to be described");
+                }
+            }
+        }
+    }
+
+    fn candidates(&self, digest: Digest) -> Vec<Candidate> {
+        let replicas = self.inventory.replicas().filter(
+            |(_, replica)| matches!(&replica.content, Content::Image(image) if image.digest == digest),
+        );
+        let known = replicas.filter_map(|(key, replica)| {
+            let root = self.roots.get(&key.root).filter(|root| !root.stuck)?;
+            let (name, size, modified) = (key.name.clone(), replica.size, replica.modified);
+            Some(Candidate { root: root.path.clone(), name, size, modified })
+        });
+        known.take(CANDIDATES).collect()
+    }
+}
+
+/// A description that somebody waits for.
+struct Question {
+    candidates: Vec<Candidate>,
+    reply: oneshot::Sender<Option<Description>>,
+}
+
+/// Starts the thread that describes images; it ends with the inventory.
+fn start_describing() -> io::Result<SyncSender<Question>> {
+    let (ask, questions): (_, Receiver<Question>) = sync_channel(DESCRIPTIONS);
+    std::thread::Builder::new().name("describe".to_owned()).stack_size(STACK).spawn(move || {
+        while let Ok(Question { candidates, reply }) = questions.recv() {
+            if reply.send(describe(&candidates)).is_err() {
+                debug!("nobody waits for a description any more");
+            }
+        }
+    })?;
+    Ok(ask)
+}

@@ -1,0 +1,216 @@
+//! The one connection to the coordinator: dial, introduce, report, listen; for ever.
+//!
+//! What to say is decided by the pure [`report::Reporter`]; when to dial again by the pure [`backoff`]. This
+//! file and [`link`] only move messages between the two, the network and the rest of the agent.
+
+pub mod backoff;
+pub mod link;
+pub mod report;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::ClientConfig;
+use sifleet_common::image::{Arch, ImageMetadata};
+use sifleet_common::inventory::Change;
+use sifleet_common::digest::Digest;
+use sifleet_common::name::PartitionName;
+use sifleet_common::wire::control::StreamId;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use backoff::Backoff;
+use report::{About, Reporter};
+
+/// How long a dial may take: several repeats of a lost first packet, and short enough to try again soon.
+const DIAL_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the session asks of the rest of the agent.
+#[derive(Debug)]
+pub enum Command {
+    /// Reconcile all roots, at once.
+    Rescan,
+    /// Read what an image says of itself, and its sidecar.
+    Describe {
+        /// Which image.
+        digest: Digest,
+        /// Where the answer goes; nothing if the image is gone.
+        reply: oneshot::Sender<Option<(ImageMetadata, Option<String>)>>,
+    },
+}
+
+/// What the session needs to know before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Coordinators as `host:port`, tried in turn.
+    pub coordinators: Vec<String>,
+    /// QUIC with this node's certificate.
+    pub quic: ClientConfig,
+    /// The node's processor.
+    pub arch: Arch,
+    /// Partitions the settings name.
+    pub partitions: Vec<PartitionName>,
+    /// How long to wait for the first scan before saying hello.
+    pub patience: Duration,
+}
+
+/// What joins the session to the rest of the agent.
+#[derive(Debug)]
+pub struct Parts {
+    /// Effective changes of the inventory, in order.
+    pub changes: mpsc::Receiver<Vec<Change>>,
+    /// Where commands of the coordinator go. When it is full, the session waits and the coordinator with it.
+    pub commands: mpsc::Sender<Command>,
+    /// Cancelled when the agent stops.
+    pub stop: CancellationToken,
+    /// Called whenever the session's loop has moved, at least once a second.
+    pub beat: Arc<dyn Beat>,
+}
+
+/// Is told that a loop has moved.
+pub trait Beat: Send + Sync + std::fmt::Debug {
+    /// Notes the move, and whether the coordinator is connected.
+    fn beat(&self, connected: bool);
+}
+
+/// Says why a session ended or did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The name leads nowhere.
+    #[error("cannot resolve the coordinator {coordinator:?}; check `coordinator` in the settings and DNS")]
+    Resolve {
+        /// As set.
+        coordinator: String,
+        /// What the resolver said, if anything.
+        #[source]
+        source: Option<std::io::Error>,
+    },
+    /// No local socket.
+    #[error("cannot open a UDP socket to dial from")]
+    Socket {
+        /// What the system said.
+        #[source]
+        source: sifleet_common::quic::QuicError,
+    },
+    /// The dial could not begin.
+    #[error("cannot dial the coordinator at {address}")]
+    Dial {
+        /// Where.
+        address: SocketAddr,
+        /// What QUIC said.
+        #[source]
+        source: quinn::ConnectError,
+    },
+    /// Nobody answered.
+    #[error("the coordinator at {address} does not answer; is it running and its UDP port open?")]
+    Silent {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The connection broke, or was refused.
+    #[error("the connection to the coordinator at {address} ended")]
+    Connection {
+        /// Where.
+        address: SocketAddr,
+        /// How.
+        #[source]
+        source: quinn::ConnectionError,
+    },
+    /// A frame could not be exchanged.
+    #[error("the control stream to {address} broke")]
+    Frame {
+        /// Where.
+        address: SocketAddr,
+        /// How.
+        #[source]
+        source: sifleet_common::wire::frame::FrameError,
+    },
+    /// The coordinator ended the stream.
+    #[error("the coordinator at {address} ended the control stream")]
+    Ended {
+        /// Where.
+        address: SocketAddr,
+    },
+}
+
+/// Keeps a session to a coordinator until the agent stops or nobody reports changes any longer.
+pub async fn run(config: Config, mut parts: Parts) {
+    let about =
+        About { build: env!("CARGO_PKG_VERSION").to_owned(), arch: config.arch, partitions: config.partitions.clone() };
+    let mut reporter = Reporter::new(StreamId(rand::random()), about);
+    if !first_scan(&mut reporter, &mut parts, config.patience).await {
+        return;
+    }
+    let mut backoff = Backoff::default();
+    for attempt in 0usize.. {
+        let Some(coordinator) = config.coordinators.get(attempt % config.coordinators.len().max(1)) else {
+            return;
+        };
+        let ended = link::talk(coordinator, &config.quic, &mut reporter, &mut parts).await;
+        match ended {
+            Ok(()) => return,
+            Err(error) => {
+                let error = chain(&error);
+                warn!(%coordinator, error, "not connected to the coordinator");
+            }
+        }
+        if reporter.take_welcomed() {
+            backoff = Backoff::default();
+        }
+        if !pause(backoff.next(rand::random()), &mut reporter, &mut parts).await {
+            return;
+        }
+    }
+}
+
+/// Collects the inventory until every root has been scanned once, or patience ends.
+///
+/// An agent that says hello earlier would seem to have lost everything, and would have to send it all again.
+async fn first_scan(reporter: &mut Reporter, parts: &mut Parts, patience: Duration) -> bool {
+    let deadline = tokio::time::Instant::now() + patience;
+    while !reporter.scanned() {
+        tokio::select! {
+            () = parts.stop.cancelled() => return false,
+            () = tokio::time::sleep_until(deadline) => {
+                warn!("the first scan takes long; reporting what is known so far");
+                return true;
+            }
+            changes = parts.changes.recv() => match changes {
+                Some(changes) => drop(reporter.observe(changes)),
+                None => return false,
+            },
+        }
+        parts.beat.beat(false);
+    }
+    info!(generation = reporter.generation().0, "inventory is known");
+    true
+}
+
+/// Waits between two dials, taking changes in; returns whether to go on.
+async fn pause(wait: Duration, reporter: &mut Reporter, parts: &mut Parts) -> bool {
+    let deadline = tokio::time::Instant::now() + wait;
+    loop {
+        tokio::select! {
+            () = parts.stop.cancelled() => return false,
+            () = tokio::time::sleep_until(deadline) => return true,
+            changes = parts.changes.recv() => match changes {
+                Some(changes) => drop(reporter.observe(changes)),
+                None => return false,
+            },
+        }
+        parts.beat.beat(false);
+    }
+}
+
+/// Writes an error and everything beneath it in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,202 @@
+//! One connection to one coordinator, from the dial to the end.
+
+use std::error::Error;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
+use sifleet_common::digest::Digest;
+use sifleet_common::image::ImageMetadata;
+use sifleet_common::quic;
+use sifleet_common::tls::COORDINATOR_NAME;
+use sifleet_common::wire::code::CloseCode;
+use sifleet_common::wire::control::{Described, MAX_SIDECAR, ToAgent, ToCoordinator};
+use sifleet_common::wire::frame::{FrameReader, write_frame};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tracing::{debug, info, warn};
+
+use super::report::{Output, Reporter};
+use super::{Command, DIAL_LIMIT, Parts, SessionError};
+
+/// Heartbeats before the coordinator has said how often it wants them.
+const UNTIL_WELCOME: Duration = Duration::from_secs(10);
+/// Heartbeats are not sent more often, whatever the coordinator asks for.
+const SHORTEST_BEAT: Duration = Duration::from_millis(100);
+/// The loop turns at least this often, for the watchdog.
+const TURN: Duration = Duration::from_secs(1);
+/// Descriptions read at once; more are asked for again later.
+const DESCRIPTIONS: usize = 8;
+
+type Description = (Digest, Option<(ImageMetadata, Option<String>)>);
+
+/// Talks to one coordinator until the agent stops (`Ok`) or the connection ends.
+pub(super) async fn talk(
+    coordinator: &str,
+    config: &ClientConfig,
+    reporter: &mut Reporter,
+    parts: &mut Parts,
+) -> Result<(), SessionError> {
+    let address = resolve(coordinator).await?;
+    let (endpoint, connection) = tokio::select! {
+        () = parts.stop.cancelled() => return Ok(()),
+        dialled = dial(address, config) => dialled?,
+    };
+    info!(peer = %address, "connected to the coordinator");
+    let ended = converse(&connection, address, reporter, parts).await;
+    reporter.lost();
+    connection.close(VarInt::from_u32(CloseCode::Stopping.number()), b"the agent ends the session");
+    drop(connection);
+    // The close needs a moment to leave; nothing depends on its arrival.
+    if tokio::time::timeout(TURN, endpoint.wait_idle()).await.is_err() {
+        debug!(peer = %address, "the coordinator did not confirm the end");
+    }
+    ended
+}
+
+async fn resolve(coordinator: &str) -> Result<SocketAddr, SessionError> {
+    let failed = |source| SessionError::Resolve { coordinator: coordinator.to_owned(), source };
+    let found = tokio::time::timeout(DIAL_LIMIT, tokio::net::lookup_host(coordinator)).await;
+    let mut addresses = match found {
+        Ok(Ok(addresses)) => addresses,
+        Ok(Err(source)) => return Err(failed(Some(source))),
+        Err(_elapsed) => return Err(failed(None)),
+    };
+    addresses.next().ok_or_else(|| failed(None))
+}
+
+async fn dial(address: SocketAddr, config: &ClientConfig) -> Result<(Endpoint, Connection), SessionError> {
+    let local: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let endpoint =
+        quic::dialler(config.clone(), local).map_err(|source| SessionError::Socket { source })?;
+    let connecting = endpoint
+        .connect(address, COORDINATOR_NAME)
+        .map_err(|source| SessionError::Dial { address, source })?;
+    match tokio::time::timeout(DIAL_LIMIT, connecting).await {
+        Ok(Ok(connection)) => Ok((endpoint, connection)),
+        Ok(Err(source)) => Err(SessionError::Connection { address, source }),
+        Err(_elapsed) => Err(SessionError::Silent { address }),
+    }
+}
+
+/// The control stream of one session, and what waits to be said in it.
+struct Conversation<'a> {
+    address: SocketAddr,
+    send: SendStream,
+    reporter: &'a mut Reporter,
+    commands: mpsc::Sender<Command>,
+    beats: Interval,
+    descriptions: JoinSet<Description>,
+}
+
+async fn converse(
+    connection: &Connection,
+    address: SocketAddr,
+    reporter: &mut Reporter,
+    parts: &mut Parts,
+) -> Result<(), SessionError> {
+    let (send, receive) =
+        connection.open_bi().await.map_err(|source| SessionError::Connection { address, source })?;
+    let mut frames = FrameReader::new(receive);
+    let descriptions = JoinSet::new();
+    let commands = parts.commands.clone();
+    let beats = every(UNTIL_WELCOME);
+    let mut talk = Conversation { address, send, reporter, commands, beats, descriptions };
+    let hello = talk.reporter.hello();
+    talk.say(&hello).await?;
+    let mut turns = every(TURN);
+    loop {
+        tokio::select! {
+            () = parts.stop.cancelled() => return talk.say(&ToCoordinator::Goodbye).await,
+            _ = turns.tick() => {}
+            _ = talk.beats.tick() => {
+                let beat = talk.reporter.heartbeat();
+                talk.say(&beat).await?;
+            }
+            changes = parts.changes.recv() => match changes {
+                Some(changes) => for message in talk.reporter.observe(changes) {
+                    talk.say(&message).await?;
+                },
+                None => return Ok(()),
+            },
+            message = next(&mut frames, address) => talk.heed(message?).await?,
+            Some(read) = talk.descriptions.join_next() => match read {
+                Ok((digest, found)) => talk.answer(digest, found).await?,
+                Err(error) => warn!(error = &error as &dyn Error, "an image could not be described"),
+            },
+        }
+        parts.beat.beat(true);
+    }
+}
+
+impl Conversation<'_> {
+    async fn say(&mut self, message: &ToCoordinator) -> Result<(), SessionError> {
+        let address = self.address;
+        write_frame(&mut self.send, message).await.map_err(|source| SessionError::Frame { address, source })
+    }
+
+    async fn heed(&mut self, message: ToAgent) -> Result<(), SessionError> {
+        for output in self.reporter.receive(message) {
+            match output {
+                Output::Say(message) => self.say(&message).await?,
+                Output::SayAll(all) => {
+                    for part in all {
+                        self.say(&part).await?;
+                    }
+                }
+                Output::BeatEvery(millis) => {
+                    self.beats = every(Duration::from_millis(millis.into()).max(SHORTEST_BEAT));
+                }
+                Output::Rescan => self.command(Command::Rescan),
+                Output::Describe(digest) => self.describe(digest),
+            }
+        }
+        Ok(())
+    }
+
+    /// A full queue loses a command, not the session: the coordinator or the timer asks again.
+    fn command(&self, command: Command) {
+        if let Err(error) = self.commands.try_send(command) {
+            warn!(error = &error as &dyn Error, "the agent is too busy for a command of the coordinator");
+        }
+    }
+
+    fn describe(&mut self, digest: Digest) {
+        let (reply, answer) = oneshot::channel();
+        if self.descriptions.len() < DESCRIPTIONS {
+            self.command(Command::Describe { digest, reply });
+        }
+        // A reply that nobody will send tells the coordinator that there is none.
+        self.descriptions.spawn(async move { (digest, answer.await.unwrap_or_default()) });
+    }
+
+    async fn answer(
+        &mut self,
+        digest: Digest,
+        found: Option<(ImageMetadata, Option<String>)>,
+    ) -> Result<(), SessionError> {
+        let (metadata, sidecar) = match found {
+            Some((metadata, sidecar)) => (Some(metadata), sidecar.filter(|text| text.len() <= MAX_SIDECAR)),
+            None => (None, None),
+        };
+        self.say(&ToCoordinator::Described(Box::new(Described { digest, metadata, sidecar }))).await
+    }
+}
+
+async fn next(frames: &mut FrameReader<RecvStream>, address: SocketAddr) -> Result<ToAgent, SessionError> {
+    match frames.next().await {
+        Ok(Some(message)) => Ok(message),
+        Ok(None) => Err(SessionError::Ended { address }),
+        Err(source) => Err(SessionError::Frame { address, source }),
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

@@ -1,0 +1,192 @@
+//! The kernel's file events for one root, as hints.
+//!
+//! Owns one inotify watcher and its life. Directories are watched one by one, by whoever reads them, so that it is
+//! known which are. The watcher's thread may die without a word: the handler it owns then dies with it and says
+//! so. A watcher is never repaired, only replaced, together with a look at everything.
+//! Outside facts: inotify(7), notify 8.2 src/inotify.rs (its calls panic when its thread is gone).
+
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use notify::event::{Event, Flag};
+use notify::{Config, ErrorKind, EventHandler, INotifyWatcher, RecursiveMode, Watcher};
+use tracing::{debug, warn};
+
+use super::hints::{Cause, Hints, meaning};
+
+/// Says why not everything is reported. Display is what an admin reads in every answer about the node.
+#[derive(Debug, thiserror::Error)]
+pub enum Blind {
+    /// The kernel allows no more watched directories.
+    #[error(
+        "the kernel allows no more watched directories after {watched} of this root: raise the sysctl \
+         fs.inotify.max_user_watches, which is {limit}"
+    )]
+    Watches {
+        /// Directories of this root that are watched.
+        watched: usize,
+        /// What the sysctl says.
+        limit: String,
+    },
+    /// The settings allow no more watched directories.
+    #[error("{watched} directories of this root are watched: raise max_watches in the agent's settings to watch all")]
+    Allowance {
+        /// Directories of this root that are watched.
+        watched: usize,
+    },
+    /// The kernel allows no more watchers.
+    #[error(
+        "the kernel gives no file events ({cause}): raise the sysctl fs.inotify.max_user_instances, which is {limit}"
+    )]
+    Instances {
+        /// What notify said.
+        cause: String,
+        /// What the sysctl says.
+        limit: String,
+    },
+    /// One directory cannot be watched.
+    #[error("the directory {path:?} cannot be watched ({cause})")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What notify said.
+        cause: String,
+    },
+    /// The watcher's thread is gone.
+    #[error("the watcher ended unexpectedly and is being replaced")]
+    Ended,
+}
+
+/// Watches directories of one root.
+#[derive(Debug)]
+pub struct Notifier {
+    /// `None` once its thread is known to be gone: dropping it would panic.
+    watcher: Option<INotifyWatcher>,
+    closing: Arc<AtomicBool>,
+    watched: usize,
+    allowance: usize,
+    blind: Option<Blind>,
+}
+
+/// Turns events into hints; lives and dies with the watcher's thread.
+struct Handler {
+    root: PathBuf,
+    hints: Arc<Hints>,
+    closing: Arc<AtomicBool>,
+}
+
+impl EventHandler for Handler {
+    fn handle_event(&mut self, event: notify::Result<Event>) {
+        match event {
+            Ok(event) => self.handle(&event),
+            Err(error) => {
+                warn!(path = %self.root.display(), %error, "watcher reports an error");
+                self.hints.whole(Cause::WatcherError);
+            }
+        }
+    }
+}
+
+impl Handler {
+    fn handle(&self, event: &Event) {
+        if event.attrs.flag() == Some(Flag::Rescan) {
+            self.hints.whole(Cause::Overflow);
+            return;
+        }
+        let Some(touch) = meaning(&event.kind) else { return };
+        for path in &event.paths {
+            match path.strip_prefix(&self.root) {
+                Ok(below) if below.as_os_str().is_empty() => self.hints.whole(Cause::RootTouched),
+                Ok(below) => self.hints.touch(below.as_os_str().as_bytes(), touch),
+                Err(_elsewhere) => debug!(path = %path.display(), "event outside the root"),
+            }
+        }
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        if !self.closing.load(Ordering::Acquire) {
+            self.hints.whole(Cause::WatcherEnded);
+        }
+    }
+}
+
+impl Notifier {
+    /// Starts a watcher that watches nothing yet, and will watch at most `allowance` directories.
+    #[must_use]
+    pub fn start(root: &Path, hints: Arc<Hints>, allowance: usize) -> Self {
+        let closing = Arc::new(AtomicBool::new(false));
+        let handler = Handler { root: root.to_owned(), hints, closing: Arc::clone(&closing) };
+        let (watcher, blind) = match INotifyWatcher::new(handler, Config::default()) {
+            Ok(watcher) => (Some(watcher), None),
+            Err(error) => {
+                let limit = sysctl("max_user_instances");
+                (None, Some(Blind::Instances { cause: error.to_string(), limit }))
+            }
+        };
+        Self { watcher, closing, watched: 0, allowance, blind }
+    }
+
+    /// Watches one directory, not what is below it. Call it before reading the directory.
+    ///
+    /// After the first failure it does nothing: [`Notifier::blind`] says why.
+    pub fn watch(&mut self, path: &Path) {
+        let Some(watcher) = self.watcher.as_mut().filter(|_| self.blind.is_none()) else { return };
+        if self.watched >= self.allowance {
+            self.blind = Some(Blind::Allowance { watched: self.watched });
+            return;
+        }
+        let asked = catch_unwind(AssertUnwindSafe(|| watcher.watch(path, RecursiveMode::NonRecursive)));
+        match asked {
+            Ok(Ok(())) => self.watched += 1,
+            Ok(Err(error)) => self.blind = self.judge(path, &error),
+            Err(_its_thread_is_gone) => {
+                self.blind = Some(Blind::Ended);
+                std::mem::forget(self.watcher.take());
+            }
+        }
+    }
+
+    /// Says why not everything is reported, if so.
+    #[must_use]
+    pub fn blind(&self) -> Option<&Blind> {
+        self.blind.as_ref()
+    }
+
+    /// `None` for what the walk itself will notice: the directory vanished or cannot be read.
+    fn judge(&self, path: &Path, error: &notify::Error) -> Option<Blind> {
+        match &error.kind {
+            ErrorKind::MaxFilesWatch => {
+                Some(Blind::Watches { watched: self.watched, limit: sysctl("max_user_watches") })
+            }
+            ErrorKind::PathNotFound => None,
+            ErrorKind::Io(io) if is_left_to_the_walk(io) => None,
+            ErrorKind::Io(_) | ErrorKind::Generic(_) | ErrorKind::WatchNotFound | ErrorKind::InvalidConfig(_) => {
+                Some(Blind::Directory { path: path.to_owned(), cause: error.to_string() })
+            }
+        }
+    }
+}
+
+fn is_left_to_the_walk(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ELOOP))
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::Release);
+        let watcher = self.watcher.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(watcher))).is_err() {
+            debug!("the watcher was gone already");
+        }
+    }
+}
+
+fn sysctl(name: &str) -> String {
+    let text = std::fs::read_to_string(Path::new("/proc/sys/fs/inotify").join(name));
+    text.map_or_else(|_| "unknown".to_owned(), |text| text.trim().chars().take(20).collect())
+}

@@ -1,0 +1,434 @@
+//! The owner of one root.
+//!
+//! Owns when to look at what, and what is said of the root as a whole. It looks at single paths when hinted, at
+//! everything when hints cannot be enough. A root that is not there is unknown and its entries stay as last known;
+//! so does one whose file system is gone and left an empty mount point behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use sifleet_common::inventory::{Change, Root, RootState, reason};
+use sifleet_common::name::ImageName;
+use sifleet_common::time::Monotonic;
+use tracing::{debug, info, warn};
+
+use super::entries::{Entries, is_below};
+use super::hints::{Cause, Hints, Touch, Work};
+use super::mounts::Mounts;
+use super::notifier::Notifier;
+use super::{Output, Pulse, RootSettings};
+use crate::hash::{Hashing, Job};
+use crate::scan::{Found, Kind, Parent, Tree, Trouble, Visitor, Walk, show};
+
+/// The root itself is looked at this often: a removal must be known within two seconds.
+const PULSE: Duration = Duration::from_secs(1);
+/// Looks that events alone can cause take at most a third of the time.
+const STORM_SHARE: u32 = 2;
+/// Looks on a timer because of blindness take at most a tenth of the time.
+const BLIND_SHARE: u32 = 9;
+/// Below jobs, which run at 0, above hashing, which runs at 19.
+const NICE: i32 = 10;
+/// What inotify says of the directory that makes another one a sandbox.
+const SANDBOX_MARK: &[u8] = b".singularity.d";
+
+/// The owner.
+#[derive(Debug)]
+pub(super) struct Worker {
+    settings: RootSettings,
+    hashing: Arc<Hashing>,
+    hints: Arc<Hints>,
+    pulse: Arc<Pulse>,
+    entries: Entries,
+    mounts: Mounts,
+    notifier: Option<Notifier>,
+    /// Device and inode of the root that is watched; none while it is unknown.
+    identity: Option<(u64, u64)>,
+    /// What could not be looked at, by escaped path.
+    troubles: BTreeMap<String, String>,
+    state: Option<RootState>,
+    pending: Option<Cause>,
+    not_before: Monotonic,
+    next_whole: Monotonic,
+    next_blind: Option<Monotonic>,
+    report: Option<Report>,
+}
+
+/// What is said once all that a look at everything found has been hashed.
+#[derive(Debug)]
+struct Report {
+    cause: Cause,
+    started: Monotonic,
+    hashed: u64,
+    probed: u64,
+}
+
+impl Worker {
+    pub(super) fn new(
+        settings: RootSettings,
+        hashing: Arc<Hashing>,
+        (jobs, hints): (SyncSender<Job>, Arc<Hints>),
+        out: Output,
+    ) -> Self {
+        let pulse = Arc::clone(&out.pulse);
+        let entries = Entries::new(&settings, Arc::clone(&hashing), jobs, out);
+        Self {
+            mounts: Mounts::of(&settings.path),
+            settings,
+            hashing,
+            hints,
+            pulse,
+            entries,
+            notifier: None,
+            identity: None,
+            troubles: BTreeMap::new(),
+            state: None,
+            pending: Some(Cause::Start),
+            not_before: Monotonic::default(),
+            next_whole: Monotonic::default(),
+            next_blind: None,
+            report: None,
+        }
+    }
+
+    /// Runs until told to stop.
+    pub(super) fn run(mut self) {
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            debug!(%error, "scanning competes with jobs for the processor");
+        }
+        while !self.hints.is_stopping() && !self.entries.is_closed() {
+            let work = self.hints.take(self.wait());
+            self.pulse.beat(self.now());
+            self.step(work);
+            self.entries.flush();
+            self.pulse.rest();
+            self.say_reconciled();
+        }
+    }
+
+    fn now(&self) -> Monotonic {
+        self.hashing.clock.now().mono
+    }
+
+    fn wait(&self) -> Duration {
+        let now = self.now();
+        let pending = self.pending.map(|_| self.not_before);
+        let next = [pending, self.entries.next_due()].into_iter().flatten().min();
+        next.map_or(PULSE, |at| at.since(now).min(PULSE))
+    }
+
+    fn step(&mut self, work: Work) {
+        if let Some(cause) = work.whole {
+            self.pending.get_or_insert(cause);
+        }
+        let mut again = Vec::new();
+        for done in work.done {
+            let name = done.job.name.clone();
+            if self.entries.hashed(done) {
+                again.push(name);
+            }
+        }
+        self.check_root();
+        let now = self.now();
+        if let Some(cause) = self.pending
+            && (!cause.may_storm() || self.not_before <= now)
+        {
+            self.pending = None;
+            self.look_at_all(cause);
+            return;
+        }
+        again.extend(self.entries.due(now));
+        if self.identity.is_some() && !(again.is_empty() && work.touched.is_empty()) {
+            self.look_at_some(&work.touched, &again);
+        }
+    }
+
+    /// Notices what no event tells: the root was moved, replaced, mounted over, unmounted, or is back.
+    fn check_root(&mut self) {
+        let now = self.now();
+        let identity = std::fs::metadata(&self.settings.path).ok().map(|root| (root.dev(), root.ino()));
+        let cause = if self.mounts.changed() {
+            Some(Cause::Mount)
+        } else if identity != self.identity {
+            Some(if self.identity.is_none() { Cause::Appeared } else { Cause::Replaced })
+        } else if self.next_whole <= now {
+            Some(Cause::Timer)
+        } else if self.next_blind.is_some_and(|at| at <= now) {
+            Some(Cause::Blind)
+        } else {
+            None
+        };
+        if let Some(cause) = cause
+            && self.pending.is_none_or(Cause::may_storm)
+        {
+            self.pending = Some(cause);
+        }
+    }
+
+    /// Looks at everything and says how far the root is known.
+    fn look_at_all(&mut self, cause: Cause) {
+        let started = self.now();
+        let tree = match Tree::open(&self.settings.path) {
+            Ok(tree) => tree,
+            Err(error) => return self.lose(&causes(&error)),
+        };
+        if let Some(hollow) = self.hollow(&tree) {
+            return self.lose(&hollow);
+        }
+        debug!(path = %self.settings.path.display(), ?cause, "looking at everything");
+        self.hints.forget_paths();
+        let only_blind = cause == Cause::Blind && self.notifier.is_some();
+        if !only_blind {
+            self.notifier = None;
+            let (path, hints) = (&self.settings.path, Arc::clone(&self.hints));
+            self.notifier = Some(Notifier::start(path, hints, self.settings.max_watches));
+        }
+        self.identity = Some(tree.identity());
+        let (hashed, probed) = (self.hashing.bytes.hashed(), self.hashing.bytes.probed());
+        if self.walk(&tree, b"", false, !only_blind) == Walk::Stopped {
+            return;
+        }
+        self.say_state();
+        let took = self.now().since(started);
+        self.plan(took, only_blind);
+        if !only_blind {
+            self.report.get_or_insert(Report { cause, started, hashed, probed });
+        }
+    }
+
+    fn plan(&mut self, took: Duration, only_blind: bool) {
+        let now = self.now();
+        self.not_before = now.after((took * STORM_SHARE).max(PULSE));
+        if !only_blind {
+            let share = 0.8 + 0.4 * rand::random::<f64>();
+            self.next_whole = now.after(self.settings.reconcile.mul_f64(share));
+        }
+        let blind = self.notifier.as_ref().is_some_and(|notifier| notifier.blind().is_some());
+        self.next_blind = blind.then(|| now.after(self.settings.degraded_rescan.max(took * BLIND_SHARE)));
+    }
+
+    /// Looks at hinted paths, and at files whose time has come.
+    fn look_at_some(&mut self, touched: &BTreeMap<Vec<u8>, Touch>, names: &[ImageName]) {
+        let Ok(tree) = Tree::open(&self.settings.path) else { return };
+        if Some(tree.identity()) != self.identity {
+            return;
+        }
+        let mut covered: Option<&[u8]> = None;
+        let names = names.iter().map(|name| name.as_str().as_bytes());
+        for path in touched.keys().map(Vec::as_slice).chain(names) {
+            let is_covered = covered
+                .and_then(|directory| path.strip_prefix(directory))
+                .is_some_and(|rest| rest.starts_with(b"/"));
+            if !is_covered && self.look_at(&tree, path) {
+                covered = Some(path);
+            }
+            self.pulse.beat(self.now());
+        }
+        self.say_state();
+    }
+
+    /// Looks at one path; true if it is a directory, which is then looked through.
+    fn look_at(&mut self, tree: &Tree, path: &[u8]) -> bool {
+        let (fd, private) = match tree.parent(path) {
+            Ok(Parent::Open(fd, private)) => (fd, private),
+            Ok(Parent::Gone) => return self.drop_path(path),
+            Ok(Parent::Sandbox(at)) => return self.look_at(tree, path.get(..at).unwrap_or_default()),
+            Ok(Parent::Ignored) => {
+                let directory = path.strip_suffix(SANDBOX_MARK).and_then(|dir| dir.strip_suffix(b"/"));
+                return directory.is_some_and(|directory| self.look_at(tree, directory));
+            }
+            Err(error) => return self.give_up(path, &error),
+        };
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+        match Tree::look(fd, name) {
+            Ok(Some(facts)) if facts.kind == Kind::Directory => {
+                self.walk(tree, path, private, true);
+                true
+            }
+            Ok(Some(facts)) => {
+                let Ok((name, escaped)) = ImageName::escape(path) else { return false };
+                self.entries.begin();
+                let found = Found { path, name: name.clone(), escaped, private, facts };
+                if !self.entries.see(tree, &found, true) {
+                    self.pending.get_or_insert(Cause::Overflow);
+                }
+                self.entries.sweep(name.as_str(), &BTreeSet::new());
+                false
+            }
+            Ok(None) => self.drop_path(path),
+            Err(error) => self.give_up(path, &error),
+        }
+    }
+
+    /// Drops a path and all that was known below it.
+    fn drop_path(&mut self, path: &[u8]) -> bool {
+        if let Ok((name, _)) = ImageName::escape(path) {
+            self.entries.begin();
+            self.entries.sweep(name.as_str(), &BTreeSet::new());
+            self.troubles.retain(|dir, _| !is_below(dir, name.as_str()));
+        }
+        false
+    }
+
+    /// Leaves a path that cannot be looked at to a look at everything, which says why.
+    fn give_up(&mut self, path: &[u8], error: &std::io::Error) -> bool {
+        debug!(path = %show(path), %error, "cannot look at a path");
+        self.pending.get_or_insert(Cause::RootTouched);
+        false
+    }
+
+    /// Looks through a directory, and drops what is not there.
+    fn walk(&mut self, tree: &Tree, path: &[u8], private: bool, closely: bool) -> Walk {
+        let notifier = self.notifier.as_mut().filter(|_| closely);
+        self.entries.begin();
+        let mut look = Look {
+            tree,
+            closely,
+            entries: &mut self.entries,
+            notifier,
+            hints: &self.hints,
+            pulse: &self.pulse,
+            hashing: &self.hashing,
+            troubles: BTreeMap::new(),
+        };
+        let walk = tree.walk(path, private, &mut look);
+        let troubles = look.troubles;
+        if walk == Walk::Whole {
+            let path = ImageName::escape(path).map_or_else(|_| String::new(), |(name, _)| name.to_string());
+            let unknown = troubles.keys().filter(|dir| !dir.is_empty()).cloned().collect();
+            self.entries.sweep(&path, &unknown);
+            self.troubles.retain(|dir, _| !is_below(dir, &path));
+            self.troubles.extend(troubles);
+        }
+        walk
+    }
+
+    /// Says why an empty root is not to be believed: its file system is gone and left the mount point behind.
+    fn hollow(&mut self, tree: &Tree) -> Option<String> {
+        self.mounts.refresh();
+        let path = &self.settings.path;
+        if !tree.is_empty().unwrap_or(false) {
+            if let Some(point) = self.mounts.point() {
+                self.hashing.memory.set_mount_point(path, point);
+            }
+            return None;
+        }
+        let before = self.hashing.memory.mount_point(path).filter(|before| self.mounts.is_missing(before))?;
+        Some(format!(
+            "the file system at {} is not mounted, and {} is empty without it: mount it; if that is to stay so, \
+             put any file there",
+            before.display(),
+            path.display()
+        ))
+    }
+
+    /// Says that nothing is known of the root any more; its entries stay as last known.
+    fn lose(&mut self, why: &str) {
+        self.notifier = None;
+        self.identity = None;
+        self.troubles.clear();
+        self.next_blind = None;
+        self.next_whole = self.now().after(self.settings.reconcile);
+        self.send_state(RootState::Unknown { reason: reason(why) });
+    }
+
+    /// Says how far the root is known.
+    fn say_state(&mut self) {
+        let blind = self.notifier.as_ref().and_then(Notifier::blind).map(ToString::to_string);
+        let first = blind.or_else(|| self.troubles.values().next().cloned());
+        let others = self.troubles.len().saturating_sub(1);
+        self.send_state(match first {
+            None => RootState::Watched,
+            Some(text) if others > 0 => {
+                RootState::Degraded { reason: reason(format!("{text}; and {others} more")) }
+            }
+            Some(text) => RootState::Degraded { reason: reason(text) },
+        });
+    }
+
+    fn send_state(&mut self, state: RootState) {
+        if self.state.as_ref() == Some(&state) {
+            return;
+        }
+        let path = self.settings.path.display();
+        match &state {
+            RootState::Watched => info!(%path, "root is watched"),
+            RootState::Degraded { reason } => warn!(%path, error = %reason, "root is degraded"),
+            RootState::Unknown { reason } => warn!(%path, error = %reason, "root is unknown"),
+        }
+        let (path, library) = (path.to_string(), self.settings.library);
+        self.entries.send(Change::Root(self.settings.id, Root { path, library, state: state.clone() }));
+        self.state = Some(state);
+    }
+
+    fn say_reconciled(&mut self) {
+        if !self.entries.is_hashed() {
+            return;
+        }
+        if let Some(Report { cause, started, hashed, probed }) = self.report.take() {
+            let now = self.now();
+            info!(
+                path = %self.settings.path.display(),
+                ?cause,
+                entries = self.entries.len(),
+                bytes = self.hashing.bytes.hashed() - hashed + self.hashing.bytes.probed() - probed,
+                took = ?now.since(started),
+                "reconciled"
+            );
+        }
+    }
+}
+
+/// A look through a directory.
+struct Look<'a> {
+    tree: &'a Tree,
+    closely: bool,
+    entries: &'a mut Entries,
+    notifier: Option<&'a mut Notifier>,
+    hints: &'a Hints,
+    pulse: &'a Pulse,
+    hashing: &'a Hashing,
+    troubles: BTreeMap<String, String>,
+}
+
+impl Visitor for Look<'_> {
+    fn enter(&mut self, path: &[u8]) {
+        if let Some(notifier) = &mut self.notifier {
+            notifier.watch(&self.tree.path().join(std::ffi::OsStr::from_bytes(path)));
+        }
+    }
+
+    fn entry(&mut self, found: Found<'_>) {
+        if !self.entries.see(self.tree, &found, self.closely) {
+            let count = self.entries.len();
+            let text = format!("there are more than {count} entries, and no more are reported");
+            self.troubles.insert(String::new(), text);
+        }
+    }
+
+    fn trouble(&mut self, path: &[u8], trouble: Trouble) {
+        let path = ImageName::escape(path).map_or_else(|_| show(path), |(name, _)| name.to_string());
+        self.troubles.insert(path, causes(&trouble));
+    }
+
+    fn go_on(&mut self) -> bool {
+        self.pulse.beat(self.hashing.clock.now().mono);
+        !self.hints.is_stopping() && !self.entries.is_closed()
+    }
+}
+
+/// Joins an error with its causes.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,13 @@
+//! The agent's eyes on a real file system: whatever happens below a root, the inventory ends up equal to a walk.
+//!
+//! The walk it is compared with ([`walk`]) is written apart from the agent's own, as naively as possible. Nothing
+//! here needs a coordinator.
+
+mod harness;
+mod mount;
+mod odd;
+mod restart;
+mod root;
+mod storm;
+mod walk;
+mod writer;

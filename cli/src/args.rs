@@ -1,0 +1,232 @@
+//! The command line's grammar and help.
+//!
+//! Owns names, defaults, environment variables and examples. Values are parsed into the words of the common
+//! crate here, once; nothing here talks to anybody.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+use sifleet_common::availability::Require;
+use sifleet_common::name::{NodeName, PartitionName};
+use sifleet_common::nodeset::NodeSet;
+
+use crate::outcome::EXIT_CODES;
+use crate::output::Format;
+
+const EXAMPLES: &str = "\
+Examples:
+  sifleet available vnc_desktop -p viz            can it run on every node of viz?
+  sifleet available vnc_desktop -p viz --require any && sbatch job.sh
+  sifleet image show vnc_desktop                  where it is, what it says of itself
+  sifleet node show viz001                        what is on one node
+  sifleet events -o json                          follow what changes";
+
+const AVAILABLE_HELP: &str = "\
+Examples:
+  sifleet available vnc_desktop -p viz
+  sifleet available compute/openfoam_v2312.sif -p compute --require 4
+  sifleet available vnc_desktop@blake3:5f0c9e1b7a2d -p viz -o json
+  sifleet available vnc_desktop -p viz -o name    the ready nodes, folded
+
+Ends with 0 when the requirement is met, 1 when it is not and no node is ready,
+3 when only some nodes are ready or it depends on nodes that do not report.";
+
+/// Tells which container image is on which node.
+#[derive(Debug, Parser)]
+#[command(name = "sifleet", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"), arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    /// How to print the answer.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub(crate) output: Format,
+    /// Where the coordinator is and how to trust it.
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// Where the coordinator is and how to trust it.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connection {
+    /// Address of the coordinator. Proxies of the environment are not used.
+    #[arg(long, global = true, env = "SIFLEET_URL", default_value = "http://127.0.0.1:7440", value_hint = ValueHint::Url)]
+    pub(crate) url: String,
+    /// Trusts the certificates of this PEM file instead of the system's.
+    #[arg(long, global = true, env = "SIFLEET_CA_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Waits at most so long for an answer, in seconds.
+    #[arg(long, global = true, default_value = "30", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Tells whether an image is ready on the nodes of a partition
+    #[command(after_help = AVAILABLE_HELP)]
+    Available {
+        /// Name, path below a root, digest prefix (12 digits or more) or NAME@blake3:DIGEST.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        image: String,
+        /// The partition, as Slurm calls it.
+        #[arg(short, long)]
+        partition: PartitionName,
+        /// How many nodes are enough: all, any or a number.
+        #[arg(long, default_value_t, value_name = "all|any|N")]
+        require: Require,
+    },
+    /// Lists images, or shows one
+    #[command(subcommand)]
+    Image(ImageVerb),
+    /// Lists nodes, shows one, or has nodes look again
+    #[command(subcommand)]
+    Node(NodeVerb),
+    /// Lists partitions, or shows one
+    #[command(subcommand)]
+    Partition(PartitionVerb),
+    /// Lists names under which nodes hold different bytes
+    #[command(after_help = "Examples:\n  sifleet drift\n  sifleet drift -o csv > drift.csv")]
+    Drift,
+    /// Follows changes of nodes, images and partitions, one line each
+    #[command(
+        after_help = "Examples:\n  sifleet events\n  sifleet events -o json | jq 'select(.node==\"viz001\")'\n  sifleet events --count 1    wait for the next change"
+    )]
+    Events {
+        /// Ends after so many events.
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
+    /// Prints the completion script of a shell
+    #[command(
+        after_help = "Examples:\n  sifleet completions bash > /etc/bash_completion.d/sifleet\n  sifleet completions zsh > \"${fpath[1]}/_sifleet\""
+    )]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Prints the manual page, or writes all of them
+    #[command(
+        after_help = "Examples:\n  sifleet man | man -l -\n  sifleet man --dir /usr/local/share/man/man1"
+    )]
+    Man {
+        /// Writes one page for each command into this directory.
+        #[arg(long, value_hint = ValueHint::DirPath)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageVerb {
+    /// Lists images and where they are ready
+    #[command(
+        visible_alias = "list",
+        after_help = "Examples:\n  sifleet image ls\n  sifleet image ls openfoam -p compute -o wide"
+    )]
+    Ls {
+        /// Only names that contain this.
+        query: Option<String>,
+        /// Only images on nodes of this partition.
+        #[arg(short, long)]
+        partition: Option<PartitionName>,
+    },
+    /// Shows where an image is and what it says of itself
+    #[command(
+        after_help = "Examples:\n  sifleet image show vnc_desktop\n  sifleet image show 5f0c9e1b7a2d -o wide    with definition file, scripts and help"
+    )]
+    Show {
+        /// Name, path below a root, or digest prefix (12 digits or more).
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        image: String,
+    },
+}
+
+/// What to do with nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeVerb {
+    /// Lists nodes and how current they are
+    #[command(visible_alias = "list", after_help = "Examples:\n  sifleet node ls\n  sifleet node ls -o wide")]
+    Ls,
+    /// Shows a node's roots and what is below them
+    #[command(after_help = "Examples:\n  sifleet node show viz001\n  sifleet node show viz001 -o csv")]
+    Show {
+        /// The node.
+        node: NodeName,
+    },
+    /// Has nodes scan their roots at once
+    #[command(
+        after_help = "Examples:\n  sifleet node rescan viz001\n  sifleet node rescan 'compute[001-128],viz[001-004]'\n\nEnds with 0 when all were told, 3 when only some, 1 when none."
+    )]
+    Rescan {
+        /// The nodes, such as compute[001-128],viz001.
+        nodes: NodeSet,
+    },
+}
+
+/// What to do with partitions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PartitionVerb {
+    /// Lists partitions and their nodes
+    #[command(visible_alias = "list", after_help = "Examples:\n  sifleet partition ls")]
+    Ls,
+    /// Shows a partition and the images on it
+    #[command(
+        after_help = "Examples:\n  sifleet partition show viz\n  sifleet partition show viz -o name    its nodes, folded"
+    )]
+    Show {
+        /// The partition.
+        partition: PartitionName,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("write whole seconds from 1 to 3600".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        fn check(command: &clap::Command) {
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(check);
+            } else {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Examples:"), "{}", command.get_name());
+            }
+        }
+        check(&Args::command());
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_the_reason() {
+        for (line, part) in [
+            ("sifleet available x", "--partition"),
+            ("sifleet available x -p viz --require none", "all, any or a number"),
+            ("sifleet available x -p v/z", "partition name"),
+            ("sifleet node rescan @viz", "partition instead"),
+            ("sifleet node rescan n[1-1000000]", "at most 100000 names"),
+            ("sifleet drift --timeout 0", "1 to 3600"),
+            ("sifleet drift -o yaml", "table, wide, json, name, csv"),
+        ] {
+            let shown = Args::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            assert!(shown.contains(part), "{line}: {shown}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What can go wrong between here and an answer, how the program then ends, and what a person can do.
+
+use std::io;
+use std::path::PathBuf;
+
+use sifleet_common::api::problem::Problem;
+
+use crate::outcome::Outcome;
+use crate::output::Note;
+
+/// Says why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// Not an address.
+    #[error("{url:?} is not the address of a coordinator")]
+    BadUrl {
+        /// As written.
+        url: String,
+    },
+    /// The certificates to trust cannot be read.
+    #[error("cannot read certificates from {}", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file holds something else.
+    #[error("{} holds no certificate in PEM form", path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No answer at all.
+    #[error("no answer from the coordinator at {url}")]
+    Unreachable {
+        /// What was asked.
+        url: String,
+        /// Why.
+        source: Box<ureq::Error>,
+    },
+    /// The coordinator says why not.
+    #[error("{}", said(problem))]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// What it says.
+        problem: Box<Problem>,
+    },
+    /// Somebody else answers at this address.
+    #[error("{url} answered {status} and does not say why")]
+    Stranger {
+        /// What was asked.
+        url: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// An answer, but not in the words of this version.
+    #[error("the answer of {url} is not understood")]
+    Garbled {
+        /// What was asked.
+        url: String,
+        /// Where it stops making sense.
+        source: serde_json::Error,
+    },
+    /// The stream of events broke off.
+    #[error("the stream of events from {url} broke off")]
+    Ended {
+        /// What was asked.
+        url: String,
+        /// Why, unless the coordinator closed it.
+        source: Option<io::Error>,
+    },
+}
+
+fn said(problem: &Problem) -> String {
+    let text = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
+    format!("{text} [{}]", problem.code)
+}
+
+impl ClientError {
+    pub(super) fn of_transport(url: &str, source: ureq::Error) -> Self {
+        let url = url.to_owned();
+        if matches!(source, ureq::Error::BadUri(_) | ureq::Error::Http(_)) {
+            return Self::BadUrl { url };
+        }
+        Self::Unreachable { url, source: Box::new(source) }
+    }
+
+    /// Tells how the program ends.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::BadUrl { .. } | Self::CaFile { .. } | Self::NoCertificate { .. } => Outcome::Usage,
+            Self::Unreachable { .. } | Self::Ended { .. } => Outcome::Unreachable,
+            Self::Garbled { .. } => Outcome::No,
+            // The path is unknown there, which says nothing about the image.
+            Self::Refused { problem, .. } if problem.code == "no_route" => Outcome::No,
+            Self::Refused { status, .. } | Self::Stranger { status, .. } => match status {
+                401 | 403 => Outcome::Unauthorised,
+                404 => Outcome::NotFound,
+                400 | 409 | 413 | 414 | 422 => Outcome::Usage,
+                // What a coordinator that starts or stops says, and a proxy in front of one that is down.
+                502..=504 => Outcome::Unreachable,
+                _ => Outcome::No,
+            },
+        }
+    }
+
+    /// Tells what a person can do, and how the coordinator's log knows the request.
+    pub(crate) fn notes(&self) -> Vec<Note> {
+        let hint = |text: &str| vec![Note::Hint(text.to_owned())];
+        match self {
+            Self::BadUrl { .. } => {
+                hint("write http://HOST:PORT or https://HOST:PORT in --url or SIFLEET_URL")
+            }
+            Self::CaFile { .. } | Self::NoCertificate { .. } => {
+                hint("name a readable PEM file with the cluster's CA in --ca-file or SIFLEET_CA_FILE")
+            }
+            Self::Unreachable { source, .. } => hint(unreachable_hint(source)),
+            Self::Ended { .. } => {
+                hint("the coordinator is stopping, restarting or gone; run the command again to go on")
+            }
+            Self::Stranger { .. } => hint("check --url or SIFLEET_URL: perhaps something else answers there"),
+            Self::Garbled { .. } => {
+                hint("check that sifleet and sifleet-coordinator are of the same version, and --url")
+            }
+            Self::Refused { problem, .. } => {
+                let mut notes: Vec<Note> = problem.hint.clone().map(Note::Hint).into_iter().collect();
+                if !problem.candidates.is_empty() {
+                    notes.push(Note::Hint(format!("perhaps meant: {}", problem.candidates.join(", "))));
+                }
+                notes.extend(problem.request_id.clone().map(Note::Request));
+                notes
+            }
+        }
+    }
+}
+
+fn unreachable_hint(source: &ureq::Error) -> &'static str {
+    // A failed handshake arrives as invalid data: rustls wraps its errors so.
+    let kind = if let ureq::Error::Io(error) = source { Some(error.kind()) } else { None };
+    if kind == Some(io::ErrorKind::ConnectionRefused) {
+        return "see whether it runs there (systemctl status sifleet-coordinator), or name another with --url or \
+                SIFLEET_URL";
+    }
+    if kind == Some(io::ErrorKind::InvalidData)
+        || matches!(source, ureq::Error::Rustls(_) | ureq::Error::Tls(_))
+    {
+        return "trust the cluster's CA with --ca-file or SIFLEET_CA_FILE, ask by a name its certificate has, and see \
+                that it speaks https there";
+    }
+    if matches!(source, ureq::Error::Protocol(_)) {
+        return "perhaps it speaks https there, not http, or it is no coordinator: check --url or SIFLEET_URL";
+    }
+    "check the network, the name and the port in --url or SIFLEET_URL; --timeout waits longer"
+}

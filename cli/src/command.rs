@@ -1,0 +1,44 @@
+//! One verb, one file: asks, prints, and tells how the program ends.
+
+mod available;
+mod completions;
+mod drift;
+mod events;
+mod image;
+mod man;
+mod node;
+mod partition;
+
+use crate::args::{Args, Verb};
+use crate::client::Client;
+use crate::outcome::Outcome;
+use crate::output::Screen;
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// Whatever the verb could not do; the verbs that ask for something to be done say what was.
+pub(crate) fn run(args: Args, screen: &mut Screen) -> anyhow::Result<Outcome> {
+    match args.verb {
+        Verb::Completions { shell } => return completions::run(shell, screen),
+        Verb::Man { dir } => return man::run(dir.as_deref(), screen),
+        Verb::Available { .. }
+        | Verb::Image(_)
+        | Verb::Node(_)
+        | Verb::Partition(_)
+        | Verb::Drift
+        | Verb::Events { .. } => {}
+    }
+    let client = Client::new(&args.connection)?;
+    match args.verb {
+        Verb::Available { image, partition, require } => {
+            available::run(&client, screen, &available::Question { image, partition, require })
+        }
+        Verb::Image(verb) => image::run(&client, screen, verb),
+        Verb::Node(verb) => node::run(&client, screen, verb),
+        Verb::Partition(verb) => partition::run(&client, screen, verb),
+        Verb::Drift => drift::run(&client, screen),
+        Verb::Events { count } => events::run(&client, screen, count),
+        Verb::Completions { .. } | Verb::Man { .. } => Ok(Outcome::Yes),
+    }
+}

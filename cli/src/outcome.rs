@@ -1,0 +1,89 @@
+//! How the program ends: exit codes, and how a failure is told.
+//!
+//! The codes are a contract with scripts and are listed in `--help`; they are only ever added to.
+
+use std::process::ExitCode;
+
+use crate::client::ClientError;
+use crate::output::{Note, Screen};
+
+/// The exit codes as `--help` and the manual page show them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0   yes, done
+  1   no, or failed
+  2   the command line or the question is wrong
+  3   partly, or not known
+  10  the coordinator cannot be reached
+  11  not authorised
+  12  no such image, node or partition";
+
+/// Tells how the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The answer is yes, or it is done.
+    Yes,
+    /// The answer is no, or it failed.
+    No,
+    /// The command line or the question is wrong.
+    Usage,
+    /// Some nodes yes and some not, or not known.
+    Partial,
+    /// The coordinator does not answer.
+    Unreachable,
+    /// The coordinator refuses.
+    Unauthorised,
+    /// Nobody ever heard of what was asked for.
+    NotFound,
+}
+
+impl Outcome {
+    fn code(self) -> u8 {
+        match self {
+            Self::Yes => 0,
+            Self::No => 1,
+            Self::Usage => 2,
+            Self::Partial => 3,
+            Self::Unreachable => 10,
+            Self::Unauthorised => 11,
+            Self::NotFound => 12,
+        }
+    }
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(outcome.code())
+    }
+}
+
+/// Tells a failure on standard error: what happened, why, and what to do; returns how to end.
+pub(crate) fn report(failure: &anyhow::Error, screen: &mut Screen) -> Outcome {
+    let known = failure.downcast_ref::<ClientError>();
+    let mut notes = vec![Note::Error(failure.to_string())];
+    notes.extend(failure.chain().skip(1).map(|cause| Note::Because(cause.to_string())));
+    notes.extend(known.into_iter().flat_map(ClientError::notes));
+    screen.tell(&notes);
+    known.map_or(Outcome::No, ClientError::outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exit_code_is_documented() {
+        for outcome in [
+            Outcome::Yes,
+            Outcome::No,
+            Outcome::Usage,
+            Outcome::Partial,
+            Outcome::Unreachable,
+            Outcome::Unauthorised,
+            Outcome::NotFound,
+        ] {
+            let listed = format!("\n  {:<4}", outcome.code());
+            assert!(EXIT_CODES.contains(&listed), "{outcome:?}");
+        }
+    }
+}

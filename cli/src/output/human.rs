@@ -1,0 +1,99 @@
+//! Sizes, ages, digests and moments as people read them. Pure: ages are told against the answer's own time,
+//! so a clock that is wrong on this machine changes nothing.
+
+use jiff::Timestamp;
+
+/// Shows a length in bytes with the largest binary unit that leaves at least 1.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let power = (bytes.ilog2() / 10).clamp(1, 6);
+    let unit = UNITS.get(usize::try_from(power - 1).unwrap_or_default()).copied().unwrap_or("EiB");
+    let divisor = 1_u128 << (10 * power);
+    let tenths = (u128::from(bytes) * 10 + divisor / 2) / divisor;
+    if tenths < 1000 {
+        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    } else {
+        format!("{} {unit}", tenths / 10)
+    }
+}
+
+/// Tells how long before `now` a moment was; the moment itself where either is no time.
+pub(super) fn age(then: &str, now: &str) -> String {
+    let (Ok(then), Ok(now)) = (then.parse::<Timestamp>(), now.parse::<Timestamp>()) else {
+        return then.to_owned();
+    };
+    let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Shows seconds since 1970 to the minute, in UTC.
+pub(super) fn moment(seconds: i64) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        Err(_) => format!("{seconds} s after 1970"),
+    }
+}
+
+/// Shortens a digest to what is enough to ask for it, unless `wide`.
+pub(super) fn digest(digest: &str, wide: bool) -> String {
+    /// `blake3:` and the twelve digits that a question needs.
+    const SHORT: usize = 7 + 12;
+    if wide { digest.to_owned() } else { digest.get(..SHORT).unwrap_or(digest).to_owned() }
+}
+
+/// Counts nodes in words.
+pub(super) fn nodes(count: u32) -> String {
+    if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_keep_one_digit_after_the_point_while_small() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1_400_000_000, "1.3 GiB"),
+            (150 * 1024 * 1024, "150 MiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(size(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn ages_are_told_in_one_unit() {
+        let now = "2026-03-01T12:00:00Z";
+        for (then, shown) in [
+            ("2026-03-01T12:00:00.5Z", "0s"),
+            ("2026-03-01T11:59:18Z", "42s"),
+            ("2026-03-01T11:50:00.123Z", "10m"),
+            ("2026-03-01T02:00:00Z", "10h"),
+            ("2026-02-01T12:00:00Z", "28d"),
+            ("2027-01-01T00:00:00Z", "0s"),
+            ("sometime", "sometime"),
+        ] {
+            assert_eq!(age(then, now), shown);
+        }
+    }
+
+    #[test]
+    fn moments_and_digests_are_short() {
+        assert_eq!(moment(0), "1970-01-01 00:00 UTC");
+        assert_eq!(moment(i64::MAX), format!("{} s after 1970", i64::MAX));
+        assert_eq!(digest("blake3:0123456789abcdef", false), "blake3:0123456789ab");
+        assert_eq!(digest("odd", false), "odd");
+    }
+}

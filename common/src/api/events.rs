@@ -1,0 +1,41 @@
+//! Events of `GET /v1/events` (server-sent events): what changed, as it changes.
+
+super::body! {
+    /// One change. The event's `id` is its `seq`, its `event` field its `kind`.
+    pub struct Event {
+        /// Counts events since the coordinator started; a gap means some were missed.
+        pub seq: u64,
+        /// When it happened.
+        pub time: String,
+        /// What happened.
+        pub kind: EventKind,
+        /// To which node.
+        pub node: Option<String>,
+        /// To which image.
+        pub image: Option<String>,
+        /// With which digest.
+        pub digest: Option<String>,
+        /// In words, where there is more to say.
+        pub detail: Option<String>,
+    }
+
+    /// What can happen.
+    #[derive(Copy)]
+    #[serde(rename_all = "snake_case")]
+    pub enum EventKind {
+        /// A node's inventory is current.
+        NodeOnline,
+        /// A node's lease expired.
+        NodeOffline,
+        /// A root of a node became degraded or unknown, or is well again.
+        NodeRoots,
+        /// An image can be run on a node.
+        ImageReady,
+        /// An image is no longer vouched for on a node: gone, replaced, or being written.
+        ImageGone,
+        /// A partition's list of nodes changed.
+        PartitionChanged,
+        /// The reader was too slow and missed events: read the lists again.
+        Missed,
+    }
+}

@@ -1,0 +1,32 @@
+//! Words and plumbing shared by every sifleet program.
+//!
+//! The words (names, digests, inventories, availability, API bodies) do no I/O, know no clock and no
+//! runtime. The plumbing (wire, TLS, QUIC, settings, telemetry, service conduct) is for the daemons and
+//! sits behind the cargo feature `node`, so the command line links neither QUIC nor bincode.
+
+pub mod api;
+pub mod availability;
+pub mod digest;
+pub mod image;
+pub mod inventory;
+pub mod name;
+pub mod nodeset;
+pub mod sif;
+pub mod time;
+
+#[cfg(feature = "node")]
+pub mod clock;
+#[cfg(feature = "node")]
+pub mod quic;
+#[cfg(feature = "node")]
+pub mod settings;
+#[cfg(feature = "node")]
+pub mod systemd;
+#[cfg(feature = "node")]
+pub mod task;
+#[cfg(feature = "node")]
+pub mod telemetry;
+#[cfg(feature = "node")]
+pub mod tls;
+#[cfg(feature = "node")]
+pub mod wire;

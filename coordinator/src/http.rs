@@ -1,0 +1,202 @@
+//! The HTTP API: questions about images, nodes and partitions, answered from the read view.
+//!
+//! One noun, one file. This file owns the routes and what handlers share ([`AppState`]); [`server`] owns
+//! sockets, [`edge`] what every request passes, [`problem`] the only table of errors. Nothing here decides who
+//! holds what: that is the view's business.
+
+pub mod availability;
+mod drift;
+pub mod edge;
+pub mod events;
+mod extract;
+pub mod health;
+mod images;
+pub mod metrics;
+mod nodes;
+pub mod openapi;
+mod partitions;
+pub mod problem;
+pub mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::Guard;
+use axum::Router;
+use axum::extract::Request;
+use sifleet_common::time::Now;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
+
+use crate::state::run::Handle;
+use crate::store::sqlite::Store;
+use crate::view::View;
+use edge::{EdgeLayer, RequestIds};
+use health::Readiness;
+use metrics::Metrics;
+use problem::ApiError;
+
+/// What may be configured of the HTTP API.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Longest body of a request, in bytes: a batch of 1,000 long questions is a quarter of it.
+    pub max_body: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// How long the answer may take; streams of events are exempt.
+    pub request_timeout: Duration,
+    /// How many may follow the events at once: each costs a connection and a copy of every event.
+    pub max_event_streams: usize,
+    /// How often a silent stream of events says that it lives, to keep proxies from closing it.
+    pub keep_alive: Duration,
+    /// How the server treats connections.
+    pub server: server::Limits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body: 1024 * 1024,
+            body_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
+            max_event_streams: 64,
+            keep_alive: Duration::from_secs(15),
+            server: server::Limits::default(),
+        }
+    }
+}
+
+/// Everything handlers share; clones share it.
+#[derive(Clone, Debug)]
+pub struct AppState(Arc<App>);
+
+/// What is behind an [`AppState`].
+pub(crate) struct App {
+    handle: Handle,
+    store: Store,
+    readiness: Readiness,
+    metrics: Metrics,
+    limits: Limits,
+    streams: Arc<Semaphore>,
+    stop: CancellationToken,
+    /// Tells this life of the process from others, in request and event ids.
+    process: u32,
+}
+
+impl AppState {
+    /// Joins what handlers need. Event streams end when `stop` is cancelled.
+    #[must_use]
+    pub fn new(handle: Handle, store: Store, limits: Limits, stop: CancellationToken) -> Self {
+        let metrics = Metrics::new(handle.clone(), store.clone());
+        let streams = Arc::new(Semaphore::new(limits.max_event_streams.min(Semaphore::MAX_PERMITS)));
+        let (readiness, process) = (Readiness::default(), rand::random());
+        Self(Arc::new(App { handle, store, readiness, metrics, limits, streams, stop, process }))
+    }
+
+    /// Borrows the list of what has started, for those who start it.
+    #[must_use]
+    pub fn readiness(&self) -> &Readiness {
+        &self.0.readiness
+    }
+
+    /// Borrows the metrics, for those who count.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    fn view(&self) -> Guard<Arc<View>> {
+        self.handle.views.load()
+    }
+
+    fn now(&self) -> Now {
+        self.handle.clock.now()
+    }
+
+    fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// Refuses a text that is longer than anything it could name.
+fn check_length(name: &str, text: &str, max: usize) -> Result<(), ApiError> {
+    if text.len() <= max {
+        return Ok(());
+    }
+    Err(ApiError::BadQuery { detail: format!("{name} has {} bytes, at most {max} make sense", text.len()) })
+}
+
+/// Makes the router of the whole API. It needs no sockets: [`server`] serves it, tests call it.
+pub fn router(state: &AppState) -> Router {
+    let edges = Edges { app: Arc::clone(&state.0), ids: Arc::new(RequestIds::new(state.0.process)) };
+    let within = Some(state.0.limits.request_timeout);
+    let documented = OpenApiRouter::with_openapi(openapi::base())
+        .routes(edges.wrap("/v1/availability", within, routes!(availability::get, availability::post)))
+        .routes(edges.wrap("/v1/images", within, routes!(images::list)))
+        .routes(edges.wrap("/v1/images/{image}", within, routes!(images::show)))
+        .routes(edges.wrap("/v1/nodes", within, routes!(nodes::list)))
+        .routes(edges.wrap("/v1/nodes/{name}", within, routes!(nodes::show)))
+        .routes(edges.wrap("/v1/nodes/{nodeset}/rescan", within, routes!(nodes::rescan)))
+        .routes(edges.wrap("/v1/partitions", within, routes!(partitions::list)))
+        .routes(edges.wrap("/v1/partitions/{name}", within, routes!(partitions::show)))
+        .routes(edges.wrap("/v1/drift", within, routes!(drift::list)))
+        .routes(edges.wrap("/v1/events", None, routes!(events::follow)))
+        .routes(edges.wrap("/healthz", within, routes!(health::live)))
+        .routes(edges.wrap("/readyz", within, routes!(health::ready)))
+        .routes(edges.wrap("/metrics", within, routes!(metrics::scrape)));
+    let (router, document) = documented.split_for_parts();
+    let pages = openapi::pages(document).layer(edges.layer("/docs", within));
+    let elsewhere = axum::routing::any(no_route).layer(edges.layer("unmatched", within));
+    router.merge(pages).fallback_service(elsewhere).with_state(Arc::clone(&state.0))
+}
+
+/// Makes the edge of each path.
+struct Edges {
+    app: Arc<App>,
+    ids: Arc<RequestIds>,
+}
+
+impl Edges {
+    fn wrap(
+        &self,
+        route: &'static str,
+        deadline: Option<Duration>,
+        routes: UtoipaMethodRouter<Arc<App>>,
+    ) -> UtoipaMethodRouter<Arc<App>> {
+        routes.layer(self.layer(route, deadline))
+    }
+
+    fn layer(&self, route: &'static str, deadline: Option<Duration>) -> EdgeLayer {
+        EdgeLayer::new(route, self.app.metrics.route(route), Arc::clone(&self.ids), deadline)
+    }
+}
+
+async fn no_route(request: Request) -> ApiError {
+    ApiError::NoRoute { path: problem::cut(request.uri().path()) }
+}

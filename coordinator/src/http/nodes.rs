@@ -1,0 +1,52 @@
+//! `GET /v1/nodes`, `GET /v1/nodes/{name}` and `POST /v1/nodes/{nodeset}/rescan`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use sifleet_common::api::nodes::{NodeDetail, NodeList, Rescan};
+use sifleet_common::nodeset::NodeSet;
+
+use super::App;
+use super::extract::{Json, Segment};
+use super::problem::{ApiError, problems};
+
+problems!(ListProblems:);
+problems!(ShowProblems: BadQuery, UnknownNode);
+problems!(RescanProblems: BadQuery, BadNodeset, Stopping);
+
+/// Lists the nodes in natural order.
+#[utoipa::path(
+    get, path = "/v1/nodes", tag = "nodes", operation_id = "nodes",
+    responses((status = 200, description = "All nodes.", body = NodeList), ListProblems)
+)]
+pub(super) async fn list(State(app): State<Arc<App>>) -> Json<NodeList> {
+    Json(app.view().nodes(app.now()))
+}
+
+/// Shows one node with its roots and replicas.
+#[utoipa::path(
+    get, path = "/v1/nodes/{name}", tag = "nodes", operation_id = "node",
+    params(("name" = String, Path, description = "Name of the node.")),
+    responses((status = 200, description = "Everything known of the node.", body = NodeDetail), ShowProblems)
+)]
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Segment(name): Segment,
+) -> Result<Json<NodeDetail>, ApiError> {
+    Ok(Json(app.view().node(&name, app.now())?))
+}
+
+/// Tells the agents of the nodes to compare what they know with what is on their disks.
+#[utoipa::path(
+    post, path = "/v1/nodes/{nodeset}/rescan", tag = "nodes", operation_id = "rescan",
+    params(("nodeset" = String, Path, description = "Nodes such as `compute[001-128],viz01`, percent-encoded.")),
+    responses((status = 200, description = "Who was told. Their agents answer by what they report.", body = Rescan),
+        RescanProblems)
+)]
+pub(super) async fn rescan(
+    State(app): State<Arc<App>>,
+    Segment(nodeset): Segment,
+) -> Result<Json<Rescan>, ApiError> {
+    let nodes: NodeSet = nodeset.parse()?;
+    Ok(Json(app.handle().rescan(nodes.into_names()).await?))
+}

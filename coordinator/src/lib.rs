@@ -1,0 +1,184 @@
+//! The coordinator: knows which node holds which image, and answers for it.
+//!
+//! [`run`] makes the parts, joins their channels and ends them in order:
+//!
+//! ```text
+//! store::sqlite ──► State::restore ──► state::run (the one loop) ──► view ──► http ──► users
+//!       ▲                                ▲       ▲     │
+//!       └──────────── steps ─────────────┼───────┼─────┘
+//!                          nodes (agents, QUIC)  partitions (file, Slurm)
+//! ```
+
+pub mod ca;
+pub mod http;
+pub mod nodes;
+pub mod partitions;
+pub mod settings;
+pub mod state;
+pub mod store;
+pub mod view;
+
+mod listen;
+
+use std::io;
+use std::time::Duration;
+
+use sifleet_common::clock::Clock;
+use sifleet_common::settings::SettingsError;
+use sifleet_common::systemd::{self, Heart, Signal, SignalError, Signals};
+use sifleet_common::task::{GRACE, Tasks};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use http::AppState;
+use http::health::Part;
+pub use listen::ListenError;
+use listen::Listeners;
+use settings::Settings;
+use state::State;
+use state::run::Handle;
+use store::{Restored, Store, StoreError};
+
+/// The loop that the watchdog listens to: without it nothing is taken in and no lease runs out.
+const OWNER: &str = "state";
+/// How long the store may take to write what it holds: a full queue is far below a second.
+const FLUSH: Duration = Duration::from_secs(10);
+/// How often `systemctl status` is told how it goes.
+const STATUS: Duration = Duration::from_secs(30);
+
+/// Says why the coordinator does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Signals cannot be heard.
+    #[error(transparent)]
+    Signals(#[from] SignalError),
+    /// The state directory cannot be made.
+    #[error("cannot make the state directory {}", path.display())]
+    StateDir {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A listener cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A part that must not end has ended.
+    #[error("the task {task} failed; the log says why")]
+    Failed {
+        /// Which.
+        task: &'static str,
+    },
+}
+
+impl RunError {
+    /// Tells whether only an admin can help, so that starting again is of no use.
+    #[must_use]
+    pub fn needs_admin(&self) -> bool {
+        match self {
+            Self::Listen(error) => error.needs_admin(),
+            Self::Store(
+                StoreError::Newer { .. } | StoreError::Foreign { .. } | StoreError::Corrupt { .. },
+            ) => true,
+            Self::Signals(_) | Self::StateDir { .. } | Self::Store(_) | Self::Failed { .. } => false,
+        }
+    }
+}
+
+/// Runs the coordinator until a signal stops it.
+///
+/// `reload` is called on SIGHUP, reads the settings again and sees to the log. Partitions are then read again and
+/// certificates too; everything else takes effect at the next start.
+///
+/// # Errors
+/// [`RunError`]. What was taken in before is stored.
+pub async fn run(
+    settings: Settings,
+    reload: impl FnMut() -> Result<Settings, SettingsError>,
+) -> Result<(), RunError> {
+    let mut signals = Signals::listen()?;
+    let (store, restored) = open_store(&settings).await?;
+    let ended = Box::pin(serve(settings, reload, &mut signals, (store.clone(), restored))).await;
+    match tokio::time::timeout(FLUSH, store.close()).await {
+        Ok(Ok(())) => info!("the store is closed"),
+        Ok(Err(error)) => warn!(%error, "the store was closed before"),
+        Err(_elapsed) => error!(took = ?FLUSH, "the store did not close in time; the last steps may be lost"),
+    }
+    ended
+}
+
+/// Opening reads everything that is known, which takes a second per million replicas.
+async fn open_store(settings: &Settings) -> Result<(Store, Restored), RunError> {
+    let path = settings.state_dir.clone();
+    std::fs::create_dir_all(&path).map_err(|source| RunError::StateDir { path, source })?;
+    let database = settings.database();
+    let opened = tokio::task::spawn_blocking(move || store::sqlite::open(&database)).await;
+    Ok(opened.map_err(|lost| StoreError::Thread { source: lost.into() })??)
+}
+
+async fn serve(
+    settings: Settings,
+    mut reload: impl FnMut() -> Result<Settings, SettingsError>,
+    signals: &mut Signals,
+    (store, restored): (Store, Restored),
+) -> Result<(), RunError> {
+    info!(nodes = restored.nodes.len(), images = restored.described.len(), "last-known inventories are read");
+    // Who takes in stops first, then the owner of what was taken in.
+    let (edges, core) = (Tasks::new(), Tasks::new());
+    let state = State::restore(settings.state_limits(), restored);
+    let (owner, handle) = state::run::prepare(state, store.clone(), Clock::start());
+    let app = AppState::new(handle.clone(), store, settings.http_limits(), edges.token());
+    app.readiness().started(Part::Store);
+    let listeners = Listeners::bind(&settings)?;
+    app.readiness().started(Part::Listeners);
+
+    let heart = Heart::new(&[OWNER]);
+    let (beat, stop) = (heart.clone(), core.token());
+    core.spawn("owner loop", async move { owner.run(stop, move || beat.beat(OWNER)).await });
+    core.spawn("watchdog", heart.feed(core.token()));
+    let (reread, rereads) = watch::channel(());
+    partitions::spawn(settings.partition_sources(), &handle, &rereads, &edges);
+    let certificates = listeners.serve(&app, &handle, settings.limits.max_nodes, &edges);
+    app.readiness().started(Part::View);
+    systemd::ready(&summary(&handle));
+
+    let mut status = tokio::time::interval(STATUS);
+    let ended = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Stop => break Ok(()),
+                Signal::Reload => {
+                    systemd::reloading();
+                    match reload() {
+                        Ok(read) if settings.needs_restart(&read) => {
+                            warn!("the settings are read; some of what changed takes effect at the next start");
+                        }
+                        Ok(_) => info!("the settings are read"),
+                        Err(error) => warn!(%error, "the settings cannot be read; what was set before is kept"),
+                    }
+                    certificates.reload(&settings);
+                    reread.send_replace(());
+                    systemd::ready(&summary(&handle));
+                }
+            },
+            task = edges.failed() => break Err(RunError::Failed { task }),
+            task = core.failed() => break Err(RunError::Failed { task }),
+            _ = status.tick() => systemd::status(&summary(&handle)),
+        }
+    };
+    info!("stopping");
+    systemd::stopping();
+    app.readiness().drain();
+    edges.shutdown(GRACE).await;
+    core.shutdown(GRACE).await;
+    ended
+}
+
+fn summary(handle: &Handle) -> String {
+    let known = handle.views.load().stats(handle.clock.now());
+    let nodes = known.online + known.syncing + known.offline + known.never_seen;
+    format!("{} of {nodes} nodes online, {} images by {} names", known.online, known.digests, known.names)
+}

@@ -1,0 +1,151 @@
+//! The two listeners: QUIC for agents, HTTP for users. Owns their certificates and how those are exchanged while
+//! running; who connects is the business of `nodes` and `http`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use quinn::Endpoint;
+use sifleet_common::quic::{self, QuicError};
+use sifleet_common::task::Tasks;
+use sifleet_common::tls::{self, Identity, TlsError};
+use sifleet_common::wire::CONTROL_ALPN;
+use tracing::{info, warn};
+
+use crate::http::server::tls as web;
+use crate::http::server::{BindError, Server};
+use crate::http::{AppState, router};
+use crate::nodes;
+use crate::settings::{HttpTls, Settings};
+use crate::state::run::Handle;
+
+/// Connections beyond one per node: old ones that linger while agents dial again.
+const LINGERING: usize = 1_024;
+
+/// Says why nothing listens.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Agents cannot be shown a certificate.
+    #[error("cannot use the coordinator's certificate in {}: `sifleet-coordinator ca init` makes one", dir.display())]
+    Certificate {
+        /// The directory of the authority.
+        dir: PathBuf,
+        /// What is wrong.
+        source: TlsError,
+    },
+    /// Users cannot be shown a certificate.
+    #[error("cannot use the certificate of the HTTP API")]
+    Web {
+        /// What is wrong.
+        source: web::TlsError,
+    },
+    /// The side of the agents cannot be had.
+    #[error("cannot listen for agents")]
+    Control {
+        /// What is wrong.
+        source: QuicError,
+    },
+    /// The side of the users cannot be had.
+    #[error("cannot listen for users")]
+    Http {
+        /// What is wrong.
+        source: BindError,
+    },
+}
+
+impl ListenError {
+    /// Tells whether starting again is of no use: an address may become free, a certificate does not appear.
+    pub(crate) fn needs_admin(&self) -> bool {
+        match self {
+            Self::Certificate { .. } | Self::Web { .. } => true,
+            Self::Http { source: BindError::PlainOutsideLoopback { .. } } => true,
+            Self::Control { .. } | Self::Http { source: BindError::Bind { .. } } => false,
+        }
+    }
+}
+
+/// Both listeners, bound.
+pub(crate) struct Listeners {
+    control: Endpoint,
+    http: Server,
+    certificates: Certificates,
+}
+
+/// The certificates in use.
+pub(crate) struct Certificates {
+    control: Endpoint,
+    http: Option<web::Tls>,
+}
+
+impl Listeners {
+    /// Binds both; must be called within a tokio runtime.
+    pub(crate) fn bind(settings: &Settings) -> Result<Self, ListenError> {
+        let config = control_config(&settings.ca_dir())?;
+        let control = quic::listen(config, settings.control.listen)
+            .map_err(|source| ListenError::Control { source })?;
+        let tls = settings
+            .http
+            .tls
+            .as_ref()
+            .map(web_config)
+            .transpose()?
+            .map(|config| Arc::new(ArcSwap::from(config)));
+        let http = Server::bind(settings.http.listen, tls.clone(), settings.http_limits().server)
+            .map_err(|source| ListenError::Http { source })?;
+        let certificates = Certificates { control: control.clone(), http: tls };
+        Ok(Self { control, http, certificates })
+    }
+
+    /// Begins to accept, on tasks of its own.
+    pub(crate) fn serve(
+        self,
+        app: &AppState,
+        handle: &Handle,
+        max_nodes: usize,
+        tasks: &Tasks,
+    ) -> Certificates {
+        if let Ok(address) = self.control.local_addr() {
+            info!(peer = %address, "listening for agents");
+        }
+        let accept =
+            nodes::accept(self.control, handle.clone(), tasks.clone(), max_nodes.saturating_add(LINGERING));
+        tasks.spawn("agents", accept);
+        let serve = self.http.serve(router(app), app.metrics().connections(), tasks.clone());
+        tasks.spawn("http", serve);
+        self.certificates
+    }
+}
+
+impl Certificates {
+    /// Reads the certificates again; one that cannot be read leaves the one in use in place.
+    pub(crate) fn reload(&self, settings: &Settings) {
+        match control_config(&settings.ca_dir()) {
+            Ok(config) => self.control.set_server_config(Some(config)),
+            Err(error) => kept(&error),
+        }
+        if let (Some(used), Some(files)) = (&self.http, &settings.http.tls) {
+            match web_config(files) {
+                Ok(config) => used.store(config),
+                Err(error) => kept(&error),
+            }
+        }
+    }
+}
+
+fn kept(error: &ListenError) {
+    let error = sifleet_common::telemetry::Chain(error);
+    warn!(%error, "a certificate cannot be read; the one in use is kept");
+}
+
+fn control_config(dir: &Path) -> Result<quinn::ServerConfig, ListenError> {
+    let unusable = |source| ListenError::Certificate { dir: dir.to_owned(), source };
+    let identity =
+        Identity::load(&dir.join("coordinator.pem"), &dir.join("coordinator.key")).map_err(unusable)?;
+    let authorities = tls::load_authorities(&dir.join("ca.pem")).map_err(unusable)?;
+    let config = tls::server_config(&identity, &authorities, CONTROL_ALPN).map_err(unusable)?;
+    quic::server(config).map_err(|source| ListenError::Control { source })
+}
+
+fn web_config(files: &HttpTls) -> Result<Arc<rustls::ServerConfig>, ListenError> {
+    web::read(&files.certificate, &files.key).map(Arc::new).map_err(|source| ListenError::Web { source })
+}

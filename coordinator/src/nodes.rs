@@ -1,0 +1,74 @@
+//! Accepts agents: a connection with a node's certificate becomes a session.
+//!
+//! Owns the QUIC listener and one task per connection. Who a node is comes from its certificate alone
+//! ([`identity`]); what it says goes to the owner loop, one message at a time.
+
+pub mod identity;
+pub mod session;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quinn::{Endpoint, Incoming, VarInt};
+use sifleet_common::task::Tasks;
+use sifleet_common::wire::code::CloseCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::debug;
+
+use crate::state::SessionId;
+use crate::state::run::Handle;
+
+/// Handshakes under way at once from addresses that proved they can be reached; more have to prove it first.
+const EASY_HANDSHAKES: usize = 256;
+
+/// Accepts connections until the tasks are stopped.
+pub async fn accept(endpoint: Endpoint, handle: Handle, tasks: Tasks, max_connections: usize) {
+    let stop = tasks.token();
+    let room = Arc::new(Semaphore::new(max_connections));
+    let numbers = Arc::new(AtomicU64::new(1));
+    loop {
+        let incoming = tokio::select! {
+            () = stop.cancelled() => break,
+            incoming = endpoint.accept() => incoming,
+        };
+        let Some(incoming) = incoming else { break };
+        let Some((incoming, permit)) = admit(incoming, &room, max_connections) else { continue };
+        let session = SessionId(numbers.fetch_add(1, Ordering::Relaxed));
+        let (handle, stop) = (handle.clone(), stop.clone());
+        tasks.spawn("node session", async move {
+            session::serve(incoming, session, handle, stop).await;
+            drop(permit);
+        });
+    }
+    close(&endpoint).await;
+}
+
+/// Refuses what there is no room for; under load, makes strangers prove their address first.
+fn admit(
+    incoming: Incoming,
+    room: &Arc<Semaphore>,
+    max: usize,
+) -> Option<(Incoming, OwnedSemaphorePermit)> {
+    let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
+        incoming.refuse();
+        return None;
+    };
+    let crowded = max - room.available_permits() > max.saturating_sub(EASY_HANDSHAKES);
+    if crowded && !incoming.remote_address_validated() {
+        if let Err(error) = incoming.retry() {
+            debug!(%error, "a connection could not be asked to prove its address");
+        }
+        return None;
+    }
+    Some((incoming, permit))
+}
+
+/// Tells every agent that the coordinator stops, and gives the packets a moment to leave.
+async fn close(endpoint: &Endpoint) {
+    const LINGER: Duration = Duration::from_secs(1);
+    endpoint.close(VarInt::from_u32(CloseCode::Stopping.number()), b"the coordinator stops");
+    if tokio::time::timeout(LINGER, endpoint.wait_idle()).await.is_err() {
+        debug!("some agents did not confirm that the coordinator stops");
+    }
+}

@@ -1,0 +1,388 @@
+//! Settings of the coordinator: `/etc/sifleet/coordinator.toml`, its `.d` directory and `SIFLEET_COORDINATOR_…`.
+//!
+//! Owns names, defaults and what goes together. Each table that has a rule checks it while being read, so that a
+//! mistake is shown with its file and line. How files are found and laid over one another is in common.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use sifleet_common::inventory::MAX_REPLICAS;
+use sifleet_common::settings::{self, Loaded, Options, Period, SettingsError};
+use sifleet_common::telemetry::Output;
+
+use crate::partitions::{Source, file::PartitionFile, slurm::Sinfo};
+use crate::{http, state};
+
+/// Where settings are looked for unless somebody names another file.
+pub const DEFAULT_PATH: &str = "/etc/sifleet/coordinator.toml";
+/// What environment variables begin with.
+pub const ENV_PREFIX: &str = "SIFLEET_COORDINATOR_";
+/// Longest lease: an agent that is gone is believed for so long.
+const MAX_LEASE: Duration = Duration::from_secs(3_600);
+/// A lease is to survive two lost heartbeats.
+const HEARTBEATS_PER_LEASE: u32 = 3;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where the database is.
+    pub state_dir: PathBuf,
+    /// Where the cluster's authority and the coordinator's certificate are; `ca` below the state by default.
+    pub ca_dir: Option<PathBuf>,
+    /// The side of the agents.
+    pub control: Control,
+    /// The side of the users.
+    pub http: Http,
+    /// Where partitions come from.
+    pub partitions: Partitions,
+    /// Bounds.
+    pub limits: Limits,
+    /// Logging.
+    pub log: Log,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/sifleet-coordinator".into(),
+            ca_dir: None,
+            control: Control::default(),
+            http: Http::default(),
+            partitions: Partitions::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+/// The side of the agents.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, try_from = "control::Raw")]
+pub struct Control {
+    /// The UDP address that agents dial.
+    pub listen: SocketAddr,
+    /// How long an agent that falls silent is believed; at most an hour.
+    pub lease: Period,
+    /// How often agents say that they live; at most a third of the lease, so that two may get lost.
+    pub heartbeat: Period,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 7441)),
+            lease: Period::seconds(30),
+            heartbeat: Period::seconds(10),
+        }
+    }
+}
+
+/// The side of the users.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, try_from = "web::Raw")]
+pub struct Http {
+    /// The TCP address of the API; other than loopback only with TLS.
+    pub listen: SocketAddr,
+    /// The certificate to show.
+    pub tls: Option<HttpTls>,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7440)), tls: None }
+    }
+}
+
+/// The certificate that users see; read again on SIGHUP.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTls {
+    /// PEM file with the certificate and those that lead to its authority.
+    pub certificate: PathBuf,
+    /// PEM file with its private key.
+    pub key: PathBuf,
+}
+
+/// Where partitions come from, besides what agents declare for themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Partitions {
+    /// A TOML file that lists them.
+    pub file: Option<PathBuf>,
+    /// Whether to ask Slurm.
+    pub slurm: bool,
+    /// The program to ask.
+    pub sinfo: PathBuf,
+    /// How often to ask.
+    pub slurm_interval: Period,
+    /// How long an answer may take.
+    pub slurm_timeout: Period,
+}
+
+impl Default for Partitions {
+    fn default() -> Self {
+        Self {
+            file: None,
+            slurm: false,
+            sinfo: "sinfo".into(),
+            slurm_interval: Period::seconds(60),
+            slurm_timeout: Period::seconds(10),
+        }
+    }
+}
+
+/// Bounds on what is kept and served.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Most nodes.
+    pub max_nodes: usize,
+    /// Most replicas of one node.
+    pub max_replicas: usize,
+    /// Most HTTP connections at once.
+    pub max_http_connections: u32,
+    /// Most followers of events at once.
+    pub max_event_streams: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let (state, http) = (state::Limits::default(), http::Limits::default());
+        Self {
+            max_nodes: state.max_nodes,
+            max_replicas: state.max_replicas,
+            max_http_connections: http.server.max_connections,
+            max_event_streams: http.max_event_streams,
+        }
+    }
+}
+
+/// Logging; read again on SIGHUP.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Where to.
+    pub output: Output,
+    /// A level, or a list such as `info,sifleet_coordinator=debug`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { output: Output::Auto, filter: "info".to_owned() }
+    }
+}
+
+impl Settings {
+    /// Loads the settings; without a path from [`DEFAULT_PATH`], which need not exist.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for the first mistake.
+    pub fn load(path: Option<&Path>) -> Result<Loaded<Self>, SettingsError> {
+        settings::load(&Options {
+            path: path.unwrap_or(Path::new(DEFAULT_PATH)),
+            explicit: path.is_some(),
+            env_prefix: ENV_PREFIX,
+        })
+    }
+
+    /// Returns the path of the database.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.state_dir.join("coordinator.db")
+    }
+
+    /// Returns the directory of the authority.
+    #[must_use]
+    pub fn ca_dir(&self) -> PathBuf {
+        self.ca_dir.clone().unwrap_or_else(|| self.state_dir.join("ca"))
+    }
+
+    /// Returns what the state is bounded by.
+    #[must_use]
+    pub fn state_limits(&self) -> state::Limits {
+        state::Limits {
+            lease: self.control.lease.get(),
+            heartbeat: self.control.heartbeat.get(),
+            max_nodes: self.limits.max_nodes,
+            max_replicas: self.limits.max_replicas.min(MAX_REPLICAS),
+        }
+    }
+
+    /// Returns what the API is bounded by.
+    #[must_use]
+    pub fn http_limits(&self) -> http::Limits {
+        let mut limits =
+            http::Limits { max_event_streams: self.limits.max_event_streams, ..http::Limits::default() };
+        limits.server.max_connections = self.limits.max_http_connections;
+        limits
+    }
+
+    /// Makes the sources of partitions.
+    #[must_use]
+    pub fn partition_sources(&self) -> Vec<Source> {
+        let set = &self.partitions;
+        let file = set.file.clone().map(|path| Source::File(PartitionFile::new(path)));
+        let slurm = set.slurm.then(|| {
+            Source::Slurm(Sinfo {
+                program: set.sinfo.clone().into(),
+                interval: set.slurm_interval.get(),
+                limit: set.slurm_timeout.get(),
+            })
+        });
+        file.into_iter().chain(slurm).collect()
+    }
+
+    /// Tells whether others differ in something that takes effect only at start.
+    #[must_use]
+    pub fn needs_restart(&self, other: &Self) -> bool {
+        let other = Self { log: self.log.clone(), ..other.clone() };
+        *self != other
+    }
+}
+
+/// The rules of `[control]`.
+mod control {
+    use super::{Control, Deserialize, HEARTBEATS_PER_LEASE, MAX_LEASE, Period, SocketAddr};
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Raw {
+        listen: Option<SocketAddr>,
+        lease: Option<Period>,
+        heartbeat: Option<Period>,
+    }
+
+    impl TryFrom<Raw> for Control {
+        type Error = String;
+
+        fn try_from(raw: Raw) -> Result<Self, String> {
+            let default = Self::default();
+            let lease = raw.lease.unwrap_or(default.lease);
+            if lease.get() > MAX_LEASE {
+                return Err(format!("the lease is {lease}, longer than {MAX_LEASE:?}"));
+            }
+            let heartbeat = raw.heartbeat.unwrap_or(default.heartbeat);
+            if heartbeat.get() * HEARTBEATS_PER_LEASE > lease.get() {
+                return Err(format!(
+                    "the heartbeat of {heartbeat} is longer than a third of the lease of {lease}, so that a lost one \
+                     would make a healthy node unknown; set control.heartbeat lower or control.lease higher"
+                ));
+            }
+            Ok(Self { listen: raw.listen.unwrap_or(default.listen), lease, heartbeat })
+        }
+    }
+}
+
+/// The rules of `[http]`.
+mod web {
+    use super::{Deserialize, Http, HttpTls, SocketAddr};
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Raw {
+        listen: Option<SocketAddr>,
+        tls: Option<HttpTls>,
+    }
+
+    impl TryFrom<Raw> for Http {
+        type Error = String;
+
+        fn try_from(raw: Raw) -> Result<Self, String> {
+            let listen = raw.listen.unwrap_or(Self::default().listen);
+            if raw.tls.is_none() && !listen.ip().to_canonical().is_loopback() {
+                return Err(format!(
+                    "http.listen is {listen}, which others can reach: set http.tls.certificate and http.tls.key, or \
+                     listen on 127.0.0.1"
+                ));
+            }
+            Ok(Self { listen, tls: raw.tls })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Settings, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coordinator.toml");
+        std::fs::write(&path, text).unwrap();
+        let options = Options { path: &path, explicit: true, env_prefix: "SIFLEET_TEST_NOTHING_" };
+        let shorten = |error: SettingsError| error.to_string().replace(dir.path().to_str().unwrap(), "");
+        settings::load(&options).map(|loaded| loaded.settings).map_err(shorten)
+    }
+
+    fn check_wrong(text: &str, expected: &str) {
+        let told = load(text).unwrap_err();
+        assert!(told.starts_with(expected), "{told}");
+    }
+
+    #[test]
+    fn nothing_set_means_the_defaults() {
+        let settings = load("").unwrap();
+        assert_eq!(settings, Settings::default());
+        assert_eq!(settings.ca_dir(), Path::new("/var/lib/sifleet-coordinator/ca"));
+        assert_eq!(settings.control.listen.to_string(), "0.0.0.0:7441");
+        assert_eq!(settings.http.listen.to_string(), "127.0.0.1:7440");
+        assert!(settings.partition_sources().is_empty());
+    }
+
+    #[test]
+    fn everything_can_be_set() {
+        let settings = load(
+            r#"
+            state_dir = "/s"
+            ca_dir = "/c"
+            control = { listen = "[::]:1", lease = "6s", heartbeat = "2s" }
+            limits = { max_nodes = 5, max_replicas = 99_000_000, max_http_connections = 7, max_event_streams = 8 }
+            log = { output = "stderr", filter = "debug" }
+            [http]
+            listen = "0.0.0.0:443"
+            tls = { certificate = "/x.pem", key = "/x.key" }
+            [partitions]
+            file = "/p.toml"
+            slurm = true
+            sinfo = "/opt/slurm/bin/sinfo"
+            slurm_interval = "5m"
+            slurm_timeout = "2s"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(settings.database(), Path::new("/s/coordinator.db"));
+        assert_eq!(settings.state_limits().max_replicas, MAX_REPLICAS);
+        assert_eq!(settings.http_limits().server.max_connections, 7);
+        assert_eq!(settings.partition_sources().len(), 2);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused_where_it_stands() {
+        check_wrong(
+            "\n[http]\nlisten = \"0.0.0.0:7440\"",
+            "/coordinator.toml:2:1: http.listen is 0.0.0.0:7440, which others",
+        );
+        check_wrong(
+            "[control]\nlease = \"20s\"",
+            "/coordinator.toml:1:1: the heartbeat of 10s is longer than a third",
+        );
+        check_wrong("[control]\nlease = \"2h\"", "/coordinator.toml:1:1: the lease is 2h, longer than 3600s");
+        check_wrong(
+            "[http]\ntls = { certificate = \"x\" }",
+            "/coordinator.toml:2:7: the key \"key\" is missing",
+        );
+        check_wrong("[control]\nlisten = \"here\"", "/coordinator.toml:2:10: ");
+        check_wrong("[control]\nlitsen = \"0.0.0.0:1\"", "/coordinator.toml:2:1: unknown key");
+    }
+
+    #[test]
+    fn only_the_log_changes_without_a_restart() {
+        let running = Settings::default();
+        let quiet = Settings { log: Log { filter: "warn".into(), ..Log::default() }, ..Settings::default() };
+        assert!(!running.needs_restart(&quiet));
+        assert!(running.needs_restart(&Settings { state_dir: "/s".into(), ..Settings::default() }));
+    }
+}

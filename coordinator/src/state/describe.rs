@@ -1,0 +1,79 @@
+//! What images say of themselves: each digest is asked of one holder, once in the cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sifleet_common::digest::Digest;
+use sifleet_common::wire::control::{Described, ToAgent};
+
+use super::{Effect, SessionId, State};
+use crate::store::Op;
+
+/// Most questions under way at once; the rest wait. A cold start with 10,000 digests must not flood anybody.
+const MAX_ASKED: usize = 64;
+
+/// Which digests are described, asked for, or wait to be asked for.
+#[derive(Debug, Default)]
+pub(super) struct Describing {
+    described: BTreeSet<Digest>,
+    waiting: BTreeSet<Digest>,
+    asked: BTreeMap<Digest, SessionId>,
+}
+
+impl Describing {
+    pub(super) fn new(described: BTreeSet<Digest>) -> Self {
+        Self { described, ..Self::default() }
+    }
+
+    /// Notes that a digest was seen.
+    pub(super) fn seen(&mut self, digest: Digest) {
+        if !self.described.contains(&digest) && !self.asked.contains_key(&digest) {
+            self.waiting.insert(digest);
+        }
+    }
+
+    /// Puts back what was asked in a session that ended.
+    pub(super) fn lost(&mut self, session: SessionId) {
+        let unanswered: Vec<Digest> =
+            self.asked.iter().filter(|(_, asked)| **asked == session).map(|(digest, _)| *digest).collect();
+        for digest in unanswered {
+            self.asked.remove(&digest);
+            self.waiting.insert(digest);
+        }
+    }
+}
+
+impl State {
+    pub(super) fn described(&mut self, described: Described) {
+        let Described { digest, metadata, sidecar } = described;
+        if self.describing.asked.remove(&digest).is_none() {
+            return;
+        }
+        // Without metadata the asked node no longer has the image; another holder's report asks again.
+        if let Some(metadata) = metadata {
+            self.describing.described.insert(digest);
+            self.effects.push(Effect::Store(Op::PutMetadata { digest, metadata: Box::new(metadata), sidecar }));
+        }
+    }
+
+    /// Asks holders of digests nobody has described, as many as may be under way.
+    pub(super) fn ask_for_descriptions(&mut self) {
+        while self.describing.asked.len() < MAX_ASKED {
+            let Some(digest) = self.describing.waiting.pop_first() else { return };
+            let Some(session) = self.holder(&digest) else { continue };
+            self.describing.asked.insert(digest, session);
+            self.effects.push(Effect::Send(session, ToAgent::Describe { digest }));
+        }
+    }
+
+    /// Finds a connected node that holds a digest.
+    fn holder(&self, digest: &Digest) -> Option<SessionId> {
+        let entry = self.index.digests().get(digest)?;
+        let holders = entry.names.iter().filter_map(|name| self.index.names().get(name)).flat_map(|entry| {
+            entry.ready.iter().filter(|(place, _)| place.digest == *digest).flat_map(|(_, nodes)| nodes)
+        });
+        holders
+            .filter_map(|id| self.nodes.get(usize::try_from(id).ok()?)?.session.as_ref())
+            .map(|session| session.id)
+            .next()
+    }
+}

@@ -1,0 +1,263 @@
+//! Which node holds what under which name: bitmaps of nodes, kept so that a query only combines them.
+//!
+//! The index holds what inventories say, current or last known; who counts is decided where it is read. It is
+//! built of persistent maps, so a view of it is a cheap clone. One rule keeps it right: a name on a node is
+//! always derived anew from that node's whole inventory ([`Index::refresh`]), never patched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use roaring::RoaringBitmap;
+use sifleet_common::digest::Digest;
+use sifleet_common::inventory::{
+    Content, Image, Inventory, Pending, ReplicaKey, RootState, UnusableCode,
+};
+use sifleet_common::name::ImageName;
+
+/// Most names remembered after their last replica is gone.
+pub const MAX_HEARD_OF: usize = 100_000;
+
+/// Numbers nodes in the order in which they were first heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+impl NodeId {
+    /// Returns the node's place in tables.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Where a whole image lies on a node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Which bytes.
+    pub digest: Digest,
+    /// Whether the root is the cluster's library.
+    pub library: bool,
+    /// Below which root.
+    pub root: Arc<str>,
+}
+
+/// Everything known under one name.
+#[derive(Clone, Debug, Default)]
+pub struct NameEntry {
+    /// Nodes with a whole image, by bytes and place.
+    pub ready: BTreeMap<Place, RoaringBitmap>,
+    /// Nodes with a file nobody vouches for yet.
+    pub pending: BTreeMap<Pending, RoaringBitmap>,
+    /// Nodes with something no job can run.
+    pub unusable: BTreeMap<(UnusableCode, Arc<str>), RoaringBitmap>,
+    /// Nodes with an entry below a root whose contents are not known at present.
+    pub suspended: RoaringBitmap,
+}
+
+impl NameEntry {
+    fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.pending.is_empty() && self.unusable.is_empty() && self.suspended.is_empty()
+    }
+
+    fn forget(&mut self, node: u32) {
+        drop_bit(&mut self.ready, node);
+        drop_bit(&mut self.pending, node);
+        drop_bit(&mut self.unusable, node);
+        self.suspended.remove(node);
+    }
+
+    fn learn(&mut self, node: u32, name: &ImageName, inventory: &Inventory) {
+        for (id, root) in inventory.roots() {
+            let key = ReplicaKey { root: id, name: name.clone() };
+            let Some(replica) = inventory.replica(&key) else { continue };
+            if matches!(root.state, RootState::Unknown { .. }) {
+                self.suspended.insert(node);
+                continue;
+            }
+            match &replica.content {
+                Content::Image(image) => {
+                    let place =
+                        Place { digest: image.digest, library: root.library, root: root.path.as_str().into() };
+                    self.ready.entry(place).or_default().insert(node);
+                }
+                Content::Pending(why) => {
+                    self.pending.entry(*why).or_default().insert(node);
+                }
+                Content::Unusable(what) => {
+                    self.unusable.entry((what.code, what.detail.as_str().into())).or_default().insert(node);
+                }
+            }
+        }
+    }
+
+    fn digests(&self) -> BTreeSet<Digest> {
+        self.ready.keys().map(|place| place.digest).collect()
+    }
+}
+
+fn drop_bit<K: Ord>(sets: &mut BTreeMap<K, RoaringBitmap>, node: u32) {
+    sets.retain(|_, nodes| {
+        nodes.remove(node);
+        !nodes.is_empty()
+    });
+}
+
+/// What is known of one digest, and where to look for its replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestEntry {
+    /// Length in bytes.
+    pub size: u64,
+    /// What an inventory said of it.
+    pub image: Image,
+    /// Under which names it lies somewhere.
+    pub names: BTreeSet<ImageName>,
+}
+
+/// All names and digests.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    names: OrdMap<ImageName, Arc<NameEntry>>,
+    digests: OrdMap<Digest, Arc<DigestEntry>>,
+    stems: OrdMap<Arc<str>, Arc<BTreeSet<ImageName>>>,
+    /// Names that were ready somewhere, and since which step they have no replica.
+    heard_of: BTreeMap<ImageName, Option<u64>>,
+    /// Names without replicas, longest first.
+    faded: BTreeMap<u64, ImageName>,
+    steps: u64,
+}
+
+impl Index {
+    /// Returns the entries by name.
+    #[must_use]
+    pub fn names(&self) -> &OrdMap<ImageName, Arc<NameEntry>> {
+        &self.names
+    }
+
+    /// Returns the entries by digest.
+    #[must_use]
+    pub fn digests(&self) -> &OrdMap<Digest, Arc<DigestEntry>> {
+        &self.digests
+    }
+
+    /// Returns names by what people call them.
+    #[must_use]
+    pub fn stems(&self) -> &OrdMap<Arc<str>, Arc<BTreeSet<ImageName>>> {
+        &self.stems
+    }
+
+    /// Returns the name the index already holds, so that equal names share their text.
+    #[must_use]
+    pub fn intern(&self, name: &ImageName) -> Option<ImageName> {
+        self.names.get_key_value(name).map(|(known, _)| known.clone())
+    }
+
+    /// Remembers a name that was ready somewhere; returns whether that is news.
+    pub fn hear_of(&mut self, name: ImageName) -> bool {
+        if self.heard_of.contains_key(&name) {
+            return false;
+        }
+        self.heard_of.insert(name.clone(), None);
+        if !self.names.contains_key(&name) {
+            self.place(&name, false, Arc::default());
+        }
+        true
+    }
+
+    /// Derives what `node` holds under `name` anew from its inventory; returns whether the name is there,
+    /// whole, for the first time ever.
+    pub fn refresh(&mut self, node: NodeId, name: &ImageName, inventory: &Inventory) -> bool {
+        let known = self.names.get(name).cloned();
+        let mut entry = known.clone().unwrap_or_default();
+        let before = entry.digests();
+        let changed = Arc::make_mut(&mut entry);
+        changed.forget(node.0);
+        changed.learn(node.0, name, inventory);
+        let after = entry.digests();
+        for digest in before.difference(&after) {
+            self.forget_digest(*digest, name);
+        }
+        for digest in after.difference(&before) {
+            self.learn_digest(*digest, name, inventory);
+        }
+        let ready = !entry.ready.is_empty();
+        self.place(name, known.is_some(), entry);
+        ready && self.hear_of(name.clone())
+    }
+
+    fn place(&mut self, name: &ImageName, known: bool, entry: Arc<NameEntry>) {
+        let empty = entry.is_empty();
+        match self.heard_of.get_mut(name) {
+            None if empty => {
+                self.names.remove(name);
+                self.remove_stem(name);
+                return;
+            }
+            Some(since @ None) if empty => {
+                self.steps += 1;
+                *since = Some(self.steps);
+                self.faded.insert(self.steps, name.clone());
+            }
+            Some(since) if !empty => {
+                if let Some(step) = since.take() {
+                    self.faded.remove(&step);
+                }
+            }
+            _ => {}
+        }
+        if !known {
+            self.add_stem(name);
+        }
+        self.names.insert(name.clone(), entry);
+        self.trim_faded();
+    }
+
+    fn trim_faded(&mut self) {
+        while self.faded.len() > MAX_HEARD_OF {
+            let Some((_, name)) = self.faded.pop_first() else { break };
+            self.heard_of.remove(&name);
+            self.names.remove(&name);
+            self.remove_stem(&name);
+        }
+    }
+
+    fn learn_digest(&mut self, digest: Digest, name: &ImageName, inventory: &Inventory) {
+        if let Some(entry) = self.digests.get_mut(&digest) {
+            Arc::make_mut(entry).names.insert(name.clone());
+            return;
+        }
+        let replica = inventory.roots().find_map(|(root, _)| {
+            let replica = inventory.replica(&ReplicaKey { root, name: name.clone() })?;
+            match &replica.content {
+                Content::Image(image) if image.digest == digest => Some((replica.size, image.clone())),
+                Content::Image(_) | Content::Pending(_) | Content::Unusable(_) => None,
+            }
+        });
+        if let Some((size, image)) = replica {
+            let names = BTreeSet::from([name.clone()]);
+            self.digests.insert(digest, Arc::new(DigestEntry { size, image, names }));
+        }
+    }
+
+    fn forget_digest(&mut self, digest: Digest, name: &ImageName) {
+        let Some(entry) = self.digests.get_mut(&digest) else { return };
+        let entry = Arc::make_mut(entry);
+        entry.names.remove(name);
+        if entry.names.is_empty() {
+            self.digests.remove(&digest);
+        }
+    }
+
+    fn add_stem(&mut self, name: &ImageName) {
+        let names = self.stems.entry(name.stem().into()).or_default();
+        Arc::make_mut(names).insert(name.clone());
+    }
+
+    fn remove_stem(&mut self, name: &ImageName) {
+        let Some(names) = self.stems.get_mut(name.stem()) else { return };
+        let names = Arc::make_mut(names);
+        names.remove(name);
+        if names.is_empty() {
+            self.stems.remove(name.stem());
+        }
+    }
+}

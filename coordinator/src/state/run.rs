@@ -1,0 +1,331 @@
+//! The only loop around the state: takes events in, carries effects out, publishes the view.
+//!
+//! One task owns the [`State`]; everybody else has a [`Handle`]. The input queue is bounded: when it is full,
+//! sessions wait, QUIC's flow control makes their agents wait, and leases that cannot be renewed in time run
+//! out, so an overloaded coordinator says "unknown", never something stale.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sifleet_common::api;
+use sifleet_common::clock::Clock;
+use sifleet_common::name::NodeName;
+use sifleet_common::time::Monotonic;
+use sifleet_common::wire::code::CloseCode;
+use sifleet_common::wire::control::{Hello, ToAgent, ToCoordinator};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{Announcement, Effect, Event, SessionId, State};
+use crate::store::Op;
+use crate::store::sqlite::Store;
+use crate::view::Views;
+
+/// Events waiting for the loop. When they are this many, sessions wait.
+const INPUT_QUEUE: usize = 8_192;
+/// Events taken in before the view is published.
+const BATCH: usize = 1_024;
+/// Messages waiting for one agent. An agent that lets so many wait is cut off and comes back.
+pub const OUTBOX: usize = 64;
+/// Events kept for followers; one that is further behind is told that it missed some.
+const EVENTS_KEPT: usize = 8_192;
+/// A view is published at most this often, so that copying on write stays cheap under load.
+const PUBLISH_SPACING: Duration = Duration::from_millis(5);
+/// The longest time between two turns of the loop.
+const IDLE_TURN: Duration = Duration::from_secs(1);
+
+/// What goes to one session.
+#[derive(Debug)]
+pub enum ToSession {
+    /// A message for the agent.
+    Message(ToAgent),
+    /// The end.
+    Close(CloseCode, String),
+}
+
+enum Input {
+    Open { session: SessionId, node: NodeName, hello: Hello, outbox: mpsc::Sender<ToSession> },
+    Event(Event),
+    Rescan { nodes: Vec<NodeName>, reply: oneshot::Sender<api::nodes::Rescan> },
+}
+
+/// The loop has ended, because the coordinator stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the coordinator is stopping")]
+pub struct Stopped;
+
+/// Counts what passed through the loop since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Events of any kind.
+    pub events: AtomicU64,
+    /// Deltas.
+    pub deltas: AtomicU64,
+    /// Snapshot parts.
+    pub snapshot_parts: AtomicU64,
+    /// Snapshots asked for because a node and the coordinator disagreed.
+    pub resyncs: AtomicU64,
+    /// Sessions accepted.
+    pub sessions: AtomicU64,
+    /// Sessions that are open.
+    pub sessions_open: AtomicU64,
+    /// Views published.
+    pub views: AtomicU64,
+    /// Number of the last event told to followers.
+    pub announced: AtomicU64,
+    /// Batches of durable steps that the store refused.
+    pub store_failures: AtomicU64,
+}
+
+/// Reaches the loop from anywhere.
+#[derive(Clone)]
+pub struct Handle {
+    /// Where the newest view is.
+    pub views: Views,
+    /// What the loop reckons with.
+    pub clock: Clock,
+    /// What passed through the loop.
+    pub counters: Arc<Counters>,
+    input: mpsc::Sender<Input>,
+    followers: broadcast::Sender<Arc<api::events::Event>>,
+}
+
+impl Handle {
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn open(
+        &self,
+        session: SessionId,
+        node: NodeName,
+        hello: Hello,
+        outbox: mpsc::Sender<ToSession>,
+    ) -> Result<(), Stopped> {
+        self.put(Input::Open { session, node, hello, outbox }).await
+    }
+
+    /// Hands an event over, waiting while the queue is full.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn send(&self, event: Event) -> Result<(), Stopped> {
+        self.put(Input::Event(event)).await
+    }
+
+    /// Asks the agents of these nodes to reconcile, and tells which of them were there to be asked.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn rescan(&self, nodes: Vec<NodeName>) -> Result<api::nodes::Rescan, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.put(Input::Rescan { nodes, reply }).await?;
+        answer.await.map_err(|_closed| Stopped)
+    }
+
+    /// Follows the events from here on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Arc<api::events::Event>> {
+        self.followers.subscribe()
+    }
+
+    /// Returns how many events wait.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        INPUT_QUEUE - self.input.capacity()
+    }
+
+    async fn put(&self, input: Input) -> Result<(), Stopped> {
+        self.input.send(input).await.map_err(|_closed| Stopped)
+    }
+}
+
+/// The loop before it runs.
+pub struct Loop {
+    state: State,
+    store: Store,
+    clock: Clock,
+    input: mpsc::Receiver<Input>,
+    outboxes: BTreeMap<SessionId, mpsc::Sender<ToSession>>,
+    views: Views,
+    followers: broadcast::Sender<Arc<api::events::Event>>,
+    counters: Arc<Counters>,
+    told: u64,
+    ops: Vec<Op>,
+}
+
+/// Joins a state with its store, and publishes the first view.
+#[must_use]
+pub fn prepare(mut state: State, store: Store, clock: Clock) -> (Loop, Handle) {
+    let (sender, input) = mpsc::channel(INPUT_QUEUE);
+    let (followers, _) = broadcast::channel(EVENTS_KEPT);
+    let views = Views::new(arc_swap::ArcSwap::from_pointee(state.view()));
+    let counters = Arc::new(Counters::default());
+    let handle = Handle {
+        views: Arc::clone(&views),
+        clock,
+        counters: Arc::clone(&counters),
+        input: sender,
+        followers: followers.clone(),
+    };
+    let outboxes = BTreeMap::new();
+    let run = Loop {
+        state,
+        store,
+        clock,
+        input,
+        outboxes,
+        views,
+        followers,
+        counters,
+        told: 0,
+        ops: Vec::new(),
+    };
+    (run, handle)
+}
+
+impl Loop {
+    /// Runs until `stop`; `beat` is called after every turn, at least once a second.
+    pub async fn run(mut self, stop: CancellationToken, beat: impl Fn()) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let wake = self.clock.instant(self.next_turn());
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = self.input.recv_many(&mut batch, BATCH) => {}
+                () = tokio::time::sleep_until(wake.into()) => self.take(Input::Event(Event::Tick)),
+            }
+            for input in batch.drain(..) {
+                self.take(input);
+            }
+            self.views.store(Arc::new(self.state.view()));
+            self.counters.views.fetch_add(1, Ordering::Relaxed);
+            self.keep().await;
+            beat();
+            tokio::time::sleep(PUBLISH_SPACING).await;
+        }
+        self.say_goodbye();
+    }
+
+    fn next_turn(&self) -> Monotonic {
+        let idle = self.clock.now().mono.after(IDLE_TURN);
+        self.state.next_expiry().map_or(idle, |expiry| expiry.min(idle))
+    }
+
+    fn take(&mut self, input: Input) {
+        self.counters.events.fetch_add(1, Ordering::Relaxed);
+        let now = self.clock.now();
+        let effects = match input {
+            Input::Open { session, node, hello, outbox } => {
+                self.counters.sessions.fetch_add(1, Ordering::Relaxed);
+                self.outboxes.insert(session, outbox);
+                self.state.handle(Event::Opened { session, node, hello }, now)
+            }
+            Input::Event(event) => {
+                self.count(&event);
+                if let Event::Closed { session } = &event {
+                    self.outboxes.remove(session);
+                }
+                self.state.handle(event, now)
+            }
+            Input::Rescan { nodes, reply } => {
+                let (answer, effects) = self.state.rescan(&nodes);
+                // Whoever asked may have gone; the agents are told all the same.
+                drop(reply.send(answer));
+                effects
+            }
+        };
+        for effect in effects {
+            self.carry_out(effect);
+        }
+        self.counters.sessions_open.store(self.outboxes.len() as u64, Ordering::Relaxed);
+    }
+
+    fn count(&self, event: &Event) {
+        let Event::Message { message, .. } = event else { return };
+        match message {
+            ToCoordinator::Delta(_) => self.counters.deltas.fetch_add(1, Ordering::Relaxed),
+            ToCoordinator::Snapshot(_) => self.counters.snapshot_parts.fetch_add(1, Ordering::Relaxed),
+            ToCoordinator::Hello(_)
+            | ToCoordinator::Heartbeat(_)
+            | ToCoordinator::Described(_)
+            | ToCoordinator::Goodbye => return,
+        };
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(session, message) => {
+                if matches!(message, ToAgent::Resync { .. }) {
+                    self.counters.resyncs.fetch_add(1, Ordering::Relaxed);
+                }
+                let Some(outbox) = self.outboxes.get(&session) else { return };
+                if outbox.try_send(ToSession::Message(message)).is_err() {
+                    // Dropping the outbox ends the session; the agent dials again when it can listen.
+                    self.outboxes.remove(&session);
+                }
+            }
+            Effect::Close(session, code, why) => {
+                if let Some(outbox) = self.outboxes.remove(&session)
+                    && outbox.try_send(ToSession::Close(code, why)).is_err()
+                {
+                    warn!(session = session.0, "an agent that does not listen was cut off");
+                }
+            }
+            Effect::Store(op) => self.ops.push(op),
+            Effect::Announce(announcement) => self.announce(announcement),
+        }
+    }
+
+    fn announce(&mut self, announcement: Announcement) {
+        self.told += 1;
+        self.counters.announced.store(self.told, Ordering::Release);
+        let Announcement { kind, node, image, digest, detail } = announcement;
+        log(kind, node.as_ref(), detail.as_deref());
+        let event = api::events::Event {
+            seq: self.told,
+            time: self.clock.now().wall.to_string(),
+            kind,
+            node: node.map(String::from),
+            image: image.map(String::from),
+            digest: digest.map(|digest| digest.to_string()),
+            detail,
+        };
+        // Nobody following is no failure.
+        drop(self.followers.send(Arc::new(event)));
+    }
+
+    async fn keep(&mut self) {
+        let ops = std::mem::take(&mut self.ops);
+        if ops.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.submit(ops).await {
+            self.counters.store_failures.fetch_add(1, Ordering::Relaxed);
+            error!(error = &error as &dyn std::error::Error, "the store does not take changes");
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        for (_, outbox) in std::mem::take(&mut self.outboxes) {
+            let bye = ToSession::Close(CloseCode::Stopping, "the coordinator stops".into());
+            // One whose outbox is full ends with the process.
+            drop(outbox.try_send(bye));
+        }
+    }
+}
+
+fn log(kind: api::events::EventKind, node: Option<&NodeName>, detail: Option<&str>) {
+    use api::events::EventKind;
+    let node = node.map(NodeName::as_str);
+    match kind {
+        EventKind::NodeOnline => info!(node, "node is online"),
+        EventKind::NodeOffline => warn!(node, error = detail, "node is offline"),
+        EventKind::NodeRoots => info!(node, detail, "a root changed"),
+        EventKind::PartitionChanged => info!(detail, "partitions changed"),
+        EventKind::ImageReady | EventKind::ImageGone | EventKind::Missed => {}
+    }
+}

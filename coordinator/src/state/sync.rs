@@ -1,0 +1,368 @@
+//! How an inventory gets from a node to the index: hello, snapshot, delta, heartbeat.
+//!
+//! What is applied need not be believed: only a heartbeat whose generation and digest equal ours makes an
+//! inventory current, so a message that was lost, doubled or overtaken can delay an answer, never falsify it.
+
+use sifleet_common::api::events::EventKind;
+use sifleet_common::digest::Digest;
+use sifleet_common::inventory::{Change, Content, Inventory, Replica, ReplicaKey, RootState};
+use sifleet_common::name::{ImageName, NodeName};
+use sifleet_common::time::Now;
+use sifleet_common::wire::code::CloseCode;
+use sifleet_common::wire::control::{
+    Delta, Heartbeat, Hello, Known, MAX_BUILD, MAX_DECLARED_PARTITIONS, Snapshot, StreamId, ToAgent, Welcome,
+};
+
+use super::index::NodeId;
+use super::node::{Node, Session, Staging};
+use super::{Announcement, Effect, SessionId, State};
+use crate::store::{NodeFacts, Op, Position, RestoredNode};
+
+impl State {
+    pub(super) fn restore_node(&mut self, known: RestoredNode) {
+        let Some(id) = self.id_of(&known.node) else { return };
+        let mut inventory = Inventory::default();
+        for change in known.changes {
+            inventory.apply(change);
+        }
+        for (key, replica) in inventory.replicas() {
+            if let Content::Image(image) = &replica.content {
+                self.describing.seen(image.digest);
+            }
+            self.index.refresh(id, &key.name, &inventory);
+        }
+        if let Some(node) = self.nodes.get_mut(id.index()) {
+            node.stream = known.position.stream;
+            node.generation = known.position.generation;
+            node.last_seen = Some(known.facts.last_seen);
+            node.facts = Some(known.facts);
+            node.inventory = inventory;
+        }
+        self.shown.touch(id);
+    }
+
+    /// Returns the node's number, giving it one if there is room.
+    pub(super) fn id_of(&mut self, name: &NodeName) -> Option<NodeId> {
+        if let Some(id) = self.by_name.get(name) {
+            return Some(*id);
+        }
+        if self.nodes.len() >= self.limits.max_nodes {
+            return None;
+        }
+        let id = NodeId(u32::try_from(self.nodes.len()).ok()?);
+        self.nodes.push(Node::new(name.clone()));
+        self.by_name.insert(name.clone(), id);
+        self.shown.touch(id);
+        Some(id)
+    }
+
+    pub(super) fn opened(&mut self, session: SessionId, name: NodeName, hello: Hello, now: Now) {
+        let Some(id) = self.id_of(&name) else {
+            let why = format!("the coordinator keeps {} nodes, its limit", self.limits.max_nodes);
+            self.effects.push(Effect::Close(session, CloseCode::Busy, why));
+            return;
+        };
+        if hello.build.len() > MAX_BUILD || hello.partitions.len() > MAX_DECLARED_PARTITIONS {
+            self.effects.push(Effect::Close(session, CloseCode::Protocol, "hello exceeds its limits".into()));
+            return;
+        }
+        if let Some(old) = self.node(id).and_then(|node| node.session.as_ref()).map(|old| old.id) {
+            let why = "the node opened another connection";
+            self.effects.push(Effect::Close(old, CloseCode::Superseded, why.into()));
+            self.closed(old);
+        }
+        self.sessions.insert(session, id);
+        let known = self.greet(id, session, &hello, now);
+        self.learn_facts(id, &name, hello, now);
+        let stamp = self.stamp_for(id, now);
+        let welcome =
+            Welcome { known, lease_ms: millis(self.limits.lease), heartbeat_ms: millis(self.limits.heartbeat), stamp };
+        self.effects.push(Effect::Send(session, ToAgent::Welcome(welcome)));
+        self.shown.touch(id);
+    }
+
+    /// Opens the session on the node and tells how much of the agent's inventory is already here.
+    ///
+    /// The lease is left alone: an old claim runs out by itself unless this session renews it.
+    fn greet(&mut self, id: NodeId, session: SessionId, hello: &Hello, now: Now) -> Known {
+        let Some(node) = self.nodes.get_mut(id.index()) else { return Known::Nothing };
+        let same = node.inventory.digest() == hello.digest;
+        let known = if same && (node.stream != hello.stream || node.generation == hello.generation) {
+            node.stream = hello.stream;
+            node.generation = hello.generation;
+            Known::Current
+        } else if node.stream == hello.stream && node.generation < hello.generation {
+            Known::At(node.generation)
+        } else {
+            Known::Nothing
+        };
+        node.current = false;
+        node.staging = None;
+        let mut opened = Session::new(session, hello.stream);
+        opened.resyncing = (known == Known::Nothing).then_some(now.mono);
+        node.session = Some(opened);
+        known
+    }
+
+    fn learn_facts(&mut self, id: NodeId, name: &NodeName, hello: Hello, now: Now) {
+        let Some(node) = self.nodes.get_mut(id.index()) else { return };
+        let declared = node.facts.as_ref().map(|facts| facts.partitions.as_slice()).unwrap_or_default();
+        let moved = declared != hello.partitions;
+        let facts = NodeFacts {
+            build: hello.build,
+            arch: hello.arch,
+            partitions: hello.partitions,
+            last_seen: now.wall,
+        };
+        node.last_seen = Some(now.wall);
+        node.facts = Some(facts.clone());
+        self.effects.push(Effect::Store(Op::PutNode { node: name.clone(), facts }));
+        if moved {
+            self.declared_changed(now);
+        }
+    }
+
+    pub(super) fn snapshot(&mut self, id: NodeId, part: Snapshot, now: Now) {
+        let max = self.limits.max_replicas;
+        let Some(node) = self.nodes.get_mut(id.index()) else { return };
+        let Some(stream) = node.session.as_ref().map(|session| session.stream) else { return };
+        if part.part == 0 {
+            let stale = stream == node.stream && part.generation < node.generation;
+            node.staging = (!stale).then(|| Staging {
+                generation: part.generation,
+                next_part: 0,
+                inventory: Inventory::default(),
+            });
+        }
+        let Some(staging) = &mut node.staging else { return };
+        if staging.generation != part.generation || staging.next_part != part.part {
+            node.staging = None;
+            self.resync(id, now);
+            return;
+        }
+        staging.next_part += 1;
+        for change in part.changes {
+            staging.inventory.apply(change);
+        }
+        if staging.inventory.len() > max {
+            self.breach(id, "more replicas than the coordinator keeps of one node");
+        } else if part.last
+            && let Some(done) = node.staging.take()
+        {
+            self.replace(id, stream, done);
+            self.acknowledge(id, now);
+        }
+    }
+
+    fn replace(&mut self, id: NodeId, stream: StreamId, done: Staging) {
+        let Some(node) = self.nodes.get_mut(id.index()) else { return };
+        if let Some(session) = &mut node.session {
+            session.resyncing = None;
+        }
+        // Until a heartbeat confirms it, nothing vouches for the whole.
+        node.current = false;
+        node.stream = stream;
+        node.generation = done.generation;
+        let old = std::mem::replace(&mut node.inventory, done.inventory);
+        let inventory = node.inventory.clone();
+        let (name, position) = (node.name.clone(), position_of(node));
+        let roots_changed = !old.roots().eq(inventory.roots());
+        for key in differing(&old, &inventory, roots_changed) {
+            self.refresh(id, &key, &inventory);
+        }
+        self.shown.roots_changed(id);
+        let changes = inventory.as_changes().collect();
+        self.effects.push(Effect::Store(Op::Replace { node: name, position, changes }));
+    }
+
+    pub(super) fn delta(&mut self, id: NodeId, delta: Delta, now: Now) {
+        let max = self.limits.max_replicas;
+        let Some(node) = self.nodes.get_mut(id.index()) else { return };
+        let Some(session) = &node.session else { return };
+        if session.stream != node.stream || session.resyncing.is_some() || delta.generation <= node.generation {
+            return;
+        }
+        if delta.generation != node.generation.next() {
+            self.resync(id, now);
+            return;
+        }
+        node.generation = delta.generation;
+        let mut effective = Vec::with_capacity(delta.changes.len());
+        for change in delta.changes {
+            let change = self.index_interned(change);
+            self.step(id, &change);
+            effective.push(change);
+        }
+        let Some(node) = self.node(id) else { return };
+        if node.inventory.len() > max {
+            self.breach(id, "more replicas than the coordinator keeps of one node");
+            return;
+        }
+        let (node, position) = (node.name.clone(), position_of(node));
+        self.effects.push(Effect::Store(Op::Advance { node, position, changes: effective }));
+        self.acknowledge(id, now);
+    }
+
+    /// Lets all nodes share the text of a name.
+    fn index_interned(&self, change: Change) -> Change {
+        match change {
+            Change::Put(ReplicaKey { root, name }, replica) => {
+                let name = self.index.intern(&name).unwrap_or(name);
+                Change::Put(ReplicaKey { root, name }, replica)
+            }
+            Change::Root(..) | Change::Remove(..) => change,
+        }
+    }
+
+    /// Applies one change to a node's inventory and to the index.
+    fn step(&mut self, id: NodeId, change: &Change) {
+        let Some(node) = self.nodes.get_mut(id.index()) else { return };
+        let (told, before) = match change {
+            Change::Root(root, _) => {
+                let known = node.inventory.root(*root).map(|root| root.state.clone());
+                (None, known.map(|state| matches!(state, RootState::Unknown { .. })))
+            }
+            Change::Put(key, _) | Change::Remove(key) => {
+                (Some((key.clone(), node.inventory.replica(key).cloned())), None)
+            }
+        };
+        if !node.inventory.apply(change.clone()) {
+            return;
+        }
+        let (name, current, inventory) = (node.name.clone(), node.current, node.inventory.clone());
+        match (change, told) {
+            (Change::Root(root, now), _) => {
+                let unknown = matches!(now.state, RootState::Unknown { .. });
+                if before != Some(unknown) {
+                    for (key, _) in inventory.replicas_of(*root) {
+                        self.refresh(id, &key.name, &inventory);
+                    }
+                }
+                self.shown.roots_changed(id);
+                self.announce_node(EventKind::NodeRoots, name, Some(describe_root(&now.path, &now.state)));
+            }
+            (Change::Put(..) | Change::Remove(..), Some((key, old))) => {
+                self.refresh(id, &key.name, &inventory);
+                self.shown.touch(id);
+                if current {
+                    self.announce_replica(name, &key, old.as_ref(), inventory.replica(&key));
+                }
+            }
+            (Change::Put(..) | Change::Remove(..), None) => {}
+        }
+    }
+
+    fn refresh(&mut self, id: NodeId, name: &ImageName, inventory: &Inventory) {
+        for (root, _) in inventory.roots() {
+            let key = ReplicaKey { root, name: name.clone() };
+            if let Some(Replica { content: Content::Image(image), .. }) = inventory.replica(&key) {
+                self.describing.seen(image.digest);
+            }
+        }
+        if self.index.refresh(id, name, inventory) {
+            self.effects.push(Effect::Store(Op::HeardOf { name: name.clone() }));
+        }
+    }
+
+    fn announce_replica(
+        &mut self,
+        node: NodeName,
+        key: &ReplicaKey,
+        old: Option<&Replica>,
+        new: Option<&Replica>,
+    ) {
+        let (old, new) = (old.and_then(digest_of), new.and_then(digest_of));
+        let (kind, digest) = match (old, new) {
+            (_, Some(digest)) if old != new => (EventKind::ImageReady, digest),
+            (Some(digest), None) => (EventKind::ImageGone, digest),
+            _ => return,
+        };
+        self.effects.push(Effect::Announce(Announcement {
+            kind,
+            node: Some(node),
+            image: Some(key.name.clone()),
+            digest: Some(digest),
+            detail: None,
+        }));
+    }
+
+    pub(super) fn heartbeat(&mut self, id: NodeId, beat: &Heartbeat, now: Now) {
+        let Some(node) = self.nodes.get_mut(id.index()) else { return };
+        let Some(session) = &node.session else { return };
+        if let Some(asked) = session.resyncing {
+            // The snapshot is on its way; if it does not come for long, the request was lost.
+            if node.staging.is_none() && now.mono.since(asked) > self.limits.lease {
+                self.resync(id, now);
+            }
+            return;
+        }
+        if session.stream == node.stream && beat.generation < node.generation {
+            // It was on its way when we moved on; the next one will tell.
+            return;
+        }
+        let agrees = session.stream == node.stream
+            && beat.generation == node.generation
+            && beat.digest == node.inventory.digest();
+        if !agrees {
+            self.resync(id, now);
+            return;
+        }
+        node.current = true;
+        self.extend_lease(id, beat.stamp, now);
+        self.acknowledge(id, now);
+    }
+
+    fn acknowledge(&mut self, id: NodeId, now: Now) {
+        let stamp = self.stamp_for(id, now);
+        if let Some(node) = self.node(id)
+            && let Some(session) = &node.session
+        {
+            let ack = ToAgent::Ack { generation: node.generation, stamp };
+            self.effects.push(Effect::Send(session.id, ack));
+        }
+    }
+
+    /// Asks for a snapshot, once; until it is confirmed the node's answers do not count.
+    fn resync(&mut self, id: NodeId, now: Now) {
+        self.unlease(id, "its inventory has to be sent again");
+        let stamp = self.stamp_for(id, now);
+        let Some(session) = self.nodes.get_mut(id.index()).and_then(|node| node.session.as_mut()) else { return };
+        session.resyncing = Some(now.mono);
+        self.effects.push(Effect::Send(session.id, ToAgent::Resync { stamp }));
+    }
+}
+
+fn position_of(node: &Node) -> Position {
+    Position { stream: node.stream, generation: node.generation, digest: node.inventory.digest() }
+}
+
+fn digest_of(replica: &Replica) -> Option<Digest> {
+    match &replica.content {
+        Content::Image(image) => Some(image.digest),
+        Content::Pending(_) | Content::Unusable(_) => None,
+    }
+}
+
+/// Lists the names whose replicas differ, or all names if the roots do.
+fn differing(old: &Inventory, new: &Inventory, roots: bool) -> Vec<ImageName> {
+    let gone = old.replicas().filter(|(key, _)| new.replica(key).is_none()).map(|(key, _)| key);
+    let changed = new.replicas().filter(|(key, replica)| roots || old.replica(key) != Some(replica));
+    let mut names: Vec<ImageName> = gone.chain(changed.map(|(key, _)| key)).map(|key| key.name.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Says in one sentence how a root fares.
+pub(super) fn describe_root(path: &str, state: &RootState) -> String {
+    match state {
+        RootState::Watched => format!("{path} is watched"),
+        RootState::Degraded { reason } => format!("{path} is degraded: {reason}"),
+        RootState::Unknown { reason } => format!("{path} is unknown: {reason}"),
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+

@@ -1,0 +1,131 @@
+//! What must survive a restart: nodes and their last-known inventories, image metadata, memberships.
+//!
+//! Owns the vocabulary of durable steps ([`Op`]) and what is found again at start ([`Restored`]); all SQL is in
+//! [`sqlite`]. Leases, sessions and rates are soft state and never come here.
+
+pub mod sqlite;
+
+pub use sqlite::{Store, StoreError, StoreStats};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sifleet_common::digest::Digest;
+use sifleet_common::image::{Arch, ImageMetadata};
+use sifleet_common::inventory::{Change, Generation, InventoryDigest};
+use sifleet_common::name::{ImageName, NodeName, PartitionName};
+use sifleet_common::time::UnixMillis;
+use sifleet_common::wire::control::StreamId;
+
+/// One durable step. Steps are applied in the order in which they are handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// A node introduced itself.
+    PutNode {
+        /// Which node.
+        node: NodeName,
+        /// What it said.
+        facts: NodeFacts,
+    },
+    /// A node's inventory made a step, or several.
+    Advance {
+        /// Which node.
+        node: NodeName,
+        /// Where it stands afterwards.
+        position: Position,
+        /// What changed.
+        changes: Vec<Change>,
+    },
+    /// A node's inventory is replaced as a whole.
+    Replace {
+        /// Which node.
+        node: NodeName,
+        /// Where it stands afterwards.
+        position: Position,
+        /// Changes that build it from nothing.
+        changes: Vec<Change>,
+    },
+    /// An image said what it is.
+    PutMetadata {
+        /// Which image.
+        digest: Digest,
+        /// What it said.
+        metadata: Box<ImageMetadata>,
+        /// Text of its sidecar.
+        sidecar: Option<String>,
+    },
+    /// A source of partitions was heard.
+    PutMembers {
+        /// `file` or `slurm`.
+        source: String,
+        /// When.
+        at: UnixMillis,
+        /// What it said.
+        members: BTreeMap<PartitionName, BTreeSet<NodeName>>,
+    },
+    /// An image was ready somewhere: its name is to be remembered when the last replica is gone.
+    HeardOf {
+        /// Its name.
+        name: ImageName,
+    },
+}
+
+/// What a node says of itself, apart from its inventory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Version of its agent.
+    pub build: String,
+    /// Its processor.
+    pub arch: Arch,
+    /// Partitions its own settings name.
+    pub partitions: Vec<PartitionName>,
+    /// When it said so.
+    pub last_seen: UnixMillis,
+}
+
+/// Where an inventory stands in its stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Life of the agent process.
+    pub stream: StreamId,
+    /// Number of its last change.
+    pub generation: Generation,
+    /// Digest of the inventory.
+    pub digest: InventoryDigest,
+}
+
+/// One node as it was last known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoredNode {
+    /// Its name.
+    pub node: NodeName,
+    /// What it said of itself.
+    pub facts: NodeFacts,
+    /// Where its inventory stood.
+    pub position: Position,
+    /// Changes that build its inventory from nothing.
+    pub changes: Vec<Change>,
+}
+
+/// A list of partitions as last heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoredMembers {
+    /// `file` or `slurm`.
+    pub source: String,
+    /// When it was heard.
+    pub at: UnixMillis,
+    /// What was said.
+    pub members: BTreeMap<PartitionName, BTreeSet<NodeName>>,
+}
+
+/// Everything found again at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// The nodes, by name.
+    pub nodes: Vec<RestoredNode>,
+    /// The lists of partitions.
+    pub members: Vec<RestoredMembers>,
+    /// Digests whose metadata is known.
+    pub described: BTreeSet<Digest>,
+    /// Names of images that were once ready somewhere.
+    pub heard_of: Vec<ImageName>,
+}

@@ -1,0 +1,190 @@
+//! The thread that writes. It takes whatever waits, applies it in one transaction, and starts over.
+//!
+//! Nothing here decides what is stored. A transaction that fails is not tried again, since the owner loop must not
+//! wait for a disk that is full: its nodes are remembered as lost, and their further steps are skipped until they are
+//! replaced as a whole, so that the disk never holds a position with a step missing before it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use rusqlite::{Connection, Result, TransactionBehavior};
+use sifleet_common::name::NodeName;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, trace, warn};
+
+use super::metadata::Budget;
+use super::write::Batch;
+use super::{StoreError, StoreStats};
+use crate::store::Op;
+
+/// Most submissions in one transaction: enough to share its cost, few enough that a flush waits milliseconds.
+const MAX_BATCH: usize = 1_024;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Apply(Vec<Op>),
+    Flush(oneshot::Sender<()>),
+    Close(oneshot::Sender<()>),
+}
+
+/// What the handles can see of the writer.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    commits: AtomicU64,
+    ops: AtomicU64,
+    failures: AtomicU64,
+    lost: Mutex<BTreeSet<NodeName>>,
+}
+
+impl Shared {
+    pub(super) fn take_lost(&self) -> Vec<NodeName> {
+        std::mem::take(&mut *self.lost()).into_iter().collect()
+    }
+
+    pub(super) fn stats(&self, waiting: usize) -> StoreStats {
+        StoreStats {
+            commits: self.commits.load(Ordering::Relaxed),
+            ops: self.ops.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            waiting,
+        }
+    }
+
+    /// A set of names is valid whatever panicked while it was held.
+    fn lost(&self) -> MutexGuard<'_, BTreeSet<NodeName>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Owns the connection that writes.
+pub(super) struct Writer {
+    connection: Connection,
+    budget: Budget,
+    shared: Arc<Shared>,
+    lost: BTreeSet<NodeName>,
+    failing: bool,
+    /// Held until the last commit, so that no successor opens the file before.
+    _lock: File,
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        lock: File,
+        shared: Arc<Shared>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Result<(), StoreError> {
+        let what = "the number of images";
+        let budget = Budget::read(&connection).map_err(|source| StoreError::Read { what, source })?;
+        let writer = Self { connection, budget, shared, lost: BTreeSet::new(), failing: false, _lock: lock };
+        let run = move || writer.run(commands);
+        thread::Builder::new()
+            .name("store".into())
+            .spawn(run)
+            .map_err(|source| StoreError::Thread { source })?;
+        Ok(())
+    }
+
+    fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        let mut close = None;
+        while close.is_none() && commands.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
+            let mut flushed = Vec::new();
+            let mut ops = Vec::with_capacity(batch.len());
+            for command in batch.drain(..) {
+                match command {
+                    Command::Apply(steps) => ops.extend(steps),
+                    Command::Flush(done) => flushed.push(done),
+                    Command::Close(done) => {
+                        close = Some(done);
+                        break;
+                    }
+                }
+            }
+            self.commit(&ops);
+            for done in flushed {
+                answer(done);
+            }
+        }
+        self.end();
+        // Whoever closes may open the file again at once.
+        drop(self);
+        if let Some(done) = close {
+            answer(done);
+        }
+    }
+
+    fn commit(&mut self, ops: &[Op]) {
+        if ops.is_empty() {
+            return;
+        }
+        match self.apply(ops) {
+            Ok(found) => {
+                self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                self.shared.ops.fetch_add(ops.len() as u64, Ordering::Relaxed);
+                self.lost.retain(|node| !found.contains(node));
+                if self.failing {
+                    self.failing = false;
+                    info!("the store writes again");
+                }
+            }
+            Err(failed) => self.fail(ops, &failed),
+        }
+    }
+
+    fn apply(&mut self, ops: &[Op]) -> Result<BTreeSet<NodeName>> {
+        let mut budget = self.budget;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut batch = Batch::new(&transaction, &self.lost);
+        for op in ops {
+            batch.apply(op, &mut budget)?;
+        }
+        batch.finish()?;
+        let found = batch.found;
+        transaction.commit()?;
+        self.budget = budget;
+        Ok(found)
+    }
+
+    fn fail(&mut self, ops: &[Op], failed: &rusqlite::Error) {
+        self.shared.failures.fetch_add(1, Ordering::Relaxed);
+        // One line per outage: every further batch fails for the same reason.
+        if !self.failing {
+            self.failing = true;
+            error!(
+                error = %failed,
+                "the store cannot write; answers stay right, but a restart would ask the agents for snapshots"
+            );
+        }
+        let moved = ops.iter().filter_map(|op| match op {
+            Op::Advance { node, .. } | Op::Replace { node, .. } => Some(node.clone()),
+            Op::PutNode { .. } | Op::PutMetadata { .. } | Op::PutMembers { .. } | Op::HeardOf { .. } => None,
+        });
+        let mut shared = self.shared.lost();
+        for node in moved {
+            shared.insert(node.clone());
+            self.lost.insert(node);
+        }
+    }
+
+    /// Leaves one file without a log beside it, which is what an admin expects to copy.
+    fn end(&self) {
+        let fold = || {
+            self.connection.execute_batch("PRAGMA optimize")?;
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_row| Ok(()))
+        };
+        if let Err(failed) = fold() {
+            warn!(error = %failed, "the write-ahead log was not folded into the database");
+        }
+    }
+}
+
+fn answer(done: oneshot::Sender<()>) {
+    if done.send(()) == Err(()) {
+        trace!("nobody waits for this flush any more");
+    }
+}

@@ -1,0 +1,127 @@
+//! Answers what nodes there are, and what lies on one.
+
+use sifleet_common::api::nodes::{NodeDetail, NodeList, NodeState, NodeSummary, ReplicaBody, RootBody};
+use sifleet_common::inventory::{Content, Pending, Replica, ReplicaKey, Root, RootState};
+use sifleet_common::name::NodeName;
+use sifleet_common::time::Now;
+
+use super::{NodeInfo, QueryError, Stats, View, near, shorten};
+
+/// Most replicas one answer lists.
+const MAX_LISTED: usize = 10_000;
+
+impl View {
+    /// Lists all nodes in natural order.
+    #[must_use]
+    pub fn nodes(&self, now: Now) -> NodeList {
+        let nodes = self
+            .table
+            .natural()
+            .into_iter()
+            .filter_map(|id| Some(self.node_summary(id, self.info(id)?, now)))
+            .collect();
+        NodeList { nodes, as_of: now.wall.to_string() }
+    }
+
+    /// Tells everything about one node.
+    ///
+    /// # Errors
+    /// [`QueryError::UnknownNode`].
+    pub fn node(&self, name: &str, now: Now) -> Result<NodeDetail, QueryError> {
+        let found = self.nodes.iter().zip(0u32..).find(|(node, _)| node.name.as_str() == name);
+        let Some((node, id)) = found else {
+            let names = self.nodes.iter().map(|node| NodeName::as_str(&node.name));
+            return Err(QueryError::UnknownNode { name: shorten(name), candidates: near(name, names) });
+        };
+        let inventory = &node.inventory;
+        let root_path = |key: &ReplicaKey| {
+            inventory.root(key.root).map(|root| root.path.clone()).unwrap_or_default()
+        };
+        Ok(NodeDetail {
+            summary: self.node_summary(id, node, now),
+            roots: inventory.roots().map(|(_, root)| root_body(root)).collect(),
+            replicas: inventory
+                .replicas()
+                .take(MAX_LISTED)
+                .map(|(key, replica)| replica_body(key, root_path(key), replica))
+                .collect(),
+            truncated: inventory.len() > MAX_LISTED,
+            generation: node.generation.0,
+        })
+    }
+
+    fn node_summary(&self, id: u32, node: &NodeInfo, now: Now) -> NodeSummary {
+        let partitions = self.partitions.values().filter(|partition| partition.members.contains(id));
+        NodeSummary {
+            name: node.name.to_string(),
+            state: self.node_state(id, node, now),
+            degraded: node.degraded_roots.iter().chain(&node.unknown_roots).cloned().collect(),
+            partitions: partitions.map(|partition| partition.name.to_string()).collect(),
+            images: u32::try_from(node.inventory.images()).unwrap_or(u32::MAX),
+            last_seen: node.last_seen.map(|time| time.to_string()),
+            build: node.facts.as_ref().map(|facts| facts.build.clone()),
+            arch: node.facts.as_ref().map(|facts| facts.arch.as_str().to_owned()),
+        }
+    }
+
+    fn node_state(&self, id: u32, node: &NodeInfo, now: Now) -> NodeState {
+        let leased = self.live.contains(id) && node.lease_until.is_some_and(|end| end > now.mono);
+        match (leased, node.connected, &node.facts) {
+            (true, _, _) => NodeState::Online,
+            (false, true, _) => NodeState::Syncing,
+            (false, false, Some(_)) => NodeState::Offline,
+            (false, false, None) => NodeState::NeverSeen,
+        }
+    }
+
+    /// Counts what there is.
+    #[must_use]
+    pub fn stats(&self, now: Now) -> Stats {
+        let mut stats = Stats {
+            names: u32::try_from(self.names.len()).unwrap_or(u32::MAX),
+            digests: u32::try_from(self.digests.len()).unwrap_or(u32::MAX),
+            partitions: u32::try_from(self.partitions.len()).unwrap_or(u32::MAX),
+            degraded: super::availability::count(&self.degraded),
+            generation: self.generation,
+            ..Stats::default()
+        };
+        for (node, id) in self.nodes.iter().zip(0u32..) {
+            stats.replicas += node.inventory.len() as u64;
+            match self.node_state(id, node, now) {
+                NodeState::Online => stats.online += 1,
+                NodeState::Syncing => stats.syncing += 1,
+                NodeState::Offline => stats.offline += 1,
+                NodeState::NeverSeen => stats.never_seen += 1,
+            }
+        }
+        stats
+    }
+}
+
+fn root_body(root: &Root) -> RootBody {
+    let (state, reason) = match &root.state {
+        RootState::Watched => ("watched", None),
+        RootState::Degraded { reason } => ("degraded", Some(reason.clone())),
+        RootState::Unknown { reason } => ("unknown", Some(reason.clone())),
+    };
+    RootBody { path: root.path.clone(), state: state.to_owned(), reason, library: root.library }
+}
+
+fn replica_body(key: &ReplicaKey, root: String, replica: &Replica) -> ReplicaBody {
+    let (state, code, detail, digest) = match &replica.content {
+        Content::Image(image) => ("ready", None, None, Some(image.digest.to_string())),
+        Content::Pending(Pending::BeingWritten) => ("pending", Some("being_written"), None, None),
+        Content::Pending(Pending::Hashing) => ("pending", Some("hashing"), None, None),
+        Content::Unusable(what) => ("unusable", Some(what.code.as_str()), Some(what.detail.clone()), None),
+    };
+    ReplicaBody {
+        name: key.name.to_string(),
+        root,
+        state: state.to_owned(),
+        code: code.map(str::to_owned),
+        detail,
+        digest,
+        size: replica.size,
+        modified: replica.modified.to_string(),
+    }
+}

@@ -1,0 +1,4 @@
+//! x
+pub mod sim;
+
+pub mod sif;

@@ -1,0 +1,440 @@
+//! A cluster without machines: the coordinator's real state and real reporters, joined by links that lose,
+//! delay, reorder and double, with crashes on both sides and clocks that jump.
+//!
+//! Everything follows from one seed. [`World::check`] holds every answer against what the disks really held;
+//! [`truth`] says what an answer may claim.
+
+pub mod disk;
+pub mod truth;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use sifleet_agent::session::report::{About, Output, Reporter};
+use sifleet_common::image::Arch;
+use sifleet_common::inventory::{Change, Generation, InventoryDigest};
+use sifleet_common::name::NodeName;
+use sifleet_common::time::{Monotonic, Now, UnixMillis};
+use sifleet_common::wire::control::{StreamId, ToAgent, ToCoordinator};
+use sifleet_coordinator::state::{Effect, Event, Limits, SessionId, State};
+use sifleet_coordinator::store::Op;
+use sifleet_coordinator::view::View;
+
+use disk::Durable;
+use truth::{Answers, Truth};
+
+/// Agents in a world: few, so that faults meet.
+pub const AGENTS: usize = 4;
+/// The partition all of them belong to.
+pub const PARTITION: &str = "p";
+
+/// What the links and machines do to the system.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    /// Share of messages that vanish, in percent.
+    pub loss: u32,
+    /// Share of messages that arrive twice, in percent.
+    pub double: u32,
+    /// Longest time a message is under way, in milliseconds.
+    pub delay: u64,
+    /// Share of steps in which something crashes or breaks off, in percent.
+    pub crash: u32,
+    /// Renumbers every delta to what the coordinator waits for, as if it did not look at generations.
+    pub blind_generations: bool,
+}
+
+impl Faults {
+    /// Links and machines as they should be.
+    pub const NONE: Self = Self { loss: 0, double: 0, delay: 20, crash: 0, blind_generations: false };
+}
+
+/// One agent with its disk and its link.
+struct Agent {
+    name: NodeName,
+    reporter: Reporter,
+    stream: StreamId,
+    /// Where its inventory stood at every generation of every life.
+    stood: BTreeMap<(StreamId, Generation), InventoryDigest>,
+    truth: Truth,
+    up: bool,
+    session: Option<SessionId>,
+    next_beat: u64,
+    /// Sent at, due at, message; both directions of the one link.
+    up_link: VecDeque<(u64, SessionId, ToCoordinator)>,
+    down_link: VecDeque<(u64, SessionId, ToAgent)>,
+    dial_at: u64,
+    /// When the agent last heard anything; silence ends its session as QUIC's idle timeout does.
+    heard: u64,
+}
+
+/// The whole cluster.
+pub struct World {
+    rng: StdRng,
+    faults: Faults,
+    millis: u64,
+    wall_offset: i64,
+    state: Option<State>,
+    durable: Durable,
+    old_view: View,
+    agents: Vec<Agent>,
+    sessions: u64,
+    /// The first thing the coordinator came to believe that never was.
+    wrong: Option<String>,
+}
+
+impl World {
+    /// Builds a world in which everything follows from `seed`.
+    #[must_use]
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let agents = (0..AGENTS).map(|n| Agent::new(n, &mut rng)).collect();
+        let mut world = Self {
+            rng,
+            faults,
+            millis: 0,
+            wall_offset: 0,
+            state: None,
+            durable: Durable::default(),
+            old_view: View::default(),
+            agents,
+            sessions: 0,
+            wrong: None,
+        };
+        world.start_coordinator();
+        world
+    }
+
+    /// Replaces the faults from here on.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.faults = faults;
+    }
+
+    /// Does one random thing and lets everything that is due happen.
+    ///
+    /// # Errors
+    /// What an answer claimed that was not so.
+    pub fn step(&mut self) -> Result<(), String> {
+        self.millis += self.rng.random_range(1..400);
+        if self.rng.random_range(0..50) == 0 {
+            self.wall_offset += self.rng.random_range(-3_600_000..3_600_000);
+        }
+        let who = self.rng.random_range(0..AGENTS);
+        match self.rng.random_range(0..100) {
+            0..40 => self.change_disk(who),
+            n if n < 40 + self.faults.crash => self.crash(who),
+            _ => {}
+        }
+        self.pump();
+        self.check()
+    }
+
+    /// Lets time pass without faults or changes, so that everything must come right.
+    pub fn settle(&mut self, limits: Limits) {
+        self.set_faults(Faults::NONE);
+        if self.state.is_none() {
+            self.start_coordinator();
+        }
+        let end = self.millis + 4 * u64::try_from(limits.lease.as_millis()).unwrap_or(u64::MAX);
+        for agent in &mut self.agents {
+            agent.revive(&mut self.rng);
+        }
+        while self.millis < end {
+            self.millis += 100;
+            self.pump();
+        }
+    }
+
+    /// Tells what every agent's disk holds and what is answered for it.
+    ///
+    /// # Errors
+    /// The first answer that is not exactly the truth.
+    pub fn check_converged(&mut self) -> Result<(), String> {
+        let now = self.now();
+        let view = self.state.as_mut().map(State::view).unwrap_or_default();
+        let answers = Answers::of_view(&view, now)?;
+        for agent in &self.agents {
+            agent.truth.exactly(&answers, &agent.name)?;
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        let wall = i64::try_from(self.millis).unwrap_or(i64::MAX).saturating_add(self.wall_offset);
+        Now { mono: Monotonic(Duration::from_millis(self.millis)), wall: UnixMillis(wall) }
+    }
+
+    fn start_coordinator(&mut self) {
+        let names = self.agents.iter().map(|agent| agent.name.clone());
+        let mut state = State::restore(limits(), self.durable.restored());
+        let members = [(PARTITION.parse().expect("a name"), names.collect())].into();
+        let effects = state.handle(Event::Members { source: "file", members }, self.now());
+        self.state = Some(state);
+        self.carry_out(effects);
+    }
+
+    fn crash(&mut self, who: usize) {
+        let n = self.rng.random_range(0..6);
+        match n {
+            0 => {
+                // Steps the store had not written yet are lost with the process.
+                let lost = self.rng.random_range(0..8);
+                self.durable.crash(lost);
+                self.state = None;
+            }
+            1 if self.state.is_none() => self.start_coordinator(),
+            2 => self.agents[who].die(),
+            3 => self.agents[who].revive(&mut self.rng),
+            _ => self.break_link(who),
+        }
+        if self.state.is_none() && self.rng.random_range(0..3) == 0 {
+            self.start_coordinator();
+        }
+    }
+
+    fn break_link(&mut self, who: usize) {
+        let Some(session) = self.agents[who].session.take() else { return };
+        self.agents[who].reporter.lost();
+        self.tell(Event::Closed { session });
+    }
+
+    fn change_disk(&mut self, who: usize) {
+        let millis = self.millis;
+        let agent = &mut self.agents[who];
+        let changes = agent.truth.change(&mut self.rng, millis);
+        if agent.up {
+            let said = agent.observe(changes);
+            self.say(who, said);
+        }
+    }
+
+    /// Delivers everything that is due, in whatever order it is due, and lets timers run.
+    fn pump(&mut self) {
+        for who in 0..AGENTS {
+            self.dial(who);
+            self.beat(who);
+            self.deliver_up(who);
+            self.deliver_down(who);
+        }
+        self.tell(Event::Tick);
+    }
+
+    fn dial(&mut self, who: usize) {
+        let millis = self.millis;
+        let agent = &mut self.agents[who];
+        if agent.session.is_some() && millis > agent.heard + 20_000 {
+            self.break_link(who);
+        }
+        let agent = &mut self.agents[who];
+        if !agent.up || agent.session.is_some() || self.state.is_none() || millis < agent.dial_at {
+            return;
+        }
+        self.sessions += 1;
+        let session = SessionId(self.sessions);
+        agent.session = Some(session);
+        agent.heard = millis;
+        agent.dial_at = millis + self.rng.random_range(100..3_000);
+        let hello = agent.reporter.hello();
+        self.say(who, vec![hello]);
+    }
+
+    fn beat(&mut self, who: usize) {
+        let agent = &mut self.agents[who];
+        if agent.up && agent.session.is_some() && self.millis >= agent.next_beat {
+            agent.next_beat = self.millis + 10_000;
+            let beat = agent.reporter.heartbeat();
+            self.say(who, vec![beat]);
+        }
+    }
+
+    fn say(&mut self, who: usize, messages: Vec<ToCoordinator>) {
+        let Some(session) = self.agents[who].session else { return };
+        for message in messages {
+            // A session's first message is never lost alone: without it there is no session.
+            let hello = matches!(message, ToCoordinator::Hello(_));
+            for due in self.fates(hello) {
+                self.agents[who].up_link.push_back((due, session, message.clone()));
+            }
+        }
+    }
+
+    /// Decides when a message arrives: never, once or twice.
+    fn fates(&mut self, certain: bool) -> Vec<u64> {
+        let Faults { loss, double, delay, .. } = self.faults;
+        if !certain && self.rng.random_range(0..100) < loss {
+            return Vec::new();
+        }
+        let copies = if !certain && self.rng.random_range(0..100) < double { 2 } else { 1 };
+        (0..copies).map(|_| self.millis + self.rng.random_range(0..=delay)).collect()
+    }
+
+    fn deliver_up(&mut self, who: usize) {
+        for (_, session, message) in due(&mut self.agents[who].up_link, self.millis, &mut self.rng) {
+            let event = match message {
+                ToCoordinator::Hello(hello) => {
+                    Event::Opened { session, node: self.agents[who].name.clone(), hello }
+                }
+                mut message => {
+                    if let ToCoordinator::Delta(delta) = &mut message
+                        && self.faults.blind_generations
+                    {
+                        delta.generation = self.durable.generation(&self.agents[who].name).next();
+                    }
+                    Event::Message { session, message }
+                }
+            };
+            self.tell(event);
+        }
+    }
+
+    fn deliver_down(&mut self, who: usize) {
+        for (_, session, message) in due(&mut self.agents[who].down_link, self.millis, &mut self.rng) {
+            let agent = &mut self.agents[who];
+            if !agent.up || agent.session != Some(session) {
+                continue;
+            }
+            agent.heard = self.millis;
+            let mut said = Vec::new();
+            for output in agent.reporter.receive(message) {
+                match output {
+                    Output::Say(message) => said.push(message),
+                    Output::SayAll(parts) => said.extend(parts),
+                    Output::BeatEvery(millis) => agent.next_beat = self.millis + u64::from(millis),
+                    Output::Rescan | Output::Describe(_) => {}
+                }
+            }
+            self.say(who, said);
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let now = self.now();
+        let Some(state) = &mut self.state else { return };
+        let effects = state.handle(event, now);
+        self.carry_out(effects);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send(session, message) => {
+                    let Some(who) = self.agents.iter().position(|agent| agent.session == Some(session)) else {
+                        continue;
+                    };
+                    for due in self.fates(false) {
+                        self.agents[who].down_link.push_back((due, session, message.clone()));
+                    }
+                }
+                Effect::Close(session, ..) => {
+                    if let Some(agent) = self.agents.iter_mut().find(|agent| agent.session == Some(session)) {
+                        agent.session = None;
+                        agent.reporter.lost();
+                    }
+                }
+                Effect::Store(op) => {
+                    self.hold_against_agent(&op);
+                    self.durable.submit(op);
+                }
+                Effect::Announce(_) => {}
+            }
+        }
+    }
+
+    /// Notes when the coordinator believes an inventory that its agent never had.
+    fn hold_against_agent(&mut self, op: &Op) {
+        let (Op::Advance { node, position, .. } | Op::Replace { node, position, .. }) = op else { return };
+        let stood = self.agents.iter().find(|agent| agent.name == *node).map(|agent| &agent.stood);
+        let was = stood.and_then(|stood| stood.get(&(position.stream, position.generation)));
+        if was != Some(&position.digest) {
+            self.wrong = Some(format!("{node} never stood at {position:?}, but at {was:?}"));
+        }
+    }
+
+    /// Holds all answers, of the newest view and of an older one, against the truth.
+    fn check(&mut self) -> Result<(), String> {
+        if let Some(wrong) = self.wrong.take() {
+            return Err(wrong);
+        }
+        let now = self.now();
+        let Some(state) = &mut self.state else { return Ok(()) };
+        let view = state.view();
+        for view in [&view, &self.old_view] {
+            let answers = Answers::of_view(view, now)?;
+            for agent in &self.agents {
+                agent.truth.allows(&answers, &agent.name, now, limits().lease)?;
+            }
+        }
+        // A reader may hold a view for a while; it must not lie then either.
+        if self.rng.random_range(0..5) == 0 {
+            self.old_view = view;
+        }
+        Ok(())
+    }
+}
+
+/// The limits of every simulated coordinator.
+#[must_use]
+pub fn limits() -> Limits {
+    Limits::default()
+}
+
+impl Agent {
+    fn new(number: usize, rng: &mut StdRng) -> Self {
+        let mut agent = Self {
+            name: format!("n{number}").parse().expect("a name"),
+            reporter: reporter(StreamId(0)),
+            stream: StreamId(0),
+            stood: BTreeMap::new(),
+            truth: Truth::new(rng),
+            up: false,
+            session: None,
+            next_beat: 0,
+            up_link: VecDeque::new(),
+            down_link: VecDeque::new(),
+            dial_at: 0,
+            heard: 0,
+        };
+        agent.revive(rng);
+        agent
+    }
+
+    fn observe(&mut self, changes: Vec<Change>) -> Vec<ToCoordinator> {
+        let said = self.reporter.observe(changes);
+        self.stood.insert((self.stream, self.reporter.generation()), self.reporter.inventory().digest());
+        said
+    }
+
+    fn die(&mut self) {
+        self.up = false;
+        self.session = None;
+    }
+
+    /// Starts the agent anew: it scans its disk and knows nothing of its former life.
+    fn revive(&mut self, rng: &mut StdRng) {
+        if !self.up {
+            self.up = true;
+            self.stream = StreamId(rng.random());
+            self.reporter = reporter(self.stream);
+            drop(self.observe(self.truth.everything()));
+        }
+    }
+}
+
+fn reporter(stream: StreamId) -> Reporter {
+    let about = About { build: "0.0.0".into(), arch: Arch::default(), partitions: Vec::new() };
+    Reporter::new(stream, about)
+}
+
+/// Takes what is due off a link, in random order.
+fn due<T>(link: &mut VecDeque<(u64, SessionId, T)>, millis: u64, rng: &mut StdRng) -> Vec<(u64, SessionId, T)> {
+    let (mut ready, later): (Vec<_>, Vec<_>) = link.drain(..).partition(|(due, ..)| *due <= millis);
+    link.extend(later);
+    for n in (1..ready.len()).rev() {
+        if rng.random_range(0..4) == 0 {
+            ready.swap(n, rng.random_range(0..=n));
+        }
+    }
+    ready
+}
+

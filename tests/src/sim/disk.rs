@@ -1,0 +1,94 @@
+//! The store of the simulation: durable steps in memory, the last of which a crash may lose.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use sifleet_common::inventory::{Generation, Inventory};
+use sifleet_common::name::NodeName;
+use sifleet_coordinator::store::{NodeFacts, Op, Position, Restored, RestoredMembers, RestoredNode};
+
+/// What was made durable.
+#[derive(Default)]
+pub struct Durable {
+    written: Written,
+    waiting: VecDeque<Op>,
+    known: BTreeMap<NodeName, Generation>,
+}
+
+#[derive(Default)]
+struct Written {
+    facts: BTreeMap<NodeName, NodeFacts>,
+    inventories: BTreeMap<NodeName, (Position, Inventory)>,
+    members: BTreeMap<String, RestoredMembers>,
+}
+
+/// Steps that may be lost by a crash.
+const UNWRITTEN: usize = 8;
+
+impl Durable {
+    /// Takes a step; older ones become durable.
+    pub fn submit(&mut self, op: Op) {
+        if let Op::Advance { node, position, .. } | Op::Replace { node, position, .. } = &op {
+            self.known.insert(node.clone(), position.generation);
+        }
+        self.waiting.push_back(op);
+        while self.waiting.len() > UNWRITTEN {
+            if let Some(op) = self.waiting.pop_front() {
+                self.written.apply(op);
+            }
+        }
+    }
+
+    /// Loses the last `lost` steps and writes the others.
+    pub fn crash(&mut self, lost: usize) {
+        self.waiting.truncate(self.waiting.len().saturating_sub(lost));
+        for op in std::mem::take(&mut self.waiting) {
+            self.written.apply(op);
+        }
+    }
+
+    /// Returns the generation the coordinator last stood at for a node.
+    #[must_use]
+    pub fn generation(&self, node: &NodeName) -> Generation {
+        self.known.get(node).copied().unwrap_or_default()
+    }
+
+    /// Returns what a restarted coordinator finds.
+    #[must_use]
+    pub fn restored(&self) -> Restored {
+        let nodes = self.written.facts.iter().map(|(node, facts)| {
+            let (position, inventory) = self.written.inventories.get(node).cloned().unwrap_or_default();
+            let changes = inventory.as_changes().collect();
+            RestoredNode { node: node.clone(), facts: facts.clone(), position, changes }
+        });
+        let members = self.written.members.values().cloned().collect();
+        Restored { nodes: nodes.collect(), members, ..Restored::default() }
+    }
+}
+
+impl Written {
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::PutNode { node, facts } => {
+                self.facts.insert(node, facts);
+            }
+            Op::Advance { node, position, changes } => {
+                let (at, inventory) = self.inventories.entry(node).or_default();
+                *at = position;
+                for change in changes {
+                    inventory.apply(change);
+                }
+            }
+            Op::Replace { node, position, changes } => {
+                let mut inventory = Inventory::default();
+                for change in changes {
+                    inventory.apply(change);
+                }
+                self.inventories.insert(node, (position, inventory));
+            }
+            Op::PutMembers { source, at, members } => {
+                self.members.insert(source.clone(), RestoredMembers { source, at, members });
+            }
+            Op::PutMetadata { .. } | Op::HeardOf { .. } => {}
+        }
+    }
+}

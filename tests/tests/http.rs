@@ -1,0 +1,19 @@
+//! The HTTP API as clients see it: every route, every refusal, and the document that describes them.
+//!
+//! The golden answers are in `golden/http`; to accept a deliberate change run the tests with
+//! `INSTA_UPDATE=always` and read the difference.
+
+#![cfg(test)]
+
+#[path = "http/conformance.rs"]
+mod conformance;
+#[path = "http/refusals.rs"]
+mod refusals;
+#[path = "http/routes.rs"]
+mod routes;
+#[path = "http/schema.rs"]
+mod schema;
+#[path = "http/site.rs"]
+mod site;
+#[path = "http/streams.rs"]
+mod streams;

@@ -1,0 +1,215 @@
+//! The OpenAPI document against the truth: what is served is described, and what is described is served.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::Request;
+use futures_util::stream;
+use serde_json::Value;
+use sifleet_coordinator::http::Limits;
+
+use crate::schema::{faults, resolve};
+use crate::site::{Answer, Site};
+
+/// Requests that together provoke every described status but those of [`UNPROVOKED`]: operation, URI, body.
+const REQUESTS: &[(&str, &str, &str)] = &[
+    ("availability", "/v1/availability?image=vnc_desktop&partition=viz", ""),
+    ("availability", "/v1/availability?image=openfoam.sif&partition=viz&require=2", ""),
+    ("availability", "/v1/availability?image=broken&partition=viz", ""),
+    ("availability", "/v1/availability?image=sub/paraview.sif&partition=viz", ""),
+    ("availability", "/v1/availability?image=a&partition=vis", ""),
+    ("availability", "/v1/availability?image=a", ""),
+    ("availability", "/v1/availability?image=twin.sif&partition=head", ""),
+    ("availability_batch", "/v1/availability", r#"{"queries":[{"image":"vnc_desktop","partition":"viz"}]}"#),
+    ("availability_batch", "/v1/availability", r#"{"queries":[{"image":"vnc_desktop","partition":"vis"}]}"#),
+    ("availability_batch", "/v1/availability", "no JSON"),
+    ("images", "/v1/images", ""),
+    ("images", "/v1/images?limit=1", ""),
+    ("images", "/v1/images?limit=0", ""),
+    ("images", "/v1/images?partition=vis", ""),
+    ("image", "/v1/images/vnc_desktop.sif", ""),
+    ("image", "/v1/images/sub/paraview.sif", ""),
+    ("image", "/v1/images/broken.sif", ""),
+    ("image", "/v1/images/nothing.sif", ""),
+    ("image", "/v1/images/..%2F", ""),
+    ("image", "/v1/images/twin.sif", ""),
+    ("nodes", "/v1/nodes", ""),
+    ("node", "/v1/nodes/viz002", ""),
+    ("node", "/v1/nodes/viz003", ""),
+    ("node", "/v1/nodes/viz009", ""),
+    ("node", "/v1/nodes/%FF", ""),
+    ("rescan", "/v1/nodes/viz001/rescan", "{}"),
+    ("rescan", "/v1/nodes/,/rescan", "{}"),
+    ("partitions", "/v1/partitions", ""),
+    ("partition", "/v1/partitions/viz", ""),
+    ("partition", "/v1/partitions/vis", ""),
+    ("partition", "/v1/partitions/%FF", ""),
+    ("drift", "/v1/drift", ""),
+    ("healthz", "/healthz", ""),
+    ("readyz", "/readyz", ""),
+    ("metrics", "/metrics", ""),
+];
+
+/// Failures of ours, which no request can bring about: `internal`, `timed_out`, `stopping`.
+const UNPROVOKED: [&str; 2] = ["500", "503"];
+
+/// One operation of the document.
+struct Operation {
+    path: String,
+    method: String,
+    responses: BTreeMap<String, Value>,
+}
+
+async fn document(site: &Site) -> Value {
+    site.get("/openapi.json").await.json()
+}
+
+fn operations(document: &Value) -> BTreeMap<String, Operation> {
+    let mut operations = BTreeMap::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let responses = serde_json::from_value(operation["responses"].clone()).unwrap();
+            let operation_id = operation["operationId"].as_str().unwrap().to_owned();
+            let own = Operation { path: path.clone(), method: method.clone(), responses };
+            assert!(operations.insert(operation_id, own).is_none(), "{method} {path} has somebody else's id");
+        }
+    }
+    operations
+}
+
+/// Lists the document's faults about one answer.
+fn check(document: &Value, operation: &Operation, answer: &Answer) -> Vec<String> {
+    let Some(response) = operation.responses.get(answer.status.as_str()) else {
+        return vec![format!("status {} is not described", answer.status)];
+    };
+    let content = response["content"].as_object().unwrap();
+    let kind = answer.header("content-type");
+    match content.get(kind) {
+        None => vec![format!("{kind} is not described")],
+        Some(described) if kind.contains("json") => faults(document, &described["schema"], &answer.json()),
+        Some(_) => Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs() {
+    let site = Site::new(Limits::default()).await;
+    let twins = ["a/twin.sif", "b/twin.sif"].map(|name| crate::site::image(name, name.as_bytes()));
+    site.agent(9, "twins", twins.into()).await;
+    site.until("the twins are known", |site| {
+        site.handle.views.load().stats(site.handle.clock.now()).digests == 5
+    })
+    .await;
+    let document = document(&site).await;
+    let operations = operations(&document);
+    let mut seen: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for (id, uri, body) in REQUESTS {
+        let operation = &operations[*id];
+        let request = Request::builder().method(operation.method.to_uppercase().as_str()).uri(*uri);
+        let request = request.header("content-type", "application/json").body(Body::from(*body)).unwrap();
+        let answer = site.ask(request).await;
+        faults.extend(check(&document, operation, &answer).iter().map(|fault| format!("{id} {uri}: {fault}")));
+        seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
+    }
+    assert_eq!(faults, Vec::<String>::new());
+    seen.entry("availability_batch").or_default().extend(bodies_refused(&operations["availability_batch"]).await);
+    seen.entry("events").or_default().insert("200".to_owned());
+    for (id, operation) in &operations {
+        let described: BTreeSet<_> = operation.responses.keys().cloned().collect();
+        let mut occurring = seen.remove(id.as_str()).unwrap_or_default();
+        occurring.extend(UNPROVOKED.map(str::to_owned));
+        assert_eq!(described, occurring, "{id}");
+    }
+}
+
+/// Provokes the statuses that need an odd body, and returns them.
+async fn bodies_refused(operation: &Operation) -> Vec<String> {
+    let limits = Limits { max_body: 100, body_timeout: Duration::from_millis(10), ..Limits::default() };
+    let site = Site::new(limits).await;
+    let document = document(&site).await;
+    let mut statuses = Vec::new();
+    let endless = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+    for (kind, body) in
+        [("text/plain", Body::empty()), ("application/json", vec![b' '; 101].into()), ("application/json", endless)]
+    {
+        let request = Request::post(&operation.path).header("content-type", kind).body(body).unwrap();
+        let answer = site.ask(request).await;
+        assert_eq!(check(&document, operation, &answer), Vec::<String>::new());
+        statuses.push(answer.status.as_str().to_owned());
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn the_document_is_whole() {
+    let site = Site::empty(Limits::default());
+    let document = document(&site).await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    for (id, operation) in operations(&document) {
+        assert!(!operation.path.contains('*'), "{id}");
+        for (status, response) in operation.responses {
+            assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{id} {status}");
+            let is_problem = response["content"]["application/problem+json"].is_object();
+            assert_eq!(is_problem, status != "200", "{id} {status}");
+        }
+    }
+    let mut references = Vec::new();
+    collect(&document, &mut references);
+    assert!(references.len() > 50, "{}", references.len());
+    for reference in references {
+        resolve(&document, &reference);
+    }
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        assert!(schema["description"].as_str().is_some_and(|text| !text.is_empty()), "{name} is not described");
+    }
+}
+
+fn collect(value: &Value, references: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            references.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|field| collect(field, references));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, references)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_path_parameter_is_described() {
+    let site = Site::empty(Limits::default());
+    let document = document(&site).await;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let described = operation["parameters"].as_array().into_iter().flatten();
+            let described: BTreeSet<_> = described
+                .filter(|parameter| parameter["in"] == "path")
+                .map(|parameter| parameter["name"].as_str().unwrap().to_owned())
+                .collect();
+            let variable = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+            assert_eq!(described, variable.map(str::to_owned).collect(), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_pages_work_without_the_internet() {
+    let site = Site::empty(Limits::default());
+    assert_eq!(site.get("/docs").await.header("location"), "/docs/");
+    let page = site.get("/docs/").await;
+    assert!(page.header("content-type").starts_with("text/html"));
+    let page = page.text();
+    let linked: Vec<_> = page.split('"').filter(|text| text.ends_with(".js") || text.ends_with(".css")).collect();
+    assert!(linked.len() >= 3, "{page}");
+    for link in linked {
+        assert!(!link.contains("//"), "{link} is elsewhere");
+        let file = site.get(&format!("/docs/{}", link.trim_start_matches("./"))).await;
+        assert_eq!(file.status.as_u16(), 200, "{link}");
+        assert!(!file.body.is_empty(), "{link}");
+    }
+    let start = site.get("/docs/swagger-initializer.js").await.text();
+    assert!(start.contains("/openapi.json") && !start.contains("http"), "{start}");
+}

@@ -1,0 +1,232 @@
+//! A small site without sockets: the real state, store and router, and agents that say what they are told to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use serde_json::Value;
+use sifleet_common::clock::Clock;
+use sifleet_common::digest::Digest;
+use sifleet_common::image::{Arch, Format, ImageMetadata};
+use sifleet_common::inventory::{
+    Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState,
+    Unusable, UnusableCode,
+};
+use sifleet_common::name::NodeName;
+use sifleet_common::task::Tasks;
+use sifleet_common::time::UnixMillis;
+use sifleet_common::wire::control::{
+    Described, Heartbeat, Hello, Snapshot, Stamp, StreamId, ToAgent, ToCoordinator,
+};
+use sifleet_coordinator::http::health::Part;
+use sifleet_coordinator::http::{AppState, Limits, router};
+use sifleet_coordinator::state::run::{Handle, OUTBOX, ToSession, prepare};
+use sifleet_coordinator::state::{self, Event, SessionId, State};
+use sifleet_coordinator::store::sqlite::{self, Store};
+use tokio::sync::mpsc;
+use tower::ServiceExt as _;
+
+/// Far longer than anything here should take.
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// A coordinator that listens to nobody but this process.
+pub struct Site {
+    pub router: Router,
+    pub app: AppState,
+    pub handle: Handle,
+    pub tasks: Tasks,
+    store: Store,
+    _folder: tempfile::TempDir,
+}
+
+/// What came back.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {}", self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+    }
+}
+
+impl Site {
+    /// Starts a coordinator that knows nothing.
+    pub fn empty(limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, restored) = sqlite::open(&folder.path().join("coordinator.db")).unwrap();
+        let state = State::restore(state::Limits::default(), restored);
+        let (owner, handle) = prepare(state, store.clone(), Clock::start());
+        let tasks = Tasks::new();
+        tasks.spawn("owner", owner.run(tasks.token(), || {}));
+        let app = AppState::new(handle.clone(), store.clone(), limits, tasks.token());
+        Self { router: router(&app), app, handle, tasks, store, _folder: folder }
+    }
+
+    /// Starts a coordinator with three agents, two partitions and one node nobody ever heard.
+    pub async fn new(limits: Limits) -> Self {
+        let site = Self::empty(limits);
+        for part in [Part::Store, Part::Listeners, Part::View] {
+            site.app.readiness().started(part);
+        }
+        let members = [("head", vec!["head"]), ("viz", vec!["viz001", "viz002", "viz003"])];
+        let members: BTreeMap<_, BTreeSet<NodeName>> = members
+            .into_iter()
+            .map(|(name, nodes)| (name.parse().unwrap(), nodes.iter().map(|node| node.parse().unwrap()).collect()))
+            .collect();
+        site.handle.send(Event::Members { source: "file", members }).await.unwrap();
+        let library = root("/shared/apptainer/images", true, RootState::Watched);
+        let local = root("/opt/apptainers", false, RootState::Watched);
+        let reason = "the limit of inotify watches is reached: raise fs.inotify.max_user_watches".to_owned();
+        let scanned = root("/opt/apptainers", false, RootState::Degraded { reason });
+        site.agent(1, "head", vec![library, image("openfoam.sif", b"2312")]).await;
+        site.agent(2, "viz001", vec![local, image("vnc_desktop.sif", b"vnc"), image("openfoam.sif", b"2312")]).await;
+        let truncated = Unusable { code: UnusableCode::Truncated, detail: "ends at 17 of 4096 bytes".to_owned() };
+        let others = vec![
+            scanned,
+            image("openfoam.sif", b"2306"),
+            put("sub/paraview.sif", 7, Content::Pending(Pending::BeingWritten)),
+            put("broken.sif", 17, Content::Unusable(truncated)),
+        ];
+        site.agent(3, "viz002", others).await;
+        site.until("three nodes are online", |site| {
+            site.handle.views.load().stats(site.handle.clock.now()).online == 3
+        })
+        .await;
+        site
+    }
+
+    /// Waits for a condition, but not for ever.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            while !holds(self) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(LONG, waiting).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+    }
+
+    /// Connects an agent that says its inventory and answers what it is asked.
+    pub async fn agent(&self, session: u64, node: &str, changes: Vec<Change>) {
+        let (outbox, inbox) = mpsc::channel(OUTBOX);
+        let mut inventory = Inventory::default();
+        for change in &changes {
+            inventory.apply(change.clone());
+        }
+        let hello = Hello {
+            stream: StreamId(session),
+            generation: Generation(1),
+            digest: inventory.digest(),
+            build: "0.1.0".to_owned(),
+            arch: Arch::Amd64,
+            partitions: Vec::new(),
+        };
+        let session = SessionId(session);
+        self.handle.open(session, node.parse().unwrap(), hello, outbox).await.unwrap();
+        let agent = Agent { session, handle: self.handle.clone(), changes, digest: inventory.digest() };
+        self.tasks.spawn("agent", agent.run(inbox));
+    }
+
+    /// Waits until the store holds what was learned.
+    pub async fn flush(&self) {
+        self.store.flush().await.unwrap();
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.ask(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        let request = Request::post(path).header("content-type", "application/json");
+        self.ask(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    pub async fn ask(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+}
+
+struct Agent {
+    session: SessionId,
+    handle: Handle,
+    changes: Vec<Change>,
+    digest: sifleet_common::inventory::InventoryDigest,
+}
+
+impl Agent {
+    async fn run(self, mut inbox: mpsc::Receiver<ToSession>) {
+        while let Some(ToSession::Message(message)) = inbox.recv().await {
+            match message {
+                ToAgent::Welcome(welcome) => self.introduce(welcome.stamp).await,
+                ToAgent::Describe { digest } => self.describe(digest).await,
+                ToAgent::Ack { .. } | ToAgent::Resync { .. } | ToAgent::Rescan => {}
+            }
+        }
+    }
+
+    async fn introduce(&self, stamp: Stamp) {
+        let (generation, changes) = (Generation(1), self.changes.clone());
+        let snapshot = Snapshot { generation, part: 0, last: true, changes };
+        self.say(ToCoordinator::Snapshot(snapshot)).await;
+        self.say(ToCoordinator::Heartbeat(Heartbeat { generation, digest: self.digest, stamp })).await;
+    }
+
+    async fn describe(&self, digest: Digest) {
+        let mut metadata = ImageMetadata::bare(Format::Sif, 4096);
+        metadata.labels = [("org.label-schema.usage".to_owned(), "apptainer run".to_owned())].into();
+        let sidecar = Some("{\"note\":\"for display\"}".to_owned());
+        self.say(ToCoordinator::Described(Box::new(Described { digest, metadata: Some(metadata), sidecar }))).await;
+    }
+
+    async fn say(&self, message: ToCoordinator) {
+        // At the end of a test the loop may be gone before its agents.
+        drop(self.handle.send(Event::Message { session: self.session, message }).await);
+    }
+}
+
+pub fn root(path: &str, library: bool, state: RootState) -> Change {
+    Change::Root(RootId(0), Root { path: path.to_owned(), library, state })
+}
+
+pub fn image(name: &str, content: &[u8]) -> Change {
+    let digest = Digest::from(blake3::hash(content));
+    let image = Image { digest, format: Format::Sif, arch: Arch::Amd64, mutable: false };
+    put(name, 4096, Content::Image(image))
+}
+
+fn put(name: &str, size: u64, content: Content) -> Change {
+    let key = ReplicaKey { root: RootId(0), name: name.parse().unwrap() };
+    Change::Put(key, Replica { size, modified: UnixMillis(1_700_000_000_000), content })
+}
+
+/// Replaces what differs from run to run: times, generations, request ids.
+pub fn steady(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| match (name.as_str(), value) {
+                ("generation", Value::Number(_)) => (name, "[generation]".into()),
+                ("as_of" | "last_seen" | "time", Value::String(_)) => (name, "[time]".into()),
+                ("request_id", Value::String(_)) => (name, "[request id]".into()),
+                (_, value) => (name, steady(value)),
+            })
+            .collect(),
+        Value::Array(items) => items.into_iter().map(steady).collect(),
+        plain => plain,
+    }
+}
