@@ -10,7 +10,7 @@ mod read;
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -135,7 +135,9 @@ pub fn open(tree: &Tree, job: &Job) -> Opened {
         Ok(file) => file,
         Err(error) => {
             return match error.raw_os_error() {
-                Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV | libc::ENXIO) => Opened::Changed,
+                Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV | libc::ENXIO) => {
+                    Opened::Changed
+                }
                 Some(libc::EAGAIN) => Opened::BeingWritten,
                 _ => Opened::Refused(error),
             };
@@ -183,7 +185,7 @@ impl Hashing {
     /// When the system has no room for another thread.
     pub fn start(
         self: &Arc<Self>,
-        root: PathBuf,
+        root: &Path,
         library: bool,
         threads: usize,
         report: impl Fn(Done) + Clone + Send + 'static,
@@ -191,7 +193,8 @@ impl Hashing {
         let (jobs, queue) = sync_channel::<Job>(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..threads.max(1) {
-            let (hashing, queue, root, report) = (Arc::clone(self), Arc::clone(&queue), root.clone(), report.clone());
+            let (hashing, queue, root, report) =
+                (Arc::clone(self), Arc::clone(&queue), root.to_owned(), report.clone());
             std::thread::Builder::new().name("hash".to_owned()).stack_size(STACK).spawn(move || {
                 yield_to_jobs();
                 while let Some(job) = next(&queue) {
@@ -204,7 +207,7 @@ impl Hashing {
     }
 
     /// Reads one file.
-    fn read(&self, root: &std::path::Path, library: bool, job: &Job) -> Outcome {
+    fn read(&self, root: &Path, library: bool, job: &Job) -> Outcome {
         let Ok(tree) = Tree::open(root) else { return Outcome::Changed };
         let started = self.clock.now().wall;
         let (file, writers) = match open(&tree, job) {

@@ -21,6 +21,8 @@ use tracing::{debug, warn};
 
 use crate::describe::{Candidate, Description, describe};
 use crate::hash::Hashing;
+pub use crate::session::Command;
+use crate::session::report::FIRST_SCAN;
 use crate::watch::hints::Cause;
 use crate::watch::{RootSettings, Watch};
 
@@ -42,20 +44,6 @@ const TICK: Duration = Duration::from_secs(5);
 const STUCK: Duration = Duration::from_secs(60);
 /// Enough for parsing an image.
 const STACK: usize = 512 * 1024;
-
-/// Asks something of the inventory.
-#[derive(Debug)]
-pub enum Command {
-    /// Look at everything below every root.
-    Rescan,
-    /// Say what an image says of itself; nothing if no replica of it is here, or the disks are busy.
-    Describe {
-        /// The image.
-        digest: Digest,
-        /// Where the answer goes; dropped when too many wait.
-        reply: oneshot::Sender<Option<Description>>,
-    },
-}
 
 /// The inventory, seen from outside.
 #[derive(Debug)]
@@ -92,7 +80,10 @@ pub fn start(
     }
     drop(findings_tx);
     let stop = tasks.token();
-    tasks.spawn("inventory", owner.run(Ends { findings, commands: commands_rx, changes: changes_tx }, beat, stop));
+    tasks.spawn(
+        "inventory",
+        owner.run(Ends { findings, commands: commands_rx, changes: changes_tx }, beat, stop),
+    );
     Ok(Parts { changes, commands })
 }
 
@@ -126,7 +117,7 @@ impl Owner {
         let said = Root {
             path: path.to_string_lossy().into_owned(),
             library: settings.library,
-            state: RootState::Unknown { reason: "the first scan is under way".to_owned() },
+            state: RootState::Unknown { reason: FIRST_SCAN.to_owned() },
         };
         let watch = Watch::start(settings, Arc::clone(&self.hashing), findings)?;
         self.note(Change::Root(id, said.clone()));
@@ -193,7 +184,11 @@ impl Owner {
             if stuck {
                 warn!(path = %said.path, "root does not answer");
                 said.state = RootState::Unknown {
-                    reason: format!("{} has not answered for {} s: check its file system", said.path, STUCK.as_secs()),
+                    reason: format!(
+                        "{} has not answered for {} s: check its file system",
+                        said.path,
+                        STUCK.as_secs()
+                    ),
                 };
             }
             changes.push(Change::Root(*id, said));

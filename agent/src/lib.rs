@@ -1,9 +1,204 @@
-//! Agent library, being written.
+//! The agent: finds the images of a node and keeps telling the coordinator.
+//!
+//! [`run`] makes the parts, joins their channels and ends them in order:
+//!
+//! ```text
+//!  kernel ──hints──► watch (one owner for each root) ──changes──► inventory ──changes──► session ──QUIC──► coordinator
+//!                     │ ▲                                          ▲   │                   │
+//!                   jobs│ done                                     │   └─ describe         │
+//!                     ▼ │                                          └──────── commands ─────┘
+//!                    hash ◄──► memory (SQLite)
+//! ```
+
 pub mod describe;
 pub mod hash;
 pub mod inventory;
 pub mod memory;
 pub mod scan;
 pub mod session;
+pub mod settings;
 pub mod sys;
 pub mod watch;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sifleet_common::quic::{self, QuicError};
+use sifleet_common::settings::SettingsError;
+use sifleet_common::systemd::{self, Heart, Signal, SignalError, Signals};
+use sifleet_common::task::{GRACE, Tasks};
+use sifleet_common::telemetry::Chain;
+use sifleet_common::tls::{self, Identity, TlsError};
+use sifleet_common::wire::CONTROL_ALPN;
+use tracing::{info, warn};
+
+use hash::Hashing;
+use memory::{Memory, MemoryError};
+use settings::Settings;
+
+/// The loops that the watchdog listens to.
+const LOOPS: [&str; 2] = ["inventory", "session"];
+/// How long the first hello waits for the first scan.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often `systemctl status` is told how it goes.
+const STATUS: Duration = Duration::from_secs(30);
+
+/// Says why the agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Signals cannot be heard.
+    #[error(transparent)]
+    Signals(#[from] SignalError),
+    /// The state directory cannot be made.
+    #[error("cannot make the state directory {}", path.display())]
+    StateDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no hash memory, not even one that ends with the process.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The node's certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// QUIC cannot be had.
+    #[error(transparent)]
+    Quic(#[from] QuicError),
+    /// A thread cannot be had.
+    #[error("cannot start a thread: raise TasksMax in the unit, or the limit on processes")]
+    Thread {
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A part that must not end has ended.
+    #[error("the task {task} failed; the log says why")]
+    Failed {
+        /// Which.
+        task: &'static str,
+    },
+}
+
+impl RunError {
+    /// Tells whether only an admin can help, so that starting again is of no use.
+    #[must_use]
+    pub fn needs_admin(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+}
+
+/// Runs the agent until a signal stops it.
+///
+/// `reload` is called on SIGHUP, reads the settings again and sees to the log; everything else takes effect at the
+/// next start.
+///
+/// # Errors
+/// [`RunError`]. What was hashed before is remembered.
+pub async fn run(
+    settings: Settings,
+    mut reload: impl FnMut() -> Result<Settings, SettingsError>,
+) -> Result<(), RunError> {
+    let mut signals = Signals::listen()?;
+    let quic = quic_config(&settings.tls)?;
+    let tasks = Tasks::new();
+    let memory = open_memory(&settings)?;
+    let rate = settings.hash.rate.map(|rate| rate.get());
+    let hashing = Arc::new(Hashing::new(memory, rate, settings.hash.max_size.get(), tasks.token()));
+
+    let pulse = Arc::new(Pulse { heart: Heart::new(&LOOPS), connected: AtomicBool::new(false) });
+    let beat = Arc::clone(&pulse);
+    let inventory::Parts { changes, commands } =
+        inventory::start(settings.root_settings(), &hashing, &tasks, move || beat.heart.beat("inventory"))
+            .map_err(|source| RunError::Thread { source })?;
+    let config = session::Config {
+        coordinators: settings.coordinators.clone(),
+        quic,
+        arch: hashing.arch,
+        partitions: settings.partitions.clone(),
+        patience: PATIENCE,
+    };
+    let beat: Arc<dyn session::Beat> = Arc::<Pulse>::clone(&pulse);
+    let parts = session::Parts { changes, commands, stop: tasks.token(), beat };
+    tasks.spawn("session", session::run(config, parts));
+    tasks.spawn("watchdog", pulse.heart.clone().feed(tasks.token()));
+    systemd::ready(&pulse.summary());
+
+    let mut status = tokio::time::interval(STATUS);
+    let ended = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Stop => break Ok(()),
+                Signal::Reload => {
+                    systemd::reloading();
+                    note_reload(&settings, reload());
+                    systemd::ready(&pulse.summary());
+                }
+            },
+            task = tasks.failed() => break Err(RunError::Failed { task }),
+            _ = status.tick() => systemd::status(&pulse.summary()),
+        }
+    };
+    info!("stopping");
+    systemd::stopping();
+    tasks.shutdown(GRACE).await;
+    ended
+}
+
+fn quic_config(set: &settings::Tls) -> Result<quinn::ClientConfig, RunError> {
+    let identity = Identity::load(&set.certificate, &set.key)?;
+    let authorities = tls::load_authorities(&set.authority)?;
+    Ok(quic::client(tls::client_config(&identity, &authorities, CONTROL_ALPN)?)?)
+}
+
+/// A disk that cannot be written costs a reading of all images at each start, not the agent.
+fn open_memory(settings: &Settings) -> Result<Memory, RunError> {
+    let (path, rows) = (settings.memory(), settings.hash.remember);
+    if let Err(source) = std::fs::create_dir_all(&settings.state_dir) {
+        let error = RunError::StateDir { path: settings.state_dir.clone(), source };
+        warn!(error = %Chain(&error), "nothing will be remembered after a restart");
+        return Ok(Memory::volatile(rows)?);
+    }
+    Memory::open(&path, rows).or_else(|error| {
+        warn!(error = %Chain(&error), "nothing will be remembered after a restart");
+        Ok(Memory::volatile(rows)?)
+    })
+}
+
+fn note_reload(settings: &Settings, read: Result<Settings, SettingsError>) {
+    match read {
+        Ok(read) if settings.needs_restart(&read) => {
+            warn!("the settings are read; some of what changed takes effect at the next start");
+        }
+        Ok(_) => info!("the settings are read"),
+        Err(error) => {
+            warn!(error = %Chain(&error), "the settings cannot be read; what was set before is kept")
+        }
+    }
+}
+
+/// What the session's loop says of itself.
+#[derive(Debug)]
+struct Pulse {
+    heart: Heart,
+    connected: AtomicBool,
+}
+
+impl session::Beat for Pulse {
+    fn beat(&self, connected: bool) {
+        self.heart.beat("session");
+        self.connected.store(connected, Ordering::Relaxed);
+    }
+}
+
+impl Pulse {
+    fn summary(&self) -> String {
+        let connected = self.connected.load(Ordering::Relaxed);
+        if connected { "connected to the coordinator" } else { "not connected to the coordinator" }.to_owned()
+    }
+}

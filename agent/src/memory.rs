@@ -207,8 +207,7 @@ impl Store {
     fn remember(&mut self, print: &Print, content: &Remembered, today: i64) -> rusqlite::Result<()> {
         let key = key(print);
         let Ok(content) = serde_json::to_string(content) else { return Ok(()) };
-        let replaced =
-            self.db.prepare_cached("DELETE FROM files WHERE print = ?1")?.execute(params![key])?;
+        let replaced = self.db.prepare_cached("DELETE FROM files WHERE print = ?1")?.execute(params![key])?;
         self.db
             .prepare_cached("INSERT INTO files (print, used, content, seal) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![key, today, content, seal(&key, &content)])?;
@@ -336,7 +335,9 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_believed_is_begun_again() {
         let (_folder, path) = file();
-        for damage in ["UPDATE files SET content = replace(content, 'amd64', 'arm64')", "PRAGMA user_version = 99"] {
+        for damage in
+            ["UPDATE files SET content = replace(content, 'amd64', 'arm64')", "PRAGMA user_version = 99"]
+        {
             Memory::open(&path, 10).unwrap().remember(&print(1), &image(), 7);
             Connection::open(&path).unwrap().execute_batch(damage).unwrap();
             let memory = Memory::open(&path, 10).unwrap();
@@ -344,7 +345,8 @@ mod tests {
             memory.remember(&print(1), &image(), 7);
             assert_eq!(memory.recall(&print(1), 7), Some(image()), "{damage}");
         }
-        std::fs::write(&path, "this is no database, and long enough to be looked at as one".repeat(100)).unwrap();
+        std::fs::write(&path, "this is no database, and long enough to be looked at as one".repeat(100))
+            .unwrap();
         let memory = Memory::open(&path, 10).unwrap();
         assert!(memory.is_empty());
     }

@@ -9,7 +9,7 @@
 mod tree;
 
 pub(crate) use tree::show;
-pub use tree::{MAX_DEPTH, Found, Parent, RootError, Tree, Trouble, Visitor, Walk};
+pub use tree::{Found, MAX_DEPTH, Parent, RootError, Tree, Trouble, Visitor, Walk};
 
 use std::time::Duration;
 
@@ -134,7 +134,8 @@ pub fn judge(found: &Found<'_>) -> Option<Unusable> {
         ),
         Kind::Symlink => (
             UnusableCode::Symlink,
-            "a symbolic link; images count where their bytes are: put the file or a hard link here".to_owned(),
+            "a symbolic link; images count where their bytes are: put the file or a hard link here"
+                .to_owned(),
         ),
         Kind::Special(what) => (UnusableCode::SpecialFile, format!("it is {what}, not a file")),
         Kind::Directory => (

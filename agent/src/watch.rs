@@ -109,8 +109,7 @@ impl Watch {
         let watch = Self { hints: Arc::default(), pulse: Arc::default() };
         let hints = Arc::clone(&watch.hints);
         let threads = settings.hash_threads;
-        let jobs =
-            hashing.start(settings.path.clone(), settings.library, threads, move |done| hints.done(done))?;
+        let jobs = hashing.start(&settings.path, settings.library, threads, move |done| hints.done(done))?;
         let output = Output { changes, batch: Vec::new(), pulse: Arc::clone(&watch.pulse), closed: false };
         let worker = root::Worker::new(settings, hashing, (jobs, Arc::clone(&watch.hints)), output);
         std::thread::Builder::new().name("root".to_owned()).stack_size(STACK).spawn(move || worker.run())?;

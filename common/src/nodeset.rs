@@ -2,7 +2,7 @@
 //!
 //! Owns the syntax (that of Slurm's hostlists and of ClusterShell's node sets without groups and operators),
 //! its limits, natural order and folding. It knows no partitions and asks nobody about groups.
-//! Source of the syntax: scontrol(1) "show hostlist" of Slurm 24.05 and nodeset(1) of ClusterShell 1.9;
+//! Source of the syntax: scontrol(1) "show hostlist" of Slurm 24.05 and nodeset(1) of ClusterShell 1.10;
 //! docs/decisions/0002-nodeset.md says why this is our own.
 
 mod fold;

@@ -101,10 +101,18 @@ pub fn client(tls: rustls::ClientConfig) -> Result<ClientConfig, QuicError> {
 
 /// Opens a UDP socket that accepts connections. Must be called within a tokio runtime.
 ///
+/// `reset_secret` outlives the process: a restarted coordinator resets connections of its former life at their
+/// next packet (RFC 9000 §10.3), so agents dial again within a keep-alive instead of after [`MAX_IDLE`].
+///
 /// # Errors
 /// [`QuicError::Bind`]; nothing is left behind.
-pub fn listen(config: ServerConfig, address: SocketAddr) -> Result<Endpoint, QuicError> {
-    open(Some(config), address)
+pub fn listen(
+    config: ServerConfig,
+    address: SocketAddr,
+    reset_secret: &[u8; 32],
+) -> Result<Endpoint, QuicError> {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, reset_secret);
+    open(Some(config), EndpointConfig::new(Arc::new(key)), address)
 }
 
 /// Opens a UDP socket that only dials. Must be called within a tokio runtime.
@@ -114,12 +122,16 @@ pub fn listen(config: ServerConfig, address: SocketAddr) -> Result<Endpoint, Qui
 /// # Errors
 /// [`QuicError::Bind`]; nothing is left behind.
 pub fn dialler(config: ClientConfig, address: SocketAddr) -> Result<Endpoint, QuicError> {
-    let mut endpoint = open(None, address)?;
+    let mut endpoint = open(None, EndpointConfig::default(), address)?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)
 }
 
-fn open(config: Option<ServerConfig>, address: SocketAddr) -> Result<Endpoint, QuicError> {
+fn open(
+    config: Option<ServerConfig>,
+    endpoint: EndpointConfig,
+    address: SocketAddr,
+) -> Result<Endpoint, QuicError> {
     let failed = |source| QuicError::Bind { address, source };
     let socket = UdpSocket::bind(address).map_err(failed)?;
     if config.is_some() {
@@ -129,7 +141,7 @@ fn open(config: Option<ServerConfig>, address: SocketAddr) -> Result<Endpoint, Q
             tracing::debug!(%error, "socket buffers stay as they are");
         }
     }
-    Endpoint::new(EndpointConfig::default(), config, socket, Arc::new(TokioRuntime)).map_err(failed)
+    Endpoint::new(endpoint, config, socket, Arc::new(TokioRuntime)).map_err(failed)
 }
 
 /// What both sides share. Control messages are small: neither jumbo packets nor large windows would help them,

@@ -155,6 +155,14 @@ impl Identity {
         &self.chain
     }
 
+    /// Derives a secret for another purpose from the private key: the same as long as the key is.
+    ///
+    /// `purpose` is a text used nowhere else, as `blake3::derive_key` asks for.
+    #[must_use]
+    pub fn derive_secret(&self, purpose: &'static str) -> [u8; 32] {
+        blake3::derive_key(purpose, self.key.secret_der())
+    }
+
     fn mismatch(&self, source: rustls::Error) -> TlsError {
         TlsError::Mismatch { certificate: self.certificate_path.clone(), key: self.key_path.clone(), source }
     }

@@ -80,8 +80,8 @@ pub(crate) struct Certificates {
 impl Listeners {
     /// Binds both; must be called within a tokio runtime.
     pub(crate) fn bind(settings: &Settings) -> Result<Self, ListenError> {
-        let config = control_config(&settings.ca_dir())?;
-        let control = quic::listen(config, settings.control.listen)
+        let (config, reset_secret) = control_config(&settings.ca_dir())?;
+        let control = quic::listen(config, settings.control.listen, &reset_secret)
             .map_err(|source| ListenError::Control { source })?;
         let tls = settings
             .http
@@ -120,7 +120,7 @@ impl Certificates {
     /// Reads the certificates again; one that cannot be read leaves the one in use in place.
     pub(crate) fn reload(&self, settings: &Settings) {
         match control_config(&settings.ca_dir()) {
-            Ok(config) => self.control.set_server_config(Some(config)),
+            Ok((config, _)) => self.control.set_server_config(Some(config)),
             Err(error) => kept(&error),
         }
         if let (Some(used), Some(files)) = (&self.http, &settings.http.tls) {
@@ -137,13 +137,15 @@ fn kept(error: &ListenError) {
     warn!(%error, "a certificate cannot be read; the one in use is kept");
 }
 
-fn control_config(dir: &Path) -> Result<quinn::ServerConfig, ListenError> {
+/// Reads the coordinator's certificate; returns with it the secret that lets a restart end old connections.
+fn control_config(dir: &Path) -> Result<(quinn::ServerConfig, [u8; 32]), ListenError> {
     let unusable = |source| ListenError::Certificate { dir: dir.to_owned(), source };
     let identity =
         Identity::load(&dir.join("coordinator.pem"), &dir.join("coordinator.key")).map_err(unusable)?;
     let authorities = tls::load_authorities(&dir.join("ca.pem")).map_err(unusable)?;
     let config = tls::server_config(&identity, &authorities, CONTROL_ALPN).map_err(unusable)?;
-    quic::server(config).map_err(|source| ListenError::Control { source })
+    let config = quic::server(config).map_err(|source| ListenError::Control { source })?;
+    Ok((config, identity.derive_secret("sifleet 2026 stateless reset of control connections")))
 }
 
 fn web_config(files: &HttpTls) -> Result<Arc<rustls::ServerConfig>, ListenError> {

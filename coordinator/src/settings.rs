@@ -47,7 +47,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            state_dir: "/var/lib/sifleet-coordinator".into(),
+            state_dir: "/var/lib/sifleet/coordinator".into(),
             ca_dir: None,
             control: Control::default(),
             http: Http::default(),

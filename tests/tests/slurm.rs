@@ -213,7 +213,8 @@ slurm_timeout = "2s"
 fn partitions_follow_slurm_and_outlive_it() {
     let suites = std::env::var("SIFLEET_SLURM_SUITES").unwrap_or_else(|_| "bookworm".into());
     for suite in suites.split(',') {
-        let dir = tempfile::tempdir().unwrap();
+        // Not below /tmp, which is another one inside.
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let binary = coordinator();
         match Lab::up(suite, &[dir.path(), binary.parent().unwrap()]) {
             Ok(lab) => scenario(&lab, dir.path(), &binary),

@@ -79,7 +79,10 @@ mod tests {
                 granted += piece;
             }
             let took = now.since(at(5_000));
-            assert!(took >= Duration::from_millis(9_899) && took <= Duration::from_millis(10_001), "{took:?}");
+            assert!(
+                took >= Duration::from_millis(9_899) && took <= Duration::from_millis(10_001),
+                "{took:?}"
+            );
         }
     }
 

@@ -102,7 +102,7 @@ mod tests {
         // Not in a tmpfs, whose pages never leave the cache.
         let folder = tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap();
         let path = folder.path().join("a");
-        let bytes: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(len).collect();
         std::fs::write(&path, &bytes).unwrap();
         let file = File::open(&path).unwrap();
         rustix::fs::fsync(&file).unwrap();
@@ -150,7 +150,14 @@ mod tests {
         fadvise(&file, 0, None, Advice::Normal).unwrap();
         let used = sys::resident(&file, 0, len).unwrap();
         assert_eq!(digest(&file, len as u64, |_| true).unwrap(), Some(expected));
-        assert_eq!(sys::resident(&file, 0, len).unwrap(), used);
+        let after = sys::resident(&file, 0, len).unwrap();
+        assert!(
+            used.iter().zip(&after).all(|(before, after)| after >= before),
+            "pages of others were dropped"
+        );
+        let ours = used.iter().zip(&after).filter(|(before, after)| after > before).count();
+        // The kernel may keep a page that it is still busy with.
+        assert!(ours <= after.len() / 50, "{ours} pages were left behind");
     }
 
     #[test]

@@ -204,7 +204,8 @@ impl Tree {
     pub fn parent(&self, path: &[u8]) -> io::Result<Parent> {
         let mut above: Option<(OwnedFd, bool)> = None;
         let mut from = 0;
-        for (depth, at) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).enumerate()
+        for (depth, at) in
+            path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).enumerate()
         {
             let component = path.get(from..at).unwrap_or_default();
             if !is_listed(component) || depth >= MAX_DEPTH {
@@ -256,7 +257,8 @@ impl Tree {
         let mut buffer = vec![MaybeUninit::uninit(); BATCH];
         while let Some((path, private)) = ahead.pop() {
             visitor.enter(&path);
-            let depth = if path.is_empty() { 0 } else { 1 + path.iter().filter(|byte| **byte == b'/').count() };
+            let depth =
+                if path.is_empty() { 0 } else { 1 + path.iter().filter(|byte| **byte == b'/').count() };
             if depth > MAX_DEPTH {
                 visitor.trouble(&path, Trouble::TooDeep { path: show(&path) });
                 continue;

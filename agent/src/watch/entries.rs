@@ -15,7 +15,8 @@ use sifleet_common::time::{Monotonic, Now};
 use super::settle::Settle;
 use super::{Output, RootSettings};
 use crate::hash::{self, Done, Hashing, Job, Opened, Outcome};
-use crate::scan::{Found, Print, Tree, judge, weigh};
+use crate::scan::{Found, Kind, Print, Tree, judge, weigh};
+use crate::sys::Writers;
 
 /// How far a known entry has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +38,19 @@ struct Known {
     print: Print,
     private: bool,
     stage: Stage,
+    /// Whether it is still shown as the image it was, although it is being read again: only its change time
+    /// differs, as after chmod or ln, and nobody writes to it.
+    kept: bool,
     /// The look in which it was last seen.
     seen: u32,
+}
+
+impl Known {
+    /// Tells whether another version of an entry shown as an image differs in its change time alone.
+    fn may_be_kept(&self, found: &Found<'_>) -> bool {
+        let same_bytes = Print { ctime: self.print.ctime, ..found.facts.print } == self.print;
+        (self.stage == Stage::Image || self.kept) && same_bytes && self.private == found.private
+    }
 }
 
 /// The entries below one root.
@@ -171,7 +183,10 @@ impl Entries {
                 known.seen = self.look;
                 Some(known.stage)
             }
-            Some(_other_version) => None,
+            Some(known) => {
+                known.kept = known.may_be_kept(found);
+                None
+            }
             None if is_full => return false,
             None => None,
         };
@@ -192,7 +207,7 @@ impl Entries {
         let Now { mono, wall } = self.hashing.clock.now();
         let print = found.facts.print;
         if !print.is_older_than(self.settle_time, wall) && !self.settle.rest(&found.name, print, mono) {
-            self.show(found, Content::Pending(Pending::BeingWritten), Stage::Settling);
+            self.pend(found, Pending::BeingWritten, Stage::Settling);
         } else if let Some(unusable) = weigh(&found.facts, self.hashing.max_size) {
             self.show(found, Content::Unusable(unusable), Stage::Other);
         } else {
@@ -206,8 +221,9 @@ impl Entries {
         let now = self.hashing.clock.now().mono;
         match hash::open(tree, &Job { name: found.name.clone(), print }) {
             Opened::Ready(..) if is_image => self.settle.forget(&found.name),
-            Opened::Ready(..) => match self.hashing.recall(&print, self.library) {
+            Opened::Ready(_, writers) => match self.hashing.recall(&print, self.library) {
                 Some(content) => self.finish(found, content),
+                None if writers == Writers::None => self.pend(found, Pending::Hashing, Stage::Queued),
                 None => self.show(found, Content::Pending(Pending::Hashing), Stage::Queued),
             },
             Opened::BeingWritten => {
@@ -215,7 +231,7 @@ impl Entries {
                 self.settle.busy(&found.name, print, now);
             }
             Opened::Changed => {
-                self.show(found, Content::Pending(Pending::BeingWritten), Stage::Settling);
+                self.pend(found, Pending::BeingWritten, Stage::Settling);
                 self.settle.later(&found.name, print, now.after(self.settle_time));
             }
             Opened::Refused(error) => self.show(found, hash::refused(&error), Stage::Refused),
@@ -227,10 +243,25 @@ impl Entries {
         self.show(found, content, stage);
     }
 
+    /// Notes how far an entry has come, and sends that it is pending unless it may be kept as it was.
+    fn pend(&mut self, found: &Found<'_>, pending: Pending, stage: Stage) {
+        if self.known.get(&found.name).is_some_and(|known| known.kept) {
+            self.note(found, stage, true);
+        } else {
+            self.show(found, Content::Pending(pending), stage);
+        }
+    }
+
     /// Notes how far an entry has come, and sends it.
     fn show(&mut self, found: &Found<'_>, content: Content, stage: Stage) {
+        self.note(found, stage, false);
+        let is_file = found.facts.kind == Kind::File;
+        self.put(&found.name, if is_file { found.facts.print.size } else { 0 }, &found.facts.print, content);
+    }
+
+    fn note(&mut self, found: &Found<'_>, stage: Stage, kept: bool) {
         let print = found.facts.print;
-        let known = Known { print, private: found.private, stage, seen: self.look };
+        let known = Known { print, private: found.private, stage, kept, seen: self.look };
         if let Some(before) = self.known.insert(found.name.clone(), known) {
             self.waiting.remove(&(before.print.size, found.name.clone()));
         }
@@ -242,8 +273,6 @@ impl Entries {
             }
             Stage::Image | Stage::Refused | Stage::Other => self.settle.forget(&found.name),
         }
-        let is_file = found.facts.kind == crate::scan::Kind::File;
-        self.put(&found.name, if is_file { print.size } else { 0 }, &print, content);
     }
 
     fn put(&mut self, name: &ImageName, size: u64, print: &Print, content: Content) {
@@ -263,7 +292,7 @@ impl Entries {
         }
         match outcome {
             Outcome::Content { content, sure } => {
-                known.stage = stage_of(&content);
+                (known.stage, known.kept) = (stage_of(&content), false);
                 if !sure && known.stage == Stage::Image {
                     self.settle.later(&name, print, now.after(self.recheck));
                 }
@@ -271,7 +300,7 @@ impl Entries {
                 false
             }
             Outcome::BeingWritten => {
-                known.stage = Stage::Settling;
+                (known.stage, known.kept) = (Stage::Settling, false);
                 self.put(&name, print.size, &print, Content::Pending(Pending::BeingWritten));
                 self.settle.busy(&name, print, now);
                 false

@@ -17,16 +17,16 @@ const MAX_MOUNTS: usize = 100_000;
 
 /// A mounted file system, as far as it matters to a root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount {
+pub(super) struct Mount {
     /// Differs whenever something is mounted anew.
-    pub id: String,
+    id: String,
     /// Where it is mounted.
-    pub point: PathBuf,
+    point: PathBuf,
 }
 
 /// Tells when mounts in, on or above one root changed.
 #[derive(Debug)]
-pub struct Mounts {
+pub(super) struct Mounts {
     path: PathBuf,
     /// The path with links resolved, as the table has it; the last known while the root is away.
     root: PathBuf,
@@ -37,7 +37,7 @@ pub struct Mounts {
 impl Mounts {
     /// Starts to watch the mounts of a root.
     #[must_use]
-    pub fn of(root: &Path) -> Self {
+    pub(super) fn of(root: &Path) -> Self {
         let (path, changes) = (root.to_owned(), File::open(MOUNTINFO).ok());
         let mut mounts = Self { root: path.clone(), path, changes, known: Vec::new() };
         mounts.known = mounts.read();
@@ -45,7 +45,7 @@ impl Mounts {
     }
 
     /// Tells whether a mount that matters changed since the last call. Costs one system call if none did.
-    pub fn changed(&mut self) -> bool {
+    pub(super) fn changed(&mut self) -> bool {
         let Some(file) = &self.changes else { return false };
         let mut fds = [PollFd::new(file, PollFlags::PRI)];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -60,18 +60,18 @@ impl Mounts {
 
     /// Tells whether a file system that would hold the root, and is not mounted, was mounted there.
     #[must_use]
-    pub fn is_missing(&self, point: &Path) -> bool {
+    pub(super) fn is_missing(&self, point: &Path) -> bool {
         self.root.starts_with(point) && !self.known.iter().any(|mount| mount.point == point)
     }
 
     /// Reads the mounts as they are.
-    pub fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         self.known = self.read();
     }
 
     /// Returns where the file system that holds the root is mounted.
     #[must_use]
-    pub fn point(&self) -> Option<&Path> {
+    pub(super) fn point(&self) -> Option<&Path> {
         let above = self.known.iter().filter(|mount| self.root.starts_with(&mount.point));
         above.max_by_key(|mount| mount.point.as_os_str().len()).map(|mount| mount.point.as_path())
     }

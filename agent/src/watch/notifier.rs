@@ -32,7 +32,9 @@ pub enum Blind {
         limit: String,
     },
     /// The settings allow no more watched directories.
-    #[error("{watched} directories of this root are watched: raise max_watches in the agent's settings to watch all")]
+    #[error(
+        "{watched} directories of this root are watched: raise max_watches in the agent's settings to watch all"
+    )]
     Allowance {
         /// Directories of this root that are watched.
         watched: usize,
@@ -165,7 +167,10 @@ impl Notifier {
             }
             ErrorKind::PathNotFound => None,
             ErrorKind::Io(io) if is_left_to_the_walk(io) => None,
-            ErrorKind::Io(_) | ErrorKind::Generic(_) | ErrorKind::WatchNotFound | ErrorKind::InvalidConfig(_) => {
+            ErrorKind::Io(_)
+            | ErrorKind::Generic(_)
+            | ErrorKind::WatchNotFound
+            | ErrorKind::InvalidConfig(_) => {
                 Some(Blind::Directory { path: path.to_owned(), cause: error.to_string() })
             }
         }

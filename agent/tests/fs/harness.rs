@@ -8,26 +8,28 @@ use sifleet_agent::hash::Hashing;
 use sifleet_agent::inventory::{self, Command, Parts};
 use sifleet_agent::memory::Memory;
 use sifleet_agent::watch::RootSettings;
-use sifleet_common::inventory::{Change, Content, Inventory, Pending, Replica, ReplicaKey, RootId, RootState};
+use sifleet_common::inventory::{
+    Change, Content, Inventory, Pending, Replica, ReplicaKey, RootId, RootState,
+};
 use sifleet_common::task::Tasks;
 
 use crate::walk;
 
 /// Far beyond what anything here takes, so that only a lost change runs into it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An agent without its session.
-pub struct Node {
-    pub inventory: Inventory,
-    pub hashing: Arc<Hashing>,
+pub(crate) struct Node {
+    pub(crate) inventory: Inventory,
+    pub(crate) hashing: Arc<Hashing>,
     /// Every change received, in order.
-    pub history: Vec<Change>,
+    pub(crate) history: Vec<Change>,
     parts: Parts,
     tasks: Tasks,
 }
 
 /// Settings under which only hints, never timers, find anything.
-pub fn settings(path: &Path) -> RootSettings {
+pub(crate) fn settings(path: &Path) -> RootSettings {
     RootSettings {
         id: RootId(0),
         path: path.to_owned(),
@@ -44,11 +46,11 @@ pub fn settings(path: &Path) -> RootSettings {
 
 impl Node {
     /// Starts on one root with the usual settings and no memory.
-    pub fn start(path: &Path) -> Self {
+    pub(crate) fn start(path: &Path) -> Self {
         Self::start_with(settings(path), Memory::volatile(100_000).unwrap())
     }
 
-    pub fn start_with(settings: RootSettings, memory: Memory) -> Self {
+    pub(crate) fn start_with(settings: RootSettings, memory: Memory) -> Self {
         let tasks = Tasks::new();
         let hashing = Arc::new(Hashing::new(memory, None, 1 << 40, tasks.token()));
         let parts = inventory::start(vec![settings], &hashing, &tasks, || {}).unwrap();
@@ -56,7 +58,7 @@ impl Node {
     }
 
     /// Receives changes until the condition holds; panics with what is known when it does not come to hold.
-    pub async fn until(&mut self, what: &str, condition: impl Fn(&Inventory) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, condition: impl Fn(&Inventory) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition(&self.inventory) {
             if !self.receive(deadline).await {
@@ -66,7 +68,7 @@ impl Node {
     }
 
     /// Receives changes until the inventory equals a walk; panics with the differences when it does not.
-    pub async fn until_equal(&mut self, root: &Path) {
+    pub(crate) async fn until_equal(&mut self, root: &Path) {
         let deadline = Instant::now() + PATIENCE;
         while !self.is_settled() || !walk::differences(root, &self.inventory).is_empty() {
             if !self.receive(deadline).await {
@@ -78,7 +80,7 @@ impl Node {
     }
 
     /// Receives what there is, and waits for it if there is nothing; false at the deadline.
-    pub async fn receive(&mut self, deadline: Instant) -> bool {
+    pub(crate) async fn receive(&mut self, deadline: Instant) -> bool {
         match tokio::time::timeout_at(deadline.into(), self.parts.changes.recv()).await {
             Ok(Some(batch)) => self.apply(batch),
             Ok(None) => panic!("the inventory ended"),
@@ -102,22 +104,23 @@ impl Node {
         }
     }
 
-    pub async fn command(&self, command: Command) {
+    pub(crate) async fn command(&self, command: Command) {
         self.parts.commands.send(command).await.unwrap();
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         drop(self.parts);
         assert!(self.tasks.shutdown(PATIENCE).await.is_empty());
     }
 
     /// Tells whether the root is known and no file in it pending.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let pending = |replica: &Replica| matches!(replica.content, Content::Pending(_));
-        matches!(self.state(), Some("watched" | "degraded")) && !self.inventory.replicas().any(|(_, replica)| pending(replica))
+        matches!(self.state(), Some("watched" | "degraded"))
+            && !self.inventory.replicas().any(|(_, replica)| pending(replica))
     }
 
-    pub fn state(&self) -> Option<&'static str> {
+    pub(crate) fn state(&self) -> Option<&'static str> {
         self.inventory.root(RootId(0)).map(|root| match root.state {
             RootState::Watched => "watched",
             RootState::Degraded { .. } => "degraded",
@@ -125,7 +128,7 @@ impl Node {
         })
     }
 
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         match self.inventory.root(RootId(0)).map(|root| root.state.clone()) {
             Some(RootState::Degraded { reason } | RootState::Unknown { reason }) => reason,
             Some(RootState::Watched) | None => String::new(),
@@ -142,21 +145,21 @@ impl Node {
 }
 
 /// Looks a replica's content up.
-pub fn content<'a>(inventory: &'a Inventory, name: &str) -> Option<&'a Content> {
+pub(crate) fn content<'a>(inventory: &'a Inventory, name: &str) -> Option<&'a Content> {
     let key = ReplicaKey { root: RootId(0), name: name.parse().unwrap() };
     inventory.replica(&key).map(|replica| &replica.content)
 }
 
-pub fn is_image(inventory: &Inventory, name: &str) -> bool {
+pub(crate) fn is_image(inventory: &Inventory, name: &str) -> bool {
     matches!(content(inventory, name), Some(Content::Image(_)))
 }
 
-pub fn is_being_written(inventory: &Inventory, name: &str) -> bool {
+pub(crate) fn is_being_written(inventory: &Inventory, name: &str) -> bool {
     matches!(content(inventory, name), Some(Content::Pending(Pending::BeingWritten)))
 }
 
 /// Makes the smallest image there is: a squashfs superblock, told apart by a number.
-pub fn image(number: u64) -> Vec<u8> {
+pub(crate) fn image(number: u64) -> Vec<u8> {
     let mut bytes = vec![0; 96];
     bytes[..4].copy_from_slice(b"hsqs");
     bytes[28] = 4;
@@ -165,12 +168,12 @@ pub fn image(number: u64) -> Vec<u8> {
     bytes
 }
 
-pub fn write(path: impl AsRef<Path>, number: u64) {
+pub(crate) fn write(path: impl AsRef<Path>, number: u64) {
     std::fs::write(path, image(number)).unwrap();
 }
 
 /// Makes a folder with a root in it.
-pub fn root() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn root() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
     std::fs::create_dir(&root).unwrap();

@@ -3,6 +3,9 @@
 //! The walk it is compared with ([`walk`]) is written apart from the agent's own, as naively as possible. Nothing
 //! here needs a coordinator.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![expect(clippy::print_stdout, reason = "a test that skips says why")]
+
 mod harness;
 mod mount;
 mod odd;

@@ -27,7 +27,8 @@ impl<'a> Mounted<'a> {
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         // A file that is just being looked at makes it busy for a moment.
-        let gone = (0..50).any(|_| Command::new("umount").arg(self.0).status().is_ok_and(|status| status.success()));
+        let gone =
+            (0..50).any(|_| Command::new("umount").arg(self.0).status().is_ok_and(|status| status.success()));
         assert!(gone, "cannot unmount {}", self.0.display());
     }
 }
@@ -64,7 +65,8 @@ async fn a_file_system_mounted_inside_a_root_is_part_of_it() {
     write(inside.join("above.sif"), 2);
     node.until("mounted", |inventory| is_image(inventory, "inside/above.sif") && inventory.len() == 1).await;
     drop(mounted);
-    node.until("unmounted", |inventory| is_image(inventory, "inside/below.sif") && inventory.len() == 1).await;
+    node.until("unmounted", |inventory| is_image(inventory, "inside/below.sif") && inventory.len() == 1)
+        .await;
     node.until_equal(&root).await;
     node.stop().await;
 }

@@ -27,8 +27,7 @@ async fn a_restart_reads_no_byte_of_unchanged_files() {
     node.until_equal(&root).await;
     assert_eq!((node.hashing.bytes.hashed(), node.hashing.bytes.probed()), (0, 0));
     assert_eq!(node.inventory.digest(), before.digest());
-    let pending =
-        |change: &Change| matches!(change, Change::Put(_, replica) if matches!(replica.content, Content::Pending(_)));
+    let pending = |change: &Change| matches!(change, Change::Put(_, replica) if matches!(replica.content, Content::Pending(_)));
     assert!(!node.history.iter().any(pending), "a restart must not make images pending");
     node.stop().await;
 

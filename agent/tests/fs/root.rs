@@ -65,7 +65,8 @@ async fn a_root_removed_and_made_again_at_once_is_watched_again() {
         fs::remove_dir_all(&root).unwrap();
         fs::create_dir_all(root.join("deep")).unwrap();
         write(root.join("deep/a.sif"), round);
-        node.until("the other one", |inventory| is_image(inventory, "deep/a.sif") && inventory.len() == 1).await;
+        node.until("the other one", |inventory| is_image(inventory, "deep/a.sif") && inventory.len() == 1)
+            .await;
         node.until_equal(&root).await;
         write(root.join("deep/b.sif"), round);
         node.until("it is watched", |inventory| is_image(inventory, "deep/b.sif")).await;

@@ -77,7 +77,9 @@ async fn directories_moved_in_out_and_about_take_their_files_along() {
     fs::create_dir_all(root.join("t0/x/y")).unwrap();
     write(root.join("t0/x/y/other.sif"), 77);
     node.until("moved about", |inventory| {
-        inventory.len() == 56 && is_image(inventory, "t0/x/y/other.sif") && is_image(inventory, "x9/y/late.sif")
+        inventory.len() == 56
+            && is_image(inventory, "t0/x/y/other.sif")
+            && is_image(inventory, "x9/y/late.sif")
     })
     .await;
     node.until_equal(&root).await;
@@ -116,7 +118,8 @@ async fn hard_links_count_like_files_and_are_read_once() {
     for number in 0..50 {
         fs::hard_link(&outside, root.join(format!("{number}.sif"))).unwrap();
     }
-    node.until("all linked", |inventory| (0..50).all(|number| is_image(inventory, &format!("{number}.sif")))).await;
+    node.until("all linked", |inventory| (0..50).all(|number| is_image(inventory, &format!("{number}.sif"))))
+        .await;
     node.until_equal(&root).await;
     fs::remove_file(root.join("7.sif")).unwrap();
     node.until("one gone", |inventory| inventory.len() == 49).await;

@@ -9,14 +9,14 @@ use std::path::Path;
 use sifleet_common::inventory::{Content, Inventory, RootId};
 
 /// What is below a root: by escaped path, `blake3:…` of an image or the code of what is none.
-pub fn walk(root: &Path) -> BTreeMap<String, String> {
+pub(crate) fn walk(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     visit(root, "", false, &mut found);
     found
 }
 
 /// Lists what walk and inventory say differently, at most 20.
-pub fn differences(root: &Path, inventory: &Inventory) -> Vec<String> {
+pub(crate) fn differences(root: &Path, inventory: &Inventory) -> Vec<String> {
     let expected = walk(root);
     let known: BTreeMap<String, String> = inventory
         .replicas_of(RootId(0))
@@ -95,7 +95,11 @@ fn show(raw: &[u8]) -> String {
             let mut rest = raw;
             while let Some((byte, others)) = rest.split_first() {
                 let plain = byte.is_ascii_graphic() && *byte != b'\\' || *byte == b' ';
-                if plain { shown.push(char::from(*byte)) } else { shown.push_str(&format!("\\x{byte:02x}")) }
+                if plain {
+                    shown.push(char::from(*byte))
+                } else {
+                    shown.push_str(&format!("\\x{byte:02x}"))
+                }
                 rest = others;
             }
             assert!(!text.is_empty());

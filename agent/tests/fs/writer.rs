@@ -5,11 +5,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use sifleet_agent::inventory::Command;
 use sifleet_common::inventory::{Change, Content};
 
-use crate::harness::{Node, image, is_being_written, is_image, root, write};
+use crate::harness::{Node, PATIENCE, image, is_being_written, is_image, root, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_held_open_for_writing_is_being_written_until_it_is_closed() {
@@ -54,7 +56,14 @@ async fn a_file_mapped_for_writing_is_being_written_although_it_is_closed() {
     let file = OpenOptions::new().read(true).write(true).open(root.join(".a")).unwrap();
     // SAFETY: a fresh mapping of a file of 104 bytes, which nobody cuts.
     let map = unsafe {
-        libc::mmap(std::ptr::null_mut(), 104, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, file.as_raw_fd(), 0)
+        libc::mmap(
+            std::ptr::null_mut(),
+            104,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
     };
     assert_ne!(map, libc::MAP_FAILED);
     drop(file);
@@ -98,4 +107,49 @@ fn images(node: &Node, name: &str) -> usize {
             if key.name.as_str() == name && matches!(replica.content, Content::Image(_)))
     };
     node.history.iter().filter(is).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_permissions_or_links_does_not_take_an_image_away() {
+    let (_folder, root) = root();
+    let path = root.join("a.sif");
+    write(&path, 1);
+    let mut node = Node::start(&root);
+    node.until_equal(&root).await;
+    let before = node.history.len();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    fs::hard_link(&path, root.join(".linked")).unwrap();
+    node.command(Command::Rescan).await;
+    let hashed = node.hashing.bytes.hashed();
+    write(root.join("b.sif"), 2);
+    node.until("another one", |inventory| is_image(inventory, "b.sif")).await;
+    let deadline = Instant::now() + PATIENCE;
+    while node.hashing.bytes.hashed() < hashed + 2 * 104 {
+        node.receive(Instant::now() + Duration::from_millis(20)).await;
+        assert!(Instant::now() < deadline, "it was not read again");
+    }
+    let of_a = |change: &&Change| matches!(change, Change::Put(key, _) if key.name.as_str() == "a.sif");
+    assert_eq!(node.history[before..].iter().filter(of_a).count(), 0, "{:?}", &node.history[before..]);
+    node.until_equal(&root).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_changed_behind_an_unchanged_modification_time_are_found() {
+    let (_folder, root) = root();
+    let path = root.join("a.sif");
+    write(&path, 1);
+    let mut node = Node::start(&root);
+    node.until_equal(&root).await;
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    let mut file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all(&image(2)).unwrap();
+    file.set_modified(modified).unwrap();
+    drop(file);
+    let deadline = Instant::now() + PATIENCE;
+    while node.hashing.bytes.hashed() < 2 * 104 {
+        assert!(node.receive(deadline).await);
+    }
+    node.until_equal(&root).await;
+    node.stop().await;
 }

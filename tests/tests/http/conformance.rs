@@ -7,10 +7,11 @@ use axum::body::{Body, Bytes};
 use axum::http::Request;
 use futures_util::stream;
 use serde_json::Value;
+use sifleet_common::inventory::RootState;
 use sifleet_coordinator::http::Limits;
 
 use crate::schema::{faults, resolve};
-use crate::site::{Answer, Site};
+use crate::site::{Answer, Site, image, root};
 
 /// Requests that together provoke every described status but those of [`UNPROVOKED`]: operation, URI, body.
 const REQUESTS: &[(&str, &str, &str)] = &[
@@ -95,8 +96,9 @@ fn check(document: &Value, operation: &Operation, answer: &Answer) -> Vec<String
 #[tokio::test]
 async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs() {
     let site = Site::new(Limits::default()).await;
-    let twins = ["a/twin.sif", "b/twin.sif"].map(|name| crate::site::image(name, name.as_bytes()));
-    site.agent(9, "twins", twins.into()).await;
+    let twins = ["a/twin.sif", "b/twin.sif"].map(|name| image(name, name.as_bytes()));
+    let changes = [vec![root("/opt/apptainers", false, RootState::Watched)], twins.into()].concat();
+    site.agent(9, "twins", changes).await;
     site.until("the twins are known", |site| {
         site.handle.views.load().stats(site.handle.clock.now()).digests == 5
     })

@@ -4,12 +4,13 @@ use axum::body::{Body, BodyDataStream};
 use axum::http::{Request, StatusCode};
 use futures_util::StreamExt as _;
 use serde_json::Value;
+use sifleet_common::inventory::{Generation, RootState};
+use sifleet_common::wire::control::{Delta, ToCoordinator};
 use sifleet_coordinator::http::Limits;
 use sifleet_coordinator::state::{Event, SessionId};
 use tower::ServiceExt as _;
 
 use crate::site::{LONG, Site, image, root};
-use sifleet_common::inventory::RootState;
 
 /// One reader and what it has not looked at yet.
 struct Reader {
@@ -68,14 +69,21 @@ async fn a_reader_hears_of_an_image_and_then_finds_it() {
     let site = Site::empty(Limits::default());
     let mut reader = Reader::follow(&site, None).await;
     connect(&site, 1, "viz001").await;
-    let mut kinds = Vec::new();
-    while !kinds.contains(&"image_ready".to_owned()) {
-        let told = reader.next().await;
-        assert_eq!(told.data["kind"], told.kind);
-        assert!(told.id.ends_with(&format!("-{}", told.data["seq"])), "{told:?}");
-        assert_eq!(told.data["node"], "viz001");
-        kinds.push(told.kind);
+    while reader.next().await.kind != "node_online" {}
+    let delta = Delta { generation: Generation(2), changes: vec![image("openfoam.sif", b"2312")] };
+    let message = ToCoordinator::Delta(delta);
+    site.handle.send(Event::Message { session: SessionId(1), message }).await.unwrap();
+    let told = reader.next().await;
+    assert_eq!(told.kind, "image_ready");
+    assert!(told.id.ends_with(&format!("-{}", told.data["seq"])), "{told:?}");
+    for (field, value) in [("kind", "image_ready"), ("node", "viz001"), ("image", "openfoam.sif")] {
+        assert_eq!(told.data[field], value);
     }
+    site.until("the image is found", |site| {
+        let answer = site.handle.views.load().image("openfoam.sif", site.handle.clock.now());
+        answer.is_ok_and(|image| image.summary.nodes == "viz001")
+    })
+    .await;
 }
 
 #[tokio::test]

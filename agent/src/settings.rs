@@ -1,0 +1,366 @@
+//! What can be set of the agent, and the defaults.
+//!
+//! Owns the names, units and rules of the settings; [`sifleet_common::settings`] owns where they come from. A
+//! setting that would make the agent lie (two roots that hold the same files) is refused here.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+use sifleet_common::inventory::{MAX_REPLICAS, MAX_ROOTS, RootId};
+use sifleet_common::name::PartitionName;
+use sifleet_common::settings::{self, Loaded, Options, Period, SettingsError, Size};
+use sifleet_common::telemetry::Output;
+
+use crate::memory;
+use crate::watch::RootSettings;
+
+/// Where the settings are unless somebody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/sifleet/agent.toml";
+/// What environment variables begin with.
+pub const ENV_PREFIX: &str = "SIFLEET_AGENT_";
+/// A settle time beyond this would keep a finished image from being announced within two seconds.
+const MAX_SETTLE: Period = Period::milliseconds(60_000);
+/// Threads that hash files of one root at the same time, at most: beyond this they only get in jobs' way.
+const MAX_HASH_THREADS: usize = 16;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Coordinators as `host:port`, tried in turn.
+    #[serde(deserialize_with = "rules::coordinators")]
+    pub coordinators: Vec<String>,
+    /// Where the hash memory is.
+    pub state_dir: PathBuf,
+    /// Partitions that this node says it is in, besides what the coordinator knows.
+    pub partitions: Vec<PartitionName>,
+    /// The watched directories.
+    #[serde(rename = "root", deserialize_with = "rules::roots")]
+    pub roots: Vec<Root>,
+    /// The node's certificate.
+    pub tls: Tls,
+    /// How roots are watched.
+    pub watch: Watch,
+    /// How files are hashed.
+    pub hash: Hash,
+    /// Logging.
+    pub log: Log,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let root = |path: &str| Root { path: path.into(), library: false };
+        Self {
+            coordinators: vec!["localhost:7441".to_owned()],
+            state_dir: "/var/lib/sifleet/agent".into(),
+            partitions: Vec::new(),
+            roots: vec![root("/opt/apptainers"), root("/scratch/apptainer")],
+            tls: Tls::default(),
+            watch: Watch::default(),
+            hash: Hash::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+/// A watched directory.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Whether it is the cluster's library, which says what is expected elsewhere.
+    #[serde(default)]
+    pub library: bool,
+}
+
+/// PEM files of the node's certificate, as `sifleet-coordinator ca issue-node` makes them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The cluster's authority.
+    pub authority: PathBuf,
+    /// The node's certificate, which names it.
+    pub certificate: PathBuf,
+    /// Its private key, readable by the agent alone.
+    pub key: PathBuf,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            authority: "/etc/sifleet/tls/ca.pem".into(),
+            certificate: "/etc/sifleet/tls/node.pem".into(),
+            key: "/etc/sifleet/tls/node.key".into(),
+        }
+    }
+}
+
+/// How roots are watched.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Watch {
+    /// How long a file must stay as it is before it counts; at most a minute.
+    #[serde(deserialize_with = "rules::settle")]
+    pub settle: Period,
+    /// How often everything is looked at although nothing says so, give or take a fifth.
+    pub reconcile: Period,
+    /// How often everything is looked at where the kernel does not report everything.
+    pub degraded_rescan: Period,
+    /// How long after hashing a file is looked at again where read leases do not work.
+    pub recheck: Period,
+    /// Directories watched in each root, at most: the kernel's watches are shared with everybody on the node.
+    pub max_watches: usize,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            settle: Period::milliseconds(500),
+            reconcile: Period::seconds(600),
+            degraded_rescan: Period::seconds(5),
+            recheck: Period::seconds(10),
+            max_watches: 100_000,
+        }
+    }
+}
+
+/// How files are hashed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hash {
+    /// Files of one root hashed at the same time, at most 16.
+    #[serde(deserialize_with = "rules::threads")]
+    pub threads: usize,
+    /// Bytes read each second for all roots together; no limit unless set.
+    pub rate: Option<Size>,
+    /// Larger files are listed and not read.
+    pub max_size: Size,
+    /// Files remembered, at most.
+    pub remember: u64,
+}
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self { threads: 1, rate: None, max_size: Size::bytes(4 << 40), remember: memory::DEFAULT_ROWS }
+    }
+}
+
+/// Logging; read again on SIGHUP.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Where to.
+    pub output: Output,
+    /// A level, or a list such as `info,sifleet_agent=debug`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { output: Output::Auto, filter: "info".to_owned() }
+    }
+}
+
+impl Settings {
+    /// Loads the settings; without a path from [`DEFAULT_PATH`], which need not exist.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for the first mistake.
+    pub fn load(path: Option<&Path>) -> Result<Loaded<Self>, SettingsError> {
+        settings::load(&Options {
+            path: path.unwrap_or(Path::new(DEFAULT_PATH)),
+            explicit: path.is_some(),
+            env_prefix: ENV_PREFIX,
+        })
+    }
+
+    /// Returns the path of the hash memory.
+    #[must_use]
+    pub fn memory(&self) -> PathBuf {
+        self.state_dir.join("memory.db")
+    }
+
+    /// Returns how each root is watched.
+    #[must_use]
+    pub fn root_settings(&self) -> Vec<RootSettings> {
+        let ids = (0..=u8::MAX).map(RootId);
+        let of = |(id, root): (RootId, &Root)| RootSettings {
+            id,
+            path: root.path.clone(),
+            library: root.library,
+            settle: self.watch.settle.get(),
+            reconcile: self.watch.reconcile.get(),
+            degraded_rescan: self.watch.degraded_rescan.get(),
+            recheck: self.watch.recheck.get(),
+            max_watches: self.watch.max_watches,
+            max_entries: MAX_REPLICAS / self.roots.len().max(1),
+            hash_threads: self.hash.threads,
+        };
+        ids.zip(&self.roots).map(of).collect()
+    }
+
+    /// Tells whether others differ in something that takes effect only at start.
+    #[must_use]
+    pub fn needs_restart(&self, other: &Self) -> bool {
+        let other = Self { log: self.log.clone(), ..other.clone() };
+        *self != other
+    }
+}
+
+/// What a value must be like beyond its type.
+mod rules {
+    use serde::de::{Deserialize, Deserializer, Error};
+
+    use super::{Component, MAX_HASH_THREADS, MAX_ROOTS, MAX_SETTLE, Path, Period, Root};
+
+    pub(super) fn coordinators<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+        let coordinators = Vec::<String>::deserialize(from)?;
+        if coordinators.is_empty() {
+            return Err(D::Error::custom("name at least one coordinator, such as \"head01:7441\""));
+        }
+        let lame = coordinators.iter().find(|coordinator| {
+            let port =
+                coordinator.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
+            !matches!(port, Some((false, Ok(1..))))
+        });
+        match lame {
+            Some(lame) => {
+                Err(D::Error::custom(format!("{lame:?} is not host:port, such as \"head01:7441\"")))
+            }
+            None => Ok(coordinators),
+        }
+    }
+
+    pub(super) fn roots<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Root>, D::Error> {
+        let roots = Vec::<Root>::deserialize(from)?;
+        if roots.is_empty() || roots.len() > MAX_ROOTS {
+            return Err(D::Error::custom(format!("there are 1 to {MAX_ROOTS} roots, not {}", roots.len())));
+        }
+        for (at, root) in roots.iter().enumerate() {
+            if !is_plain(&root.path) {
+                let path = root.path.display();
+                return Err(D::Error::custom(format!("{path} is not an absolute path without `..`")));
+            }
+            let before = roots.iter().take(at);
+            let mut overlaps = before
+                .filter(|other| other.path.starts_with(&root.path) || root.path.starts_with(&other.path));
+            if let Some(other) = overlaps.next() {
+                return Err(D::Error::custom(format!(
+                    "{} and {} overlap, so that images in both would be counted twice: keep one of them",
+                    other.path.display(),
+                    root.path.display()
+                )));
+            }
+        }
+        Ok(roots)
+    }
+
+    fn is_plain(path: &Path) -> bool {
+        path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
+    }
+
+    pub(super) fn settle<'de, D: Deserializer<'de>>(from: D) -> Result<Period, D::Error> {
+        let settle = Period::deserialize(from)?;
+        if settle > MAX_SETTLE {
+            return Err(D::Error::custom(format!(
+                "watch.settle is {settle}, longer than {MAX_SETTLE}: finished images would be announced late"
+            )));
+        }
+        Ok(settle)
+    }
+
+    pub(super) fn threads<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+        let threads = usize::deserialize(from)?;
+        if (1..=MAX_HASH_THREADS).contains(&threads) {
+            return Ok(threads);
+        }
+        Err(D::Error::custom(format!("hash.threads is 1 to {MAX_HASH_THREADS}, not {threads}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn load(text: &str) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        let options = Options { path: &path, explicit: true, env_prefix: "SIFLEET_TEST_NOTHING_" };
+        let shorten = |error: SettingsError| error.to_string().replace(folder.path().to_str().unwrap(), "");
+        settings::load(&options).map(|loaded| loaded.settings).map_err(shorten)
+    }
+
+    #[test]
+    fn nothing_set_means_the_defaults() {
+        assert_eq!(load("").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn everything_can_be_set() {
+        let text = r#"
+            coordinators = ["head01:7441", "[fd00::1]:7441"]
+            state_dir = "/srv/sifleet"
+            partitions = ["viz", "viz-long"]
+            [[root]]
+            path = "/shared/apptainer"
+            library = true
+            [[root]]
+            path = "/opt/apptainers"
+            [tls]
+            authority = "/a"
+            certificate = "/b"
+            key = "/c"
+            [watch]
+            settle = "1s"
+            reconcile = "1h"
+            degraded_rescan = "10s"
+            recheck = "1m"
+            max_watches = 5
+            [hash]
+            threads = 2
+            rate = "200MiB"
+            max_size = "1TiB"
+            remember = 7
+            [log]
+            output = "stderr"
+            filter = "debug"
+        "#;
+        let settings = load(text).unwrap();
+        let roots = settings.root_settings();
+        assert_eq!((roots[0].id, roots[0].library, roots[1].library), (RootId(0), true, false));
+        assert_eq!((roots[1].max_entries, roots[1].hash_threads), (500_000, 2));
+        assert_eq!(roots[1].settle, Duration::from_secs(1));
+        assert_eq!(settings.hash.rate.map(Size::get), Some(200 << 20));
+        assert_eq!(settings.memory(), Path::new("/srv/sifleet/memory.db"));
+    }
+
+    #[test]
+    fn what_would_make_the_agent_lie_is_refused() {
+        for (text, says) in [
+            ("coordinators = []", "at least one"),
+            ("coordinators = [\"head01\"]", "host:port"),
+            ("coordinators = [\":1\"]", "host:port"),
+            ("root = []", "1 to 64 roots"),
+            ("[[root]]\npath = \"images\"", "absolute"),
+            ("[[root]]\npath = \"/a/../b\"", "absolute"),
+            ("[[root]]\npath = \"/a\"\n[[root]]\npath = \"/a/b\"", "overlap"),
+            ("[[root]]\npath = \"/a\"\n[[root]]\npath = \"/a\"", "overlap"),
+            ("[watch]\nsettle = \"2m\"", "longer"),
+            ("[hash]\nthreads = 0", "1 to 16"),
+            ("[hash]\nthread = 1", "threads"),
+        ] {
+            let told = load(text).unwrap_err();
+            assert!(told.starts_with("/agent.toml:") && told.contains(says), "{text}: {told}");
+        }
+    }
+
+    #[test]
+    fn only_logging_changes_without_a_restart() {
+        let settings = load("").unwrap();
+        assert!(!settings.needs_restart(&load("[log]\nfilter = \"debug\"").unwrap()));
+        assert!(settings.needs_restart(&load("[hash]\nthreads = 2").unwrap()));
+    }
+}

@@ -1,0 +1,160 @@
+//! `cargo demo`: a whole cluster on this machine, and the bug Sifleet was born from, solved before your eyes.
+//!
+//! Real processes on loopback: a coordinator, the head node's agent with a library, compute001-003 and
+//! viz001-002. `--once` tells the story and ends; without it the cluster stays up to be played with. Every claim
+//! on the screen is checked; one that does not hold ends the demo with an error.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use sifleet_tests::cluster::{Cluster, Plan, ended_with};
+use sifleet_tests::programs;
+use sifleet_tests::sif::SifBuilder;
+use sifleet_tests::wait::{pause, until};
+
+const LEASE: Duration = Duration::from_secs(6);
+const NODES: [&str; 6] = ["head", "compute001", "compute002", "compute003", "viz001", "viz002"];
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let once = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => false,
+        ["--once"] => true,
+        _ => anyhow::bail!("usage: cargo demo [--once]"),
+    };
+    say("Building the programs (the first time takes some minutes) ...");
+    programs::own("sifleet")?;
+    let mut demo = Demo { cluster: start()? };
+    demo.founding_bug()?;
+    demo.copy_and_delete()?;
+    demo.drift()?;
+    demo.lost_node()?;
+    if once {
+        say("\nEverything above was checked. That is the demo.");
+        return Ok(());
+    }
+    demo.stay()
+}
+
+fn start() -> anyhow::Result<Cluster> {
+    say("Starting a coordinator and 6 agents as separate processes on loopback ...");
+    let partitions = BTreeMap::from([("compute", "compute[001-003]"), ("viz", "viz[001-002]")]);
+    let plan =
+        Plan { name: "demo", partitions, nodes: NODES.to_vec(), library: Some("head"), lease: LEASE };
+    let cluster = Cluster::lay_out(plan.clone())?;
+    let openfoam = SifBuilder::new().label("org.opencontainers.image.title", "OpenFOAM").payload_bytes(8 << 20, 1);
+    fs::create_dir_all(cluster.library().join("compute"))?;
+    openfoam.write(cluster.library().join("compute/openfoam_v2312.sif"))?;
+    for node in ["compute001", "compute002", "compute003"] {
+        openfoam.write(cluster.root(node).join("openfoam_v2312.sif"))?;
+    }
+    let desktop = SifBuilder::new().label("org.opencontainers.image.title", "VNC desktop").payload_bytes(4 << 20, 2);
+    desktop.write(cluster.root("viz001").join("vnc_desktop.sif"))?;
+    fs::create_dir_all(cluster.library().join("viz"))?;
+    fs::write(cluster.library().join("viz/vnc_desktop.sif.json"), r#"{"name": "VNC desktop", "icon": "monitor"}"#)?;
+    let mut cluster = cluster;
+    cluster.start_all()?;
+    cluster.wait_for_nodes("openfoam_v2312", "compute", &[("ready", "compute[001-003]")])?;
+    Ok(cluster)
+}
+
+struct Demo {
+    cluster: Cluster,
+}
+
+impl Demo {
+    fn founding_bug(&self) -> anyhow::Result<()> {
+        title("The bug Sifleet was born from");
+        let asked = self.cluster.library().join("viz/vnc_desktop.sif");
+        say("vnc_desktop.sif lies on viz001 only; the head node has just its sidecar, vnc_desktop.sif.json.");
+        say(&format!("What the dashboard used to do:\n  os.path.exists(\"…/library/viz/vnc_desktop.sif\") on the head node  ->  {}", asked.exists()));
+        ensure!(!asked.exists(), "the head node must not hold the image");
+        say("  ... so users saw an empty list and \"Image file not found\".\nWhat it does from today on:");
+        self.cluster.wait_for_nodes("vnc_desktop", "viz", &[("ready", "viz001"), ("missing", "viz002")])?;
+        self.sifleet(&["available", "vnc_desktop", "-p", "viz"], 3)?;
+        self.sifleet(&["available", "vnc_desktop", "-p", "viz", "--require", "any"], 0)
+    }
+
+    fn copy_and_delete(&self) -> anyhow::Result<()> {
+        title("The answers follow the disks");
+        say("$ cp viz001:/opt/apptainers/vnc_desktop.sif viz002:/opt/apptainers/");
+        let (from, to) = (self.cluster.root("viz001"), self.cluster.root("viz002"));
+        fs::copy(from.join("vnc_desktop.sif"), to.join("vnc_desktop.sif"))?;
+        let took = self.cluster.wait_for_nodes("vnc_desktop", "viz", &[("ready", "viz[001-002]")])?;
+        say(&format!("  {:.1} s later:", took.as_secs_f64()));
+        self.sifleet(&["available", "vnc_desktop", "-p", "viz"], 0)?;
+        say("$ rm viz001:/opt/apptainers/vnc_desktop.sif");
+        fs::remove_file(from.join("vnc_desktop.sif"))?;
+        let took = self.cluster.wait_for_nodes("vnc_desktop", "viz", &[("ready", "viz002"), ("missing", "viz001")])?;
+        say(&format!("  {:.1} s later:", took.as_secs_f64()));
+        self.sifleet(&["available", "vnc_desktop", "-p", "viz"], 3)
+    }
+
+    fn drift(&self) -> anyhow::Result<()> {
+        title("Somebody rebuilds an image on one node by hand");
+        let other = SifBuilder::new().label("org.opencontainers.image.title", "OpenFOAM").payload_bytes(8 << 20, 3);
+        let file = self.cluster.root("compute002").join("openfoam_v2312.sif");
+        let staged = file.with_file_name(".openfoam_v2312.sif.part");
+        other.write(&staged)?;
+        fs::rename(&staged, &file)?;
+        self.cluster.wait_for_nodes("openfoam_v2312", "compute", &[("outdated", "compute002")])?;
+        self.sifleet(&["drift"], 0)?;
+        self.sifleet(&["available", "openfoam_v2312", "-p", "compute"], 3)
+    }
+
+    fn lost_node(&mut self) -> anyhow::Result<()> {
+        title("A node dies without a word (kill -9)");
+        self.cluster.kill("viz002")?;
+        let took = self.cluster.wait_for_nodes("vnc_desktop", "viz", &[("unknown", "viz002")])?;
+        ensure!(took <= LEASE + Duration::from_secs(2), "the lease was to end within {LEASE:?}");
+        say(&format!("  {:.1} s later its lease of {} s is over. Unknown is not missing, and never \"yes\":", took.as_secs_f64(), LEASE.as_secs()));
+        self.sifleet(&["available", "vnc_desktop", "-p", "viz", "--require", "any"], 3)?;
+        say("It comes back, and reads not one byte of images it already knows:");
+        self.cluster.start_agent("viz002")?;
+        self.cluster.wait_for_nodes("vnc_desktop", "viz", &[("ready", "viz002"), ("missing", "viz001")])?;
+        self.sifleet(&["node", "ls"], 0)
+    }
+
+    /// Runs the command line, shows what it says and checks how it ends.
+    fn sifleet(&self, arguments: &[&str], code: i32) -> anyhow::Result<()> {
+        say(&format!("$ sifleet {}", arguments.join(" ")));
+        let output = self.cluster.cli(arguments)?;
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            say(&format!("  {line}"));
+        }
+        for line in String::from_utf8_lossy(&output.stderr).lines() {
+            say(&format!("  {line}"));
+        }
+        say(&format!("  (exit {})", output.status.code().unwrap_or(-1)));
+        ended_with(&output, code)
+    }
+
+    fn stay(self) -> anyhow::Result<()> {
+        let cluster = &self.cluster;
+        title("The cluster stays up; end it with Ctrl-C");
+        let program = programs::own("sifleet")?;
+        say(&format!("export SIFLEET_URL={}", cluster.url()));
+        say(&format!("alias sifleet={}", program.display()));
+        say("Try:");
+        say("  sifleet image ls; sifleet image show openfoam_v2312; sifleet partition show viz");
+        say("  sifleet events &   # then change something:");
+        say(&format!("  cp {0}/openfoam_v2312.sif {1}/", cluster.root("compute001").display(), cluster.root("viz001").display()));
+        say(&format!("  curl '{}/v1/availability?image=openfoam_v2312&partition=viz'", cluster.url()));
+        say(&format!("  a browser at {}/docs", cluster.url()));
+        until("the coordinator answers", Duration::from_secs(10), || cluster.get("/healthz"))
+            .context("the cluster is gone")?;
+        loop {
+            pause(Duration::from_secs(3_600));
+        }
+    }
+}
+
+fn title(text: &str) {
+    say(&format!("\n== {text} =="));
+}
+
+fn say(text: &str) {
+    anstream::println!("{text}");
+}

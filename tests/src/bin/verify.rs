@@ -1,0 +1,112 @@
+//! `cargo verify`: every check and test of the project, in the order in which they fail fastest.
+//!
+//! As root on Debian it installs the system packages that tests need; elsewhere it names them and the tests that
+//! need them are skipped with a reason. `--long` adds seeds, fuzzing and soaks.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use rustix::process::geteuid;
+use sifleet_tests::programs::{find, workspace};
+
+/// Debian packages, and a program that tells whether each is there.
+const PACKAGES: [(&str, &str); 5] = [
+    ("debootstrap", "debootstrap"),
+    ("squashfs-tools", "mksquashfs"),
+    ("e2fsprogs", "mkfs.ext3"),
+    ("systemd", "systemd-analyze"),
+    ("g++", "g++"),
+];
+
+/// Seconds each fuzz target runs.
+const FUZZ_SECONDS: &str = "20";
+const FUZZ_SECONDS_LONG: &str = "300";
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let long = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => false,
+        ["--long"] => true,
+        _ => bail!("usage: cargo verify [--long]"),
+    };
+    let start = Instant::now();
+    packages()?;
+    let run = Run { long };
+    run.cargo("formatting", &["fmt", "--all", "--check"])?;
+    run.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    run.cargo("documentation", &["doc", "--workspace", "--no-deps", "--document-private-items"])?;
+    run.cargo("programs", &["build", "--workspace", "--bins"])?;
+    run.cargo("tests", &["test", "--workspace"])?;
+    let seconds = if long { FUZZ_SECONDS_LONG } else { FUZZ_SECONDS };
+    run.command("fuzzing", "fuzz/run.sh", &[seconds])?;
+    run.advisories()?;
+    say(&format!("verified in {} s", start.elapsed().as_secs()));
+    Ok(())
+}
+
+struct Run {
+    long: bool,
+}
+
+impl Run {
+    fn cargo(&self, what: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_unset| "cargo".into());
+        self.command(what, &cargo, arguments)
+    }
+
+    fn command(&self, what: &str, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        say(&format!("== {what}"));
+        let start = Instant::now();
+        let mut command = Command::new(program);
+        command.current_dir(workspace()).args(arguments).env("RUSTDOCFLAGS", "-D warnings");
+        if self.long {
+            command.env("SIFLEET_LONG", "1");
+        }
+        let status = command.status().with_context(|| format!("run {program}"))?;
+        if !status.success() {
+            bail!("{what}: {program} {} ended with {status}", arguments.join(" "));
+        }
+        say(&format!("== {what}: well, {} s", start.elapsed().as_secs()));
+        Ok(())
+    }
+
+    /// Advisories change from day to day, so they are looked at where the tool is, and never decide alone.
+    fn advisories(&self) -> anyhow::Result<()> {
+        if find("cargo-deny").is_none() {
+            say("skipped advisories and licences: cargo-deny is not installed (cargo install cargo-deny)");
+            return Ok(());
+        }
+        self.cargo("licences and sources", &["deny", "check", "bans", "licenses", "sources"])
+    }
+}
+
+/// Sees to the system packages.
+fn packages() -> anyhow::Result<()> {
+    let missing: Vec<&str> =
+        PACKAGES.iter().filter(|(_, program)| find(program).is_none()).map(|(package, _)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !geteuid().is_root() || find("apt-get").is_none() {
+        say(&format!("some tests will be skipped; they need: {}", missing.join(" ")));
+        return Ok(());
+    }
+    say(&format!("== installing {}", missing.join(" ")));
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.args(["-qq", "-o", "Dpkg::Use-Pty=0"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        apt.status().context("run apt-get")
+    };
+    apt(&["update"])?;
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(missing.iter());
+    if !apt(&install)?.success() {
+        bail!("apt-get could not install {}", missing.join(" "));
+    }
+    Ok(())
+}
+
+fn say(text: &str) {
+    anstream::println!("{text}");
+}

@@ -1,0 +1,111 @@
+//! Many agents in one process: real sessions over real QUIC with real certificates, and invented inventories.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use sifleet_agent::session::{self, Beat, Command, Config, Parts};
+use sifleet_common::digest::Digest;
+use sifleet_common::image::{Arch, Format, ImageMetadata};
+use sifleet_common::inventory::{Change, Content, Image, Replica, ReplicaKey, Root, RootId, RootState};
+use sifleet_common::nodeset::NodeSet;
+use sifleet_common::time::UnixMillis;
+use sifleet_common::wire::CONTROL_ALPN;
+use sifleet_common::{quic, task::Tasks, tls};
+use tokio::sync::mpsc;
+
+use crate::cluster::Cluster;
+
+/// Changes that wait for one agent's session.
+const QUEUE: usize = 64;
+
+/// A running fleet; its agents end when it is dropped.
+pub struct Fleet {
+    /// Where each agent's changes go.
+    pub agents: Vec<mpsc::Sender<Vec<Change>>>,
+    tasks: Tasks,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.tasks.token().cancel();
+    }
+}
+
+#[derive(Debug)]
+struct Quiet;
+
+impl Beat for Quiet {
+    fn beat(&self, _connected: bool) {}
+}
+
+impl Fleet {
+    /// Starts an agent for every node of `nodes`, each with `images` images, all the same.
+    ///
+    /// # Errors
+    /// When a certificate is missing.
+    pub async fn start(cluster: &Cluster, nodes: &str, images: usize) -> anyhow::Result<Self> {
+        let ca = tls::load_authorities(&cluster.folder().join("ca/ca.pem"))?;
+        let tasks = Tasks::new();
+        let mut agents = Vec::new();
+        for node in nodes.parse::<NodeSet>().context("nodes")?.names() {
+            let path = |end: &str| cluster.folder().join(format!("ca/nodes/{node}.{end}"));
+            let identity = tls::Identity::load(&path("pem"), &path("key"))?;
+            let config = Config {
+                coordinators: vec![cluster.control()],
+                quic: quic::client(tls::client_config(&identity, &ca, CONTROL_ALPN)?)?,
+                arch: Arch::Amd64,
+                partitions: Vec::new(),
+                patience: Duration::from_secs(60),
+            };
+            let (changes, receiver) = mpsc::channel(QUEUE);
+            let (commands, asked) = mpsc::channel(QUEUE);
+            let parts = Parts { changes: receiver, commands, stop: tasks.token(), beat: Arc::new(Quiet) };
+            tasks.spawn("agent session", session::run(config, parts));
+            tasks.spawn("agent commands", answer(asked));
+            changes.send(inventory(images)).await?;
+            agents.push(changes);
+        }
+        Ok(Self { agents, tasks })
+    }
+}
+
+/// Describes any image that is asked for.
+async fn answer(mut asked: mpsc::Receiver<Command>) {
+    while let Some(command) = asked.recv().await {
+        if let Command::Describe { reply, .. } = command {
+            // A session that has ended no longer wants to know.
+            drop(reply.send(Some((ImageMetadata::bare(Format::Sif, 1), None))));
+        }
+    }
+}
+
+/// Invents an inventory of so many images.
+#[must_use]
+pub fn inventory(images: usize) -> Vec<Change> {
+    let root = Root { path: "/opt/apptainers".into(), library: false, state: RootState::Watched };
+    let mut changes = vec![Change::Root(RootId(0), root)];
+    changes.extend((0..images).map(|n| put(n, 0)));
+    changes
+}
+
+/// Puts the `n`th image in place, in some version.
+#[must_use]
+pub fn put(n: usize, version: u64) -> Change {
+    let digest = Digest::from(blake3::hash(format!("image {n} version {version}").as_bytes()));
+    let image = Image { digest, format: Format::Sif, arch: Arch::Amd64, mutable: false };
+    let replica =
+        Replica { size: 1_000_000_000, modified: UnixMillis(0), content: Content::Image(image) };
+    Change::Put(key(n), replica)
+}
+
+/// Takes the `n`th image away.
+#[must_use]
+pub fn remove(n: usize) -> Change {
+    Change::Remove(key(n))
+}
+
+fn key(n: usize) -> ReplicaKey {
+    let name = format!("image{n:04}.sif");
+    ReplicaKey { root: RootId(0), name: name.parse().expect("a generated name is a name") }
+}

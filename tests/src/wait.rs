@@ -1,0 +1,35 @@
+//! Waiting for something to become so, with a deadline, instead of sleeping and hoping.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Looks until `found` gives something, and returns it with the time it took.
+///
+/// # Errors
+/// Names `what` and tells the last thing seen, when `limit` has passed.
+pub fn until<T, E: std::fmt::Display>(
+    what: &str,
+    limit: Duration,
+    mut found: impl FnMut() -> Result<T, E>,
+) -> anyhow::Result<(T, Duration)> {
+    let start = Instant::now();
+    loop {
+        match found() {
+            Ok(found) => return Ok((found, start.elapsed())),
+            Err(seen) if start.elapsed() > limit => {
+                anyhow::bail!("{what}: not so after {limit:?}; last seen: {seen}")
+            }
+            Err(_) => pause(LOOK),
+        }
+    }
+}
+
+/// Lets a moment pass.
+pub fn pause(time: Duration) {
+    let (_nobody, waiting) = mpsc::sync_channel::<()>(0);
+    // Nobody ever sends: the timeout is the point.
+    drop(waiting.recv_timeout(time));
+}
