@@ -14,6 +14,7 @@ use std::time::Duration;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::{Change, Content, Inventory, Root, RootId, RootState};
 use sifleet_common::task::Tasks;
+use sifleet_common::time::Monotonic;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -135,7 +136,7 @@ impl Owner {
                 () = stop.cancelled() => break,
                 _ = tick.tick() => {
                     beat();
-                    self.check_pulses();
+                    self.check_pulses(self.hashing.clock.now().mono);
                 }
                 command = ends.commands.recv(), if commands_open => match command {
                     Some(command) => self.command(command),
@@ -151,6 +152,8 @@ impl Owner {
         for root in self.roots.values() {
             root.watch.hints.stop();
         }
+        // Each owner holds a sender until it has ended.
+        while ends.findings.recv().await.is_some() {}
     }
 
     fn apply(&mut self, batch: Vec<Change>) {
@@ -171,8 +174,7 @@ impl Owner {
     }
 
     /// Says that a root is unknown while its owner stands still, and what its owner said when it moves again.
-    fn check_pulses(&mut self) {
-        let now = self.hashing.clock.now().mono;
+    fn check_pulses(&mut self, now: Monotonic) {
         let mut changes = Vec::new();
         for (id, root) in &mut self.roots {
             let stuck = root.watch.pulse.stuck_for(now) > STUCK;
@@ -244,4 +246,74 @@ fn start_describing() -> io::Result<SyncSender<Question>> {
         }
     })?;
     Ok(ask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Memory;
+
+    const ID: RootId = RootId(0);
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic(Duration::from_secs(seconds))
+    }
+
+    /// An owner of one root, which said that it is watched.
+    fn owner() -> Owner {
+        let hashing = Hashing::new(Memory::volatile(1).unwrap(), None, 1, CancellationToken::new());
+        let said = Root { path: "/r".to_owned(), library: false, state: RootState::Watched };
+        let watch = Watch { hints: Arc::default(), pulse: Arc::default() };
+        let root = Watched { path: "/r".into(), watch, said: said.clone(), stuck: false };
+        let mut owner = Owner {
+            inventory: Inventory::default(),
+            ready: Vec::new(),
+            roots: BTreeMap::from([(ID, root)]),
+            describe: start_describing().unwrap(),
+            hashing: Arc::new(hashing),
+        };
+        owner.apply(vec![Change::Root(ID, said)]);
+        owner.ready.clear();
+        owner
+    }
+
+    fn state(owner: &mut Owner) -> Option<RootState> {
+        match std::mem::take(&mut owner.ready).as_slice() {
+            [] => None,
+            [Change::Root(ID, root)] => Some(root.state.clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_root_that_hangs_is_unknown_until_it_answers() {
+        let mut owner = owner();
+        let pulse = Arc::clone(&owner.roots[&ID].watch.pulse);
+        pulse.beat(at(100));
+        owner.check_pulses(at(160));
+        assert_eq!(state(&mut owner), None);
+        owner.check_pulses(at(161));
+        let Some(RootState::Unknown { reason }) = state(&mut owner) else { panic!("not unknown") };
+        assert!(reason.contains("/r has not answered for 60 s"), "{reason}");
+        owner.check_pulses(at(200));
+        assert_eq!(state(&mut owner), None);
+        pulse.rest();
+        owner.check_pulses(at(201));
+        assert_eq!(state(&mut owner), Some(RootState::Watched));
+    }
+
+    #[test]
+    fn only_changes_that_make_a_difference_are_passed_on() {
+        let mut owner = owner();
+        let said = owner.roots[&ID].said.clone();
+        owner.apply(vec![Change::Root(ID, said.clone()), Change::Root(ID, Root { library: true, ..said })]);
+        assert_eq!(owner.ready.len(), 1);
+    }
+
+    #[test]
+    fn a_rescan_reaches_every_root() {
+        let mut owner = owner();
+        owner.command(Command::Rescan);
+        assert_eq!(owner.roots[&ID].watch.hints.take(Duration::ZERO).whole, Some(Cause::Asked));
+    }
 }

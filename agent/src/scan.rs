@@ -6,6 +6,7 @@
 //! Outside facts: openat2(2), statx(2), and of apptainer its sandbox marker `.singularity.d` and its
 //! `tmp-copy-*` files (pull).
 
+mod remote;
 mod tree;
 
 pub(crate) use tree::show;

@@ -26,6 +26,8 @@ use report::{About, Reporter};
 
 /// How long a dial may take: several repeats of a lost first packet, and short enough to try again soon.
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
+/// The session's loops turn at least this often, for the watchdog.
+const TURN: Duration = Duration::from_secs(1);
 
 /// What the session asks of the rest of the agent.
 #[derive(Debug)]
@@ -79,7 +81,7 @@ pub trait Beat: Send + Sync + std::fmt::Debug {
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The name leads nowhere.
-    #[error("cannot resolve the coordinator {coordinator:?}; check `coordinator` in the settings and DNS")]
+    #[error("cannot resolve the coordinator {coordinator:?}; check `coordinators` in the settings and DNS")]
     Resolve {
         /// As set.
         coordinator: String,
@@ -170,6 +172,7 @@ pub async fn run(config: Config, mut parts: Parts) {
 /// An agent that says hello earlier would seem to have lost everything, and would have to send it all again.
 async fn first_scan(reporter: &mut Reporter, parts: &mut Parts, patience: Duration) -> bool {
     let deadline = tokio::time::Instant::now() + patience;
+    let mut turns = tokio::time::interval(TURN);
     while !reporter.scanned() {
         tokio::select! {
             () = parts.stop.cancelled() => return false,
@@ -177,6 +180,7 @@ async fn first_scan(reporter: &mut Reporter, parts: &mut Parts, patience: Durati
                 warn!("the first scan takes long; reporting what is known so far");
                 return true;
             }
+            _ = turns.tick() => {}
             changes = parts.changes.recv() => match changes {
                 Some(changes) => drop(reporter.observe(changes)),
                 None => return false,
@@ -191,10 +195,12 @@ async fn first_scan(reporter: &mut Reporter, parts: &mut Parts, patience: Durati
 /// Waits between two dials, taking changes in; returns whether to go on.
 async fn pause(wait: Duration, reporter: &mut Reporter, parts: &mut Parts) -> bool {
     let deadline = tokio::time::Instant::now() + wait;
+    let mut turns = tokio::time::interval(TURN);
     loop {
         tokio::select! {
             () = parts.stop.cancelled() => return false,
             () = tokio::time::sleep_until(deadline) => return true,
+            _ = turns.tick() => {}
             changes = parts.changes.recv() => match changes {
                 Some(changes) => drop(reporter.observe(changes)),
                 None => return false,

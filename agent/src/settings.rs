@@ -107,6 +107,9 @@ pub struct Watch {
     pub reconcile: Period,
     /// How often everything is looked at where the kernel does not report everything.
     pub degraded_rescan: Period,
+    /// How often everything is looked at on file systems that other nodes change, such as NFS: each look asks the
+    /// file server for every entry.
+    pub remote_rescan: Period,
     /// How long after hashing a file is looked at again where read leases do not work.
     pub recheck: Period,
     /// Directories watched in each root, at most: the kernel's watches are shared with everybody on the node.
@@ -119,6 +122,7 @@ impl Default for Watch {
             settle: Period::milliseconds(500),
             reconcile: Period::seconds(600),
             degraded_rescan: Period::seconds(5),
+            remote_rescan: Period::seconds(60),
             recheck: Period::seconds(10),
             max_watches: 100_000,
         }
@@ -192,6 +196,7 @@ impl Settings {
             settle: self.watch.settle.get(),
             reconcile: self.watch.reconcile.get(),
             degraded_rescan: self.watch.degraded_rescan.get(),
+            remote_rescan: self.watch.remote_rescan.get(),
             recheck: self.watch.recheck.get(),
             max_watches: self.watch.max_watches,
             max_entries: MAX_REPLICAS / self.roots.len().max(1),
@@ -317,6 +322,7 @@ mod tests {
             settle = "1s"
             reconcile = "1h"
             degraded_rescan = "10s"
+            remote_rescan = "2m"
             recheck = "1m"
             max_watches = 5
             [hash]

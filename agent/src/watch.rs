@@ -11,6 +11,7 @@ pub mod notifier;
 pub mod settle;
 
 mod entries;
+mod look;
 mod mounts;
 mod root;
 
@@ -47,6 +48,8 @@ pub struct RootSettings {
     pub reconcile: Duration,
     /// How often everything is looked at when not everything is reported.
     pub degraded_rescan: Duration,
+    /// How often everything is looked at when other nodes may change it unnoticed.
+    pub remote_rescan: Duration,
     /// How long after hashing a file is looked at again where leases do not work.
     pub recheck: Duration,
     /// Directories watched at most.

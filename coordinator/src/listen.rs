@@ -31,13 +31,13 @@ pub enum ListenError {
         /// The directory of the authority.
         dir: PathBuf,
         /// What is wrong.
-        source: TlsError,
+        source: Box<TlsError>,
     },
     /// Users cannot be shown a certificate.
     #[error("cannot use the certificate of the HTTP API")]
     Web {
         /// What is wrong.
-        source: web::TlsError,
+        source: Box<web::TlsError>,
     },
     /// The side of the agents cannot be had.
     #[error("cannot listen for agents")]
@@ -139,7 +139,7 @@ fn kept(error: &ListenError) {
 
 /// Reads the coordinator's certificate; returns with it the secret that lets a restart end old connections.
 fn control_config(dir: &Path) -> Result<(quinn::ServerConfig, [u8; 32]), ListenError> {
-    let unusable = |source| ListenError::Certificate { dir: dir.to_owned(), source };
+    let unusable = |source| ListenError::Certificate { dir: dir.to_owned(), source: Box::new(source) };
     let identity =
         Identity::load(&dir.join("coordinator.pem"), &dir.join("coordinator.key")).map_err(unusable)?;
     let authorities = tls::load_authorities(&dir.join("ca.pem")).map_err(unusable)?;
@@ -149,5 +149,7 @@ fn control_config(dir: &Path) -> Result<(quinn::ServerConfig, [u8; 32]), ListenE
 }
 
 fn web_config(files: &HttpTls) -> Result<Arc<rustls::ServerConfig>, ListenError> {
-    web::read(&files.certificate, &files.key).map(Arc::new).map_err(|source| ListenError::Web { source })
+    web::read(&files.certificate, &files.key)
+        .map(Arc::new)
+        .map_err(|source| ListenError::Web { source: Box::new(source) })
 }

@@ -266,6 +266,12 @@ impl State {
                 break;
             }
             self.unlease(id, "its lease expired");
+            // A connection that was silent for a lease is dead, or its agent is; a living one dials again.
+            if let Some(session) = self.node(id).and_then(|node| node.session.as_ref()).map(|open| open.id) {
+                let why = "no agreeing heartbeat within the lease";
+                self.effects.push(Effect::Close(session, CloseCode::Silent, why.to_owned()));
+                self.closed(session);
+            }
         }
     }
 

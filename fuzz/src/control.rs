@@ -119,10 +119,17 @@ impl Site {
 
     /// Puts the nodes whose bits are set into the partition `p`; with no bit set, nobody answers who they are.
     pub fn partition(&mut self, bits: u8) {
-        let nodes: BTreeSet<NodeName> =
-            self.names.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, name)| name.clone()).collect();
+        let nodes: BTreeSet<NodeName> = self
+            .names
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| bits >> at & 1 == 1)
+            .map(|(_, name)| name.clone())
+            .collect();
         let event = match "p".parse::<PartitionName>() {
-            Ok(partition) if bits != 0 => Event::Members { source: "file", members: [(partition, nodes)].into() },
+            Ok(partition) if bits != 0 => {
+                Event::Members { source: "file", members: [(partition, nodes)].into() }
+            }
             Ok(_) | Err(_) => Event::MembersFailed { source: "file", reason: "nobody answers".to_owned() },
         };
         self.handle(event);
@@ -139,7 +146,9 @@ impl Site {
             self.open(at, Some(hello));
         }
         for _ in 0..TURNS {
-            let Some(message) = self.seats.get_mut(at).and_then(|seat| seat.heard.pop_front()) else { return };
+            let Some(message) = self.seats.get_mut(at).and_then(|seat| seat.heard.pop_front()) else {
+                return;
+            };
             // An answer to a heartbeat is an acknowledgement, which an agent does not answer.
             for said in agent.receive(message).into_iter().flat_map(spoken) {
                 self.say(at, said);
@@ -161,6 +170,9 @@ impl Site {
             partitions: Vec::new(),
         });
         (seat.session, seat.stream) = (Some(session), hello.stream);
+        if hello.digest == seat.digest {
+            seat.generation = hello.generation;
+        }
         seat.stamps.clear();
         seat.heard.clear();
         self.handle(Event::Opened { session, node, hello });
@@ -202,7 +214,9 @@ impl Site {
             match effect {
                 Effect::Send(session, message) => self.hear(session, message),
                 Effect::Store(Op::Advance { node, position, .. } | Op::Replace { node, position, .. }) => {
-                    if let Some(seat) = self.names.iter().position(|name| *name == node).and_then(|at| self.seats.get_mut(at)) {
+                    if let Some(seat) =
+                        self.names.iter().position(|name| *name == node).and_then(|at| self.seats.get_mut(at))
+                    {
                         (seat.digest, seat.generation) = (position.digest, position.generation);
                     }
                 }
@@ -229,9 +243,17 @@ impl Site {
         let (view, now) = (self.state.view(), self.now);
         let nodes = view.nodes(now).nodes;
         for node in nodes.iter().filter(|node| node.state == NodeState::Online) {
-            let seat = self.names.iter().position(|name| name.as_str() == node.name).and_then(|at| self.seats.get(at));
+            let seat = self
+                .names
+                .iter()
+                .position(|name| name.as_str() == node.name)
+                .and_then(|at| self.seats.get(at));
             let vouched = seat.and_then(|seat| seat.vouched);
-            assert!(vouched.is_some_and(|until| now.mono.0 < until), "{} counts, and nobody vouches for it", node.name);
+            assert!(
+                vouched.is_some_and(|until| now.mono.0 < until),
+                "{} counts, and nobody vouches for it",
+                node.name
+            );
         }
         let members = view.partition("p", now).map_or(0, |partition| partition.summary.count);
         for image in ["a", "b.sif"] {
@@ -264,7 +286,12 @@ fn spoken(output: Output) -> Vec<ToCoordinator> {
 #[must_use]
 pub fn changes(images: &[&str], content: u8) -> Vec<Change> {
     let root = Root { path: "/r".to_owned(), library: false, state: RootState::Watched };
-    let image = Image { digest: Digest::from_bytes([content; 32]), format: Format::Sif, arch: Arch::Amd64, mutable: false };
+    let image = Image {
+        digest: Digest::from_bytes([content; 32]),
+        format: Format::Sif,
+        arch: Arch::Amd64,
+        mutable: false,
+    };
     let replica = Replica { size: 1, modified: UnixMillis(0), content: Content::Image(image) };
     let names = images.iter().filter_map(|name| name.parse::<ImageName>().ok());
     let put = |name| Change::Put(ReplicaKey { root: RootId(0), name }, replica.clone());

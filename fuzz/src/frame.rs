@@ -54,7 +54,11 @@ struct Pieces<'a> {
 }
 
 impl AsyncRead for Pieces<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let len = self.step.min(self.rest.len()).min(into.remaining());
         let (piece, rest) = self.rest.split_at_checked(len).unwrap_or((&[], &[]));
         into.put_slice(piece);

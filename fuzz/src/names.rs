@@ -28,7 +28,11 @@ pub fn run(data: &[u8]) {
             match view.availability(image, partition, require, *now) {
                 Ok(answer) => {
                     let counts = answer.counts;
-                    assert_eq!(counts.ready + counts.outdated + counts.missing + counts.unknown, 4, "{image:?}");
+                    assert_eq!(
+                        counts.ready + counts.outdated + counts.missing + counts.unknown,
+                        4,
+                        "{image:?}"
+                    );
                 }
                 Err(error) => assert!(error.to_string().len() < 16_384),
             }
@@ -37,7 +41,8 @@ pub fn run(data: &[u8]) {
     if let Ok(detail) = view.image(image, *now) {
         assert!(!detail.summary.name.is_empty());
     }
-    let filter = ImagesFilter { partition: Some(partition.to_owned()), q: more.clone(), cursor: None, limit: 2 };
+    let filter =
+        ImagesFilter { partition: Some(partition.to_owned()), q: more.clone(), cursor: None, limit: 2 };
     let pages = [filter, ImagesFilter { cursor: Some(image.to_owned()), q: more, ..ImagesFilter::default() }];
     for filter in pages {
         if let Ok(list) = view.images(&filter, *now) {
@@ -62,7 +67,10 @@ fn unescape(shown: &str) -> Vec<u8> {
     let mut rest = shown.as_bytes();
     while let Some((first, behind)) = rest.split_first() {
         rest = behind;
-        let code = behind.strip_prefix(b"x").and_then(|hex| hex.split_first_chunk::<2>()).filter(|_| *first == b'\\');
+        let code = behind
+            .strip_prefix(b"x")
+            .and_then(|hex| hex.split_first_chunk::<2>())
+            .filter(|_| *first == b'\\');
         match code.and_then(|(hex, behind)| {
             Some((u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?, behind))
         }) {

@@ -31,7 +31,8 @@ pub fn run(data: &[u8]) {
                 Ok(again) => again,
                 Err(error) => panic!("{text:?} folds into {folded:?}, which cannot be read: {error}"),
             };
-            let (once, twice): (BTreeSet<_>, BTreeSet<_>) = (set.names().iter().collect(), again.names().iter().collect());
+            let (once, twice): (BTreeSet<_>, BTreeSet<_>) =
+                (set.names().iter().collect(), again.names().iter().collect());
             assert_eq!(once, twice, "{text:?} folds into {folded:?}");
         }
         Err(error) => assert!(!error.to_string().is_empty()),

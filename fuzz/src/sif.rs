@@ -21,7 +21,8 @@ pub fn run(data: &[u8]) {
     assert!(file.read.get() <= sif::MAX_READ, "{} bytes were read of {}", file.read.get(), data.len());
     match about {
         Ok(metadata) => {
-            let described = Described { digest: Digest::from_bytes([0; 32]), metadata: Some(metadata), sidecar: None };
+            let described =
+                Described { digest: Digest::from_bytes([0; 32]), metadata: Some(metadata), sidecar: None };
             let frame = encode(&ToCoordinator::Described(Box::new(described)));
             assert!(frame.is_ok(), "an image says more than fits into a frame: {:?}", frame.err());
         }

@@ -30,8 +30,8 @@ fn build() -> anyhow::Result<PathBuf> {
     let me = std::env::current_exe().context("where am I?")?;
     let folder = me.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).context("no folder")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace()).args(["build", "--quiet", "--bins"]);
-    cargo.args(["-p", "sifleet-coordinator", "-p", "sifleet-agent", "-p", "sifleet"]);
+    // The whole workspace, as the caller was built: another selection would build dependencies anew.
+    cargo.current_dir(workspace()).args(["build", "--quiet", "--workspace", "--bins"]);
     if folder.ends_with("release") {
         cargo.arg("--release");
     }

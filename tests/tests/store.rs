@@ -1,199 +1,27 @@
 //! The store on a real disk: what is handed over is found again, whatever ends the process.
 //!
-//! Facts are compared with a model in memory, [`Model`], which applies the same steps.
+//! Facts are compared with a [`Model`] in memory, which applies the same steps.
 
 #![cfg(test)]
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "store/model.rs"]
+mod model;
+#[path = "store/speed.rs"]
+mod speed;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use model::{Model, change, digest, everything, facts, key, members, name, op, replaced, replica};
 use proptest::prelude::*;
 use rusqlite::Connection;
-use sifleet_common::digest::Digest;
-use sifleet_common::image::{Arch, Format, ImageMetadata};
-use sifleet_common::inventory::{
-    Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState,
-    Unusable, UnusableCode,
-};
-use sifleet_common::name::{ImageName, NodeName, PartitionName};
+use sifleet_common::inventory::{Change, Generation};
+use sifleet_common::name::NodeName;
 use sifleet_common::time::UnixMillis;
-use sifleet_common::wire::control::StreamId;
 use sifleet_coordinator::store::sqlite::open;
-use sifleet_coordinator::store::{
-    NodeFacts, Op, Position, Restored, RestoredMembers, RestoredNode, Store, StoreError,
-};
-
-/// What the database should know.
-#[derive(Clone, Debug, Default)]
-struct Model {
-    nodes: BTreeMap<NodeName, (NodeFacts, Position, Inventory)>,
-    members: BTreeMap<String, (UnixMillis, BTreeMap<PartitionName, BTreeSet<NodeName>>)>,
-    metadata: BTreeMap<Digest, (ImageMetadata, Option<String>)>,
-    heard_of: Vec<ImageName>,
-}
-
-impl Model {
-    fn apply(&mut self, op: Op) {
-        match op {
-            Op::PutNode { node, facts } => self.node(node).0 = facts,
-            Op::Advance { node, position, changes } => {
-                let (_, at, inventory) = self.node(node);
-                *at = position;
-                apply_all(inventory, changes);
-            }
-            Op::Replace { node, position, changes } => {
-                let (_, at, inventory) = self.node(node);
-                *at = position;
-                *inventory = Inventory::default();
-                apply_all(inventory, changes);
-            }
-            Op::PutMetadata { digest, metadata, sidecar } => {
-                self.metadata.insert(digest, (*metadata, sidecar));
-            }
-            Op::PutMembers { source, at, members } => {
-                self.members.insert(source, (at, members));
-            }
-            Op::HeardOf { name } => {
-                if !self.heard_of.contains(&name) {
-                    self.heard_of.push(name);
-                }
-            }
-        }
-    }
-
-    fn node(&mut self, node: NodeName) -> &mut (NodeFacts, Position, Inventory) {
-        let facts = NodeFacts {
-            build: String::new(),
-            arch: Arch::Unknown,
-            partitions: vec![],
-            last_seen: UnixMillis(0),
-        };
-        self.nodes.entry(node).or_insert((facts, Position::default(), Inventory::default()))
-    }
-
-    /// Makes the step that leads to this node's inventory with the changes applied.
-    fn advance(&self, node: &NodeName, changes: Vec<Change>) -> Op {
-        let (_, at, inventory) = self.clone().node(node.clone()).clone();
-        let position = step(at, inventory, &changes);
-        Op::Advance { node: node.clone(), position, changes }
-    }
-
-    fn restored(&self) -> Restored {
-        let node = |(node, (facts, position, inventory)): (&NodeName, &(NodeFacts, Position, Inventory))| {
-            RestoredNode {
-                node: node.clone(),
-                facts: facts.clone(),
-                position: *position,
-                changes: inventory.as_changes().collect(),
-            }
-        };
-        let members = |(source, (at, members)): (&String, &(UnixMillis, _))| RestoredMembers {
-            source: source.clone(),
-            at: *at,
-            members: BTreeMap::clone(members),
-        };
-        Restored {
-            nodes: self.nodes.iter().map(node).collect(),
-            members: self.members.iter().map(members).collect(),
-            described: self.metadata.keys().copied().collect(),
-            heard_of: self.heard_of.clone(),
-        }
-    }
-}
-
-fn apply_all(inventory: &mut Inventory, changes: Vec<Change>) {
-    for change in changes {
-        inventory.apply(change);
-    }
-}
-
-fn step(at: Position, mut inventory: Inventory, changes: &[Change]) -> Position {
-    apply_all(&mut inventory, changes.to_vec());
-    Position { stream: StreamId(u64::MAX - 3), generation: at.generation.next(), digest: inventory.digest() }
-}
-
-fn replaced(changes: Vec<Change>, node: NodeName) -> Op {
-    Op::Replace { node, position: step(Position::default(), Inventory::default(), &changes), changes }
-}
-
-fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: impl AsRef<str>) -> T {
-    text.as_ref().parse().unwrap()
-}
-
-fn key(image: u8) -> ReplicaKey {
-    ReplicaKey { root: RootId(image % 2), name: name(format!("compute/image {image} é.sif")) }
-}
-
-fn digest(n: u8) -> Digest {
-    Digest::from(blake3::hash(&[n]))
-}
-
-/// Some replica of each kind.
-fn replica(kind: u8) -> Replica {
-    let content = match kind % 4 {
-        0 => Content::Pending(Pending::BeingWritten),
-        1 => Content::Pending(Pending::Hashing),
-        2 => Content::Image(Image {
-            digest: digest(kind),
-            format: Format::Ext3,
-            arch: Arch::I386,
-            mutable: kind > 9,
-        }),
-        _ => {
-            Content::Unusable(Unusable { code: UnusableCode::NothingToRun, detail: "no system in it".into() })
-        }
-    };
-    Replica { size: u64::MAX - u64::from(kind), modified: UnixMillis(-5), content }
-}
-
-fn root(kind: u8) -> Root {
-    let reason = "no permission".to_owned();
-    let state = match kind % 3 {
-        0 => RootState::Watched,
-        1 => RootState::Degraded { reason },
-        _ => RootState::Unknown { reason },
-    };
-    Root { path: format!("/opt/{kind}"), library: kind > 2, state }
-}
-
-fn change(kind: u8, image: u8) -> Change {
-    match kind % 8 {
-        0 => Change::Root(RootId(image % 3), root(kind)),
-        1..6 => Change::Put(key(image), replica(kind)),
-        _ => Change::Remove(key(image)),
-    }
-}
-
-fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
-    let node: NodeName = name(format!("node{}", node % 4));
-    match what % 12 {
-        0..5 => model.advance(&node, vec![change(a, b), change(b, a)]),
-        5 | 6 => replaced((0..b % 8).map(|n| change(a.wrapping_add(n), n)).collect(), node),
-        7 => Op::PutNode { node, facts: facts(a) },
-        8 => Op::PutMetadata {
-            digest: digest(a),
-            metadata: Box::new(ImageMetadata {
-                help: Some("help".into()),
-                ..ImageMetadata::bare(Format::Sif, 7)
-            }),
-            sidecar: (b > 99).then(|| "{}".into()),
-        },
-        9 => Op::HeardOf { name: key(a % 9).name },
-        _ => Op::PutMembers { source: "slurm".into(), at: UnixMillis(b.into()), members: members(a) },
-    }
-}
-
-fn facts(n: u8) -> NodeFacts {
-    let partitions = if n % 2 == 0 { vec![] } else { vec![name("viz"), name("gpu+a@b")] };
-    NodeFacts { build: format!("0.{n}"), arch: Arch::Amd64, partitions, last_seen: UnixMillis(n.into()) }
-}
-
-fn members(n: u8) -> BTreeMap<PartitionName, BTreeSet<NodeName>> {
-    let nodes = (0..n % 4).map(|node| name(format!("viz{node}"))).collect();
-    BTreeMap::from([(name("viz"), nodes), (name("empty"), BTreeSet::new())])
-}
+use sifleet_coordinator::store::{Op, Position, Restored, RestoredMembers, Store, StoreError};
 
 fn database(dir: &tempfile::TempDir) -> PathBuf {
     dir.path().join("coordinator.db")
@@ -505,18 +333,6 @@ async fn the_database_of_every_release_is_opened() {
         let found = store.metadata(digest(2)).await.unwrap();
         assert_eq!(found.as_ref(), everything().metadata.get(&digest(2)), "{release}");
     }
-}
-
-/// One of everything, as the fixtures hold it.
-fn everything() -> Model {
-    let mut model = Model::default();
-    for n in 0..16 {
-        for what in [0, 7, 8, 9, 10] {
-            let op = op(&model, (what, n, n, n));
-            model.apply(op);
-        }
-    }
-    model
 }
 
 /// Prints the fixture of this version: `cargo test -p sifleet-tests --test store print -- --ignored --nocapture`.

@@ -4,6 +4,7 @@
 //! unmounting its file system. Nothing is read but directories, and those in bounded pieces.
 //! Outside facts: openat2(2), getdents64(2) of Linux man-pages 6.9.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
@@ -11,15 +12,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, fstat, open, openat2, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, fstat, fstatfs, open, openat2, statat};
 use rustix::io::Errno;
 use sifleet_common::name::ImageName;
 
-use super::{Facts, Kind, is_listed};
+use super::{Facts, Kind, is_listed, remote};
 
 /// Deepest directory that is looked into: nobody files images 64 levels deep, and bind mounts can nest.
 pub const MAX_DEPTH: usize = 64;
-
 /// What apptainer puts into every container's root directory.
 const SANDBOX_MARK: &CStr = c".singularity.d";
 /// Bytes of directory entries fetched at once.
@@ -102,6 +102,9 @@ pub trait Visitor {
     fn entry(&mut self, found: Found<'_>);
     /// Is called for each part that could not be looked at.
     fn trouble(&mut self, path: &[u8], trouble: Trouble);
+    /// Is called for a directory on a file system that reports no changes made on other nodes, once for each such
+    /// file system.
+    fn remote(&mut self, path: &[u8], kind: &'static str);
     /// Is called for each directory and now and then within one; the walk ends when it returns false.
     fn go_on(&mut self) -> bool;
 }
@@ -255,6 +258,7 @@ impl Tree {
     pub fn walk(&self, start: &[u8], private: bool, visitor: &mut impl Visitor) -> Walk {
         let mut ahead = vec![(start.to_vec(), private)];
         let mut buffer = vec![MaybeUninit::uninit(); BATCH];
+        let mut devices = BTreeSet::new();
         while let Some((path, private)) = ahead.pop() {
             visitor.enter(&path);
             let depth =
@@ -271,7 +275,7 @@ impl Tree {
                     continue;
                 }
             };
-            let mut listing = Listing { fd, path, private, ahead: &mut ahead };
+            let mut listing = Listing { fd, path, private, ahead: &mut ahead, devices: &mut devices };
             if listing.read(&mut buffer, visitor) == Walk::Stopped {
                 return Walk::Stopped;
             }
@@ -286,6 +290,8 @@ struct Listing<'a> {
     path: Vec<u8>,
     private: bool,
     ahead: &'a mut Vec<(Vec<u8>, bool)>,
+    /// Devices met so far.
+    devices: &'a mut BTreeSet<u64>,
 }
 
 impl Listing<'_> {
@@ -297,6 +303,11 @@ impl Listing<'_> {
                 return Walk::Whole;
             }
         };
+        if self.devices.insert(facts.print.dev)
+            && let Some(kind) = fstatfs(&self.fd).ok().and_then(|stat| remote::kind(stat.f_type))
+        {
+            visitor.remote(&self.path, kind);
+        }
         if !self.path.is_empty() {
             if is_sandbox(&self.fd) {
                 announce(&self.path, self.private, facts, visitor);
@@ -338,7 +349,11 @@ impl Listing<'_> {
                 return;
             }
         };
-        let path = join(&self.path, name.to_bytes());
+        let mut path = self.path.clone();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name.to_bytes());
         if facts.kind == Kind::Directory {
             self.ahead.push((path, self.private));
         } else {
@@ -377,10 +392,6 @@ fn is_sandbox(directory: impl AsFd) -> bool {
 /// What resolving a path says when it is not there, or leads through something that is no directory.
 fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV)
-}
-
-fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
-    if above.is_empty() { name.to_vec() } else { [above, b"/", name].concat() }
 }
 
 /// Shows the beginning of a path that may not be a name.

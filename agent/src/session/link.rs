@@ -18,14 +18,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
 use super::report::{Output, Reporter};
-use super::{Command, DIAL_LIMIT, Parts, SessionError};
+use super::{Command, DIAL_LIMIT, Parts, SessionError, TURN};
 
 /// Heartbeats before the coordinator has said how often it wants them.
 const UNTIL_WELCOME: Duration = Duration::from_secs(10);
 /// Heartbeats are not sent more often, whatever the coordinator asks for.
 const SHORTEST_BEAT: Duration = Duration::from_millis(100);
-/// The loop turns at least this often, for the watchdog.
-const TURN: Duration = Duration::from_secs(1);
 /// Descriptions read at once; more are asked for again later.
 const DESCRIPTIONS: usize = 8;
 
@@ -111,7 +109,7 @@ async fn converse(
     let mut turns = every(TURN);
     loop {
         tokio::select! {
-            () = parts.stop.cancelled() => return talk.say(&ToCoordinator::Goodbye).await,
+            () = parts.stop.cancelled() => return talk.goodbye().await,
             _ = turns.tick() => {}
             _ = talk.beats.tick() => {
                 let beat = talk.reporter.heartbeat();
@@ -137,6 +135,14 @@ impl Conversation<'_> {
     async fn say(&mut self, message: &ToCoordinator) -> Result<(), SessionError> {
         let address = self.address;
         write_frame(&mut self.send, message).await.map_err(|source| SessionError::Frame { address, source })
+    }
+
+    /// Takes leave and waits a moment until it has arrived: closing at once would discard it.
+    async fn goodbye(&mut self) -> Result<(), SessionError> {
+        self.say(&ToCoordinator::Goodbye).await?;
+        let left = self.send.finish().is_ok() && tokio::time::timeout(TURN, self.send.stopped()).await.is_ok();
+        debug!(peer = %self.address, left, "the agent took leave");
+        Ok(())
     }
 
     async fn heed(&mut self, message: ToAgent) -> Result<(), SessionError> {

@@ -121,10 +121,14 @@ impl Notifier {
     /// Starts a watcher that watches nothing yet, and will watch at most `allowance` directories.
     #[must_use]
     pub fn start(root: &Path, hints: Arc<Hints>, allowance: usize) -> Self {
-        let closing = Arc::new(AtomicBool::new(false));
+        // A watcher that never came to be is not missed when its handler goes.
+        let closing = Arc::new(AtomicBool::new(true));
         let handler = Handler { root: root.to_owned(), hints, closing: Arc::clone(&closing) };
         let (watcher, blind) = match INotifyWatcher::new(handler, Config::default()) {
-            Ok(watcher) => (Some(watcher), None),
+            Ok(watcher) => {
+                closing.store(false, Ordering::Release);
+                (Some(watcher), None)
+            }
             Err(error) => {
                 let limit = sysctl("max_user_instances");
                 (None, Some(Blind::Instances { cause: error.to_string(), limit }))
@@ -194,4 +198,80 @@ impl Drop for Notifier {
 fn sysctl(name: &str) -> String {
     let text = std::fs::read_to_string(Path::new("/proc/sys/fs/inotify").join(name));
     text.map_or_else(|_| "unknown".to_owned(), |text| text.trim().chars().take(20).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    fn folder() -> (tempfile::TempDir, Arc<Hints>) {
+        (tempfile::tempdir().unwrap(), Arc::default())
+    }
+
+    /// Dies of the first event, as notify's own thread does of a failed poll.
+    struct Mortal(Handler);
+
+    impl EventHandler for Mortal {
+        fn handle_event(&mut self, event: notify::Result<Event>) {
+            panic!("on purpose, in {:?}, at {event:?}", self.0.root);
+        }
+    }
+
+    #[test]
+    fn a_watcher_whose_thread_dies_is_missed_and_harms_nobody() {
+        let (folder, hints) = folder();
+        let closing = Arc::new(AtomicBool::new(false));
+        let root = folder.path().to_owned();
+        let handler = Handler { root, hints: Arc::clone(&hints), closing: Arc::clone(&closing) };
+        let watcher = INotifyWatcher::new(Mortal(handler), Config::default()).unwrap();
+        let mut notifier =
+            Notifier { watcher: Some(watcher), closing, watched: 0, allowance: usize::MAX, blind: None };
+        notifier.watch(folder.path());
+        assert!(notifier.blind().is_none());
+        std::fs::write(folder.path().join("a"), "").unwrap();
+        assert_eq!(hints.take(Duration::from_secs(30)).whole, Some(Cause::WatcherEnded));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while notifier.blind().is_none() && Instant::now() < deadline {
+            notifier.watch(folder.path());
+        }
+        assert!(matches!(notifier.blind(), Some(Blind::Ended)));
+    }
+
+    #[test]
+    fn a_watcher_that_is_closed_is_not_missed() {
+        let (folder, hints) = folder();
+        let mut notifier = Notifier::start(folder.path(), Arc::clone(&hints), usize::MAX);
+        notifier.watch(folder.path());
+        std::fs::write(folder.path().join("a"), "").unwrap();
+        let touched = hints.take(Duration::from_secs(30)).touched;
+        assert!(touched.contains_key(b"a".as_slice()), "{touched:?}");
+        drop(notifier);
+        while Arc::strong_count(&hints) > 1 {
+            std::thread::yield_now();
+        }
+        assert_eq!(hints.take(Duration::ZERO).whole, None);
+    }
+
+    #[test]
+    fn directories_that_vanish_or_cannot_be_read_are_left_to_the_walk() {
+        let (folder, hints) = folder();
+        let mut notifier = Notifier::start(folder.path(), hints, 1);
+        notifier.watch(&folder.path().join("nothing"));
+        assert!(notifier.blind().is_none());
+        notifier.watch(folder.path());
+        notifier.watch(folder.path());
+        assert!(matches!(notifier.blind(), Some(Blind::Allowance { watched: 1 })));
+    }
+
+    #[test]
+    fn an_overflow_asks_for_a_look_at_everything() {
+        let (folder, hints) = folder();
+        let closing = Arc::new(AtomicBool::new(true));
+        let mut handler = Handler { root: folder.path().to_owned(), hints: Arc::clone(&hints), closing };
+        handler.handle_event(Ok(Event::new(notify::EventKind::Other).set_flag(Flag::Rescan)));
+        assert_eq!(hints.take(Duration::ZERO).whole, Some(Cause::Overflow));
+        handler.handle_event(Err(notify::Error::generic("odd")));
+        assert_eq!(hints.take(Duration::ZERO).whole, Some(Cause::WatcherError));
+    }
 }

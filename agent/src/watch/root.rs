@@ -5,8 +5,6 @@
 //! so does one whose file system is gone and left an empty mount point behind.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -19,11 +17,12 @@ use tracing::{debug, info, warn};
 
 use super::entries::{Entries, is_below};
 use super::hints::{Cause, Hints, Touch, Work};
+use super::look::{Look, causes};
 use super::mounts::Mounts;
 use super::notifier::Notifier;
 use super::{Output, Pulse, RootSettings};
 use crate::hash::{Hashing, Job};
-use crate::scan::{Found, Kind, Parent, Tree, Trouble, Visitor, Walk, show};
+use crate::scan::{Found, Kind, Parent, Tree, Walk, show};
 
 /// The root itself is looked at this often: a removal must be known within two seconds.
 const PULSE: Duration = Duration::from_secs(1);
@@ -50,6 +49,8 @@ pub(super) struct Worker {
     identity: Option<(u64, u64)>,
     /// What could not be looked at, by escaped path.
     troubles: BTreeMap<String, String>,
+    /// Which part of the root other nodes may change unnoticed, in words.
+    remote: Option<String>,
     state: Option<RootState>,
     pending: Option<Cause>,
     not_before: Monotonic,
@@ -86,6 +87,7 @@ impl Worker {
             notifier: None,
             identity: None,
             troubles: BTreeMap::new(),
+            remote: None,
             state: None,
             pending: Some(Cause::Start),
             not_before: Monotonic::default(),
@@ -204,11 +206,12 @@ impl Worker {
         let now = self.now();
         self.not_before = now.after((took * STORM_SHARE).max(PULSE));
         if !only_blind {
-            let share = 0.8 + 0.4 * rand::random::<f64>();
-            self.next_whole = now.after(self.settings.reconcile.mul_f64(share));
+            self.next_whole = now.after(jittered(self.settings.reconcile));
         }
         let blind = self.notifier.as_ref().is_some_and(|notifier| notifier.blind().is_some());
-        self.next_blind = blind.then(|| now.after(self.settings.degraded_rescan.max(took * BLIND_SHARE)));
+        let often = if blind { Some(self.settings.degraded_rescan) } else { None };
+        let often = often.or_else(|| self.remote.as_ref().map(|_| jittered(self.settings.remote_rescan)));
+        self.next_blind = often.map(|often| now.after(often.max(took * BLIND_SHARE)));
     }
 
     /// Looks at hinted paths, and at files whose time has come.
@@ -294,9 +297,13 @@ impl Worker {
             pulse: &self.pulse,
             hashing: &self.hashing,
             troubles: BTreeMap::new(),
+            remote: None,
         };
         let walk = tree.walk(path, private, &mut look);
-        let troubles = look.troubles;
+        let (troubles, remote) = (look.troubles, look.remote);
+        if path.is_empty() {
+            self.remote = remote;
+        }
         if walk == Walk::Whole {
             let path = ImageName::escape(path).map_or_else(|_| String::new(), |(name, _)| name.to_string());
             let unknown = troubles.keys().filter(|dir| !dir.is_empty()).cloned().collect();
@@ -339,14 +346,17 @@ impl Worker {
     /// Says how far the root is known.
     fn say_state(&mut self) {
         let blind = self.notifier.as_ref().and_then(Notifier::blind).map(ToString::to_string);
-        let first = blind.or_else(|| self.troubles.values().next().cloned());
-        let others = self.troubles.len().saturating_sub(1);
-        self.send_state(match first {
-            None => RootState::Watched,
-            Some(text) if others > 0 => {
+        let remote = self.remote.as_ref().map(|remote| {
+            let often = self.settings.remote_rescan;
+            format!("{remote}, which reports no changes made on other nodes: they are found within {often:?}")
+        });
+        let mut reasons = blind.into_iter().chain(remote).chain(self.troubles.values().cloned());
+        self.send_state(match (reasons.next(), reasons.count()) {
+            (None, _) => RootState::Watched,
+            (Some(text), 0) => RootState::Degraded { reason: reason(text) },
+            (Some(text), others) => {
                 RootState::Degraded { reason: reason(format!("{text}; and {others} more")) }
             }
-            Some(text) => RootState::Degraded { reason: reason(text) },
         });
     }
 
@@ -383,52 +393,7 @@ impl Worker {
     }
 }
 
-/// A look through a directory.
-struct Look<'a> {
-    tree: &'a Tree,
-    closely: bool,
-    entries: &'a mut Entries,
-    notifier: Option<&'a mut Notifier>,
-    hints: &'a Hints,
-    pulse: &'a Pulse,
-    hashing: &'a Hashing,
-    troubles: BTreeMap<String, String>,
-}
-
-impl Visitor for Look<'_> {
-    fn enter(&mut self, path: &[u8]) {
-        if let Some(notifier) = &mut self.notifier {
-            notifier.watch(&self.tree.path().join(std::ffi::OsStr::from_bytes(path)));
-        }
-    }
-
-    fn entry(&mut self, found: Found<'_>) {
-        if !self.entries.see(self.tree, &found, self.closely) {
-            let count = self.entries.len();
-            let text = format!("there are more than {count} entries, and no more are reported");
-            self.troubles.insert(String::new(), text);
-        }
-    }
-
-    fn trouble(&mut self, path: &[u8], trouble: Trouble) {
-        let path = ImageName::escape(path).map_or_else(|_| show(path), |(name, _)| name.to_string());
-        self.troubles.insert(path, causes(&trouble));
-    }
-
-    fn go_on(&mut self) -> bool {
-        self.pulse.beat(self.hashing.clock.now().mono);
-        !self.hints.is_stopping() && !self.entries.is_closed()
-    }
-}
-
-/// Joins an error with its causes.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+/// Spreads looks of many nodes, so that a shared file server does not see all of them at once.
+fn jittered(period: Duration) -> Duration {
+    period.mul_f64(0.8 + 0.4 * rand::random::<f64>())
 }

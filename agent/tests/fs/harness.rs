@@ -37,6 +37,7 @@ pub(crate) fn settings(path: &Path) -> RootSettings {
         settle: Duration::from_millis(200),
         reconcile: Duration::from_secs(86_400),
         degraded_rescan: Duration::from_millis(500),
+        remote_rescan: Duration::from_secs(86_400),
         recheck: Duration::from_secs(10),
         max_watches: usize::MAX,
         max_entries: 1_000_000,

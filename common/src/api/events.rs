@@ -1,7 +1,7 @@
 //! Events of `GET /v1/events` (server-sent events): what changed, as it changes.
 
 super::body! {
-    /// One change. The event's `id` is its `seq`, its `event` field its `kind`.
+    /// One change. The event's `event` field is its `kind`; its `id` ends in `-` and `seq` and is opaque otherwise.
     pub struct Event {
         /// Counts events since the coordinator started; a gap means some were missed.
         pub seq: u64,

@@ -14,6 +14,8 @@ pub enum CloseCode {
     Superseded = 3,
     /// The sender cannot take more at present; come back later.
     Busy = 4,
+    /// Nothing that renews the lease was heard for as long as a lease lasts.
+    Silent = 5,
 }
 
 impl CloseCode {

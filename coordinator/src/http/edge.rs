@@ -58,7 +58,8 @@ impl RequestIds {
 }
 
 fn is_harmless(id: &[u8]) -> bool {
-    (1..=MAX_REQUEST_ID).contains(&id.len()) && id.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+    (1..=MAX_REQUEST_ID).contains(&id.len())
+        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
 }
 
 /// Wraps the handlers of one path.
@@ -192,7 +193,9 @@ impl Passage {
             return self.problem(response, &error);
         }
         let error = match response.status() {
-            StatusCode::METHOD_NOT_ALLOWED => ApiError::MethodNotAllowed { method: super::problem::cut(self.method.as_str()) },
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ApiError::MethodNotAllowed { method: super::problem::cut(self.method.as_str()) }
+            }
             status => ApiError::Foreign { status: status.as_u16() },
         };
         self.problem(response, &error)
@@ -235,36 +238,4 @@ fn chain(error: &dyn Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_short_and_harmless_request_ids_are_taken_from_callers() {
-        let ids = RequestIds::new(0xabcd);
-        for (given, taken) in [
-            ("0d0c7c8e-5f7e-4a43-9a3b-0e9c2f6f8d11", true),
-            ("A1", true),
-            ("", false),
-            ("a b", false),
-            ("x\u{1b}[31m", false),
-            ("a_b", false),
-            (&"a".repeat(64), true),
-            (&"a".repeat(65), false),
-        ] {
-            let request = Request::builder().header(REQUEST_ID, given.as_bytes()).body(Body::empty());
-            let Ok(request) = request else {
-                assert!(!taken, "{given:?} cannot even be a header");
-                continue;
-            };
-            assert_eq!(ids.of(&request) == given.as_bytes(), taken, "{given:?}");
-        }
-    }
-
-    #[test]
-    fn made_request_ids_differ_and_would_be_taken_again() {
-        let ids = RequestIds::new(7);
-        let (one, two) = (ids.make(), ids.make());
-        assert_eq!((one.as_bytes(), two.as_bytes()), (&b"00000007-1"[..], &b"00000007-2"[..]));
-        assert!(is_harmless(one.as_bytes()));
-    }
-}
+mod tests;

@@ -58,11 +58,12 @@ pub(super) async fn follow(State(app): State<Arc<App>>, headers: HeaderMap) -> R
     // Subscribed before the count is read: whatever happens after that is in the ring.
     let events = app.handle().events();
     let happened = app.handle().counters.announced.load(Ordering::Acquire);
-    let (last, missed) = match headers.get(LAST_EVENT_ID).map(|id| seen(id.to_str().unwrap_or_default(), app.process)) {
-        None => (None, false),
-        Some(Seen::UpTo(last)) => (Some(last), last != happened),
-        Some(Seen::SomethingElse) => (None, true),
-    };
+    let (last, missed) =
+        match headers.get(LAST_EVENT_ID).map(|id| seen(id.to_str().unwrap_or_default(), app.process)) {
+            None => (None, false),
+            Some(Seen::UpTo(last)) => (Some(last), last != happened),
+            Some(Seen::SomethingElse) => (None, true),
+        };
     let clock = app.handle().clock;
     let mut opening = GREETING.to_owned();
     if missed {
@@ -174,7 +175,9 @@ fn write_missed(text: &mut String, process: u32, clock: &Clock, last: Option<u64
 
 /// Writes one event. Its `id` names this life of the coordinator, for `seq` starts anew with each.
 fn write_event(text: &mut String, process: u32, event: &Event) {
-    let (Ok(kind), Ok(data)) = (serde_json::to_value(event.kind), serde_json::to_string(event)) else { return };
+    let (Ok(kind), Ok(data)) = (serde_json::to_value(event.kind), serde_json::to_string(event)) else {
+        return;
+    };
     let kind = kind.as_str().unwrap_or_default();
     text.push_str(&format!("id: {process:08x}-{}\nevent: {kind}\ndata: {data}\n\n", event.seq));
 }

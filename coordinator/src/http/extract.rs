@@ -90,7 +90,8 @@ pub(super) fn answer(content_type: &'static str, body: impl Into<Body>) -> Respo
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let declared =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = declared.split(';').next().unwrap_or_default().trim();
     let is_json = kind.eq_ignore_ascii_case("application/json");
     if is_json { Ok(()) } else { Err(ApiError::UnsupportedMediaType { found: cut(declared) }) }
@@ -105,8 +106,9 @@ async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Vec<u8>, Ap
     let mut bytes = Vec::with_capacity(declared.min(FIRST_BUFFER));
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk
-            .map_err(|error| ApiError::BadJson { detail: format!("the body ended early: {}", cut(&error.to_string())) })?;
+        let chunk = chunk.map_err(|error| ApiError::BadJson {
+            detail: format!("the body ended early: {}", cut(&error.to_string())),
+        })?;
         if bytes.len().saturating_add(chunk.len()) > max {
             return Err(ApiError::BodyTooLarge { max });
         }

@@ -67,7 +67,8 @@ impl Metrics {
         let mut registry = Registry::with_prefix("sifleet");
         let requests = Requests::default();
         let latencies = Latencies::new_with_constructor(|| Histogram::new(LATENCY));
-        let (connections, streams, store_reads_failed) = (Gauge::default(), Gauge::default(), Counter::default());
+        let (connections, streams, store_reads_failed) =
+            (Gauge::default(), Gauge::default(), Counter::default());
         registry.register("build", "What runs.", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("http_requests", "Requests answered.", requests.clone());
         registry.register(
@@ -126,6 +127,12 @@ pub(super) struct RouteMetrics {
 }
 
 impl RouteMetrics {
+    #[cfg(test)]
+    pub(super) fn unregistered(route: &'static str) -> Self {
+        let (requests, latency) = (Requests::default(), Histogram::new(LATENCY));
+        Self { route, requests, latency, at_hand: Default::default() }
+    }
+
     pub(super) fn answered(&self, method: &Method, status: StatusCode, took: Duration) {
         let (row, method) = match *method {
             Method::GET | Method::HEAD => (0, "GET"),
@@ -165,16 +172,15 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_path_method_and_status_whatever_the_caller_writes() {
-        let requests = Requests::default();
-        let latency = Histogram::new(LATENCY);
-        let metrics =
-            RouteMetrics { route: "/x", requests: requests.clone(), latency, at_hand: Default::default() };
+        let metrics = RouteMetrics::unregistered("/x");
         let took = Duration::from_millis(1);
         for method in ["GET", "HEAD", "POST", "BREW", "STIR"] {
             metrics.answered(&method.parse().unwrap(), StatusCode::OK, took);
             metrics.answered(&method.parse().unwrap(), StatusCode::IM_A_TEAPOT, took);
         }
-        let count = |method, status| requests.get(&RequestLabels { route: "/x", method, status }).map(|c| c.get());
+        let count = |method, status| {
+            metrics.requests.get(&RequestLabels { route: "/x", method, status }).map(|c| c.get())
+        };
         for status in [200, 418] {
             assert_eq!(count("GET", status), Some(2));
             assert_eq!(count("POST", status), Some(1));

@@ -103,7 +103,7 @@ codes! {
     Stopping SERVICE_UNAVAILABLE "stopping" "The coordinator is stopping"
         "Ask again when it has been started.";
     TooManyStreams SERVICE_UNAVAILABLE "too_many_streams" "Too many readers follow the events"
-        "Close a reader, or raise http.max_event_streams.";
+        "Close a reader, or raise limits.max_event_streams.";
     TimedOut SERVICE_UNAVAILABLE "timed_out" "The answer took too long"
         "Ask again; ask for less at once.";
 }
@@ -241,7 +241,9 @@ impl ApiError {
             Self::Stopping(_) | Self::Draining => Code::Stopping,
             Self::TooManyStreams { .. } => Code::TooManyStreams,
             Self::TimedOut { .. } => Code::TimedOut,
-            Self::Store(_) | Self::Encode { .. } | Self::Panicked { .. } | Self::Foreign { .. } => Code::Internal,
+            Self::Store(_) | Self::Encode { .. } | Self::Panicked { .. } | Self::Foreign { .. } => {
+                Code::Internal
+            }
         }
     }
 

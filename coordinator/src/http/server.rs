@@ -72,7 +72,9 @@ impl Default for Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The API would be open to the network without TLS.
-    #[error("http.listen is {address}, which others can reach: give http.tls a certificate, or listen on 127.0.0.1")]
+    #[error(
+        "http.listen is {address}, which others can reach: set http.tls.certificate and http.tls.key, or listen on 127.0.0.1"
+    )]
     PlainOutsideLoopback {
         /// The address.
         address: SocketAddr,
@@ -133,7 +135,8 @@ impl Server {
         info!(peer = %address, tls = tls.is_some(), "listening for HTTP");
         let max = limits.max_connections;
         let places = Arc::new(Semaphore::new(usize::try_from(max).unwrap_or(Semaphore::MAX_PERMITS)));
-        let host = Host { router, tls, limits, connections, stop: tasks.token(), abandon: CancellationToken::new() };
+        let host =
+            Host { router, tls, limits, connections, stop: tasks.token(), abandon: CancellationToken::new() };
         let host = Arc::new(host);
         while let Some((place, socket, peer)) = host.accept(&listener, &places).await {
             let host = Arc::clone(&host);

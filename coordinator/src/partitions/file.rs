@@ -140,23 +140,21 @@ pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Members, FileError> {
     let document = DeTable::parse(&text)
         .map_err(|error| wrong(error.span().map_or(1, |span| at(span.start)), error.message().to_owned()))?;
     let mut draft = Draft::default();
+    let misplaced = |key: &Spanned<DeString<'_>>| {
+        let problem = format!("{:?} is not known; partitions stand below [{TABLE}]", key.get_ref());
+        wrong(at(key.span().start), problem)
+    };
     for (key, value) in document.get_ref() {
-        let line = at(key.span().start);
-        match value.get_ref() {
-            DeValue::Table(partitions) if key.get_ref() == TABLE => {
-                for (name, nodes) in partitions {
-                    add(&mut draft, name, nodes).map_err(|problem| match problem {
-                        Problem::Shape(text) => wrong(at(name.span().start), text),
-                        Problem::Entry(source) => {
-                            FileError::Entry { path: path.to_owned(), line: at(name.span().start), source }
-                        }
-                    })?;
-                }
-            }
-            _ => {
-                let key = key.get_ref();
-                return Err(wrong(line, format!("{key:?} is not known; partitions stand below [{TABLE}]")));
-            }
+        let DeValue::Table(partitions) = value.get_ref() else { return Err(misplaced(key)) };
+        if key.get_ref() != TABLE {
+            return Err(misplaced(key));
+        }
+        for (name, nodes) in partitions {
+            let line = at(name.span().start);
+            add(&mut draft, name, nodes).map_err(|problem| match problem {
+                Problem::Shape(text) => wrong(line, text),
+                Problem::Entry(source) => FileError::Entry { path: path.to_owned(), line, source },
+            })?;
         }
     }
     Ok(draft.members)

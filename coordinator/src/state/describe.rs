@@ -10,6 +10,8 @@ use crate::store::Op;
 
 /// Most questions under way at once; the rest wait. A cold start with 10,000 digests must not flood anybody.
 const MAX_ASKED: usize = 64;
+/// Most questions under way to one node: half of what an agent reads at once.
+const MAX_ASKED_OF_ONE: usize = 4;
 
 /// Which digests are described, asked for, or wait to be asked for.
 #[derive(Debug, Default)]
@@ -57,12 +59,27 @@ impl State {
 
     /// Asks holders of digests nobody has described, as many as may be under way.
     pub(super) fn ask_for_descriptions(&mut self) {
-        while self.describing.asked.len() < MAX_ASKED {
-            let Some(digest) = self.describing.waiting.pop_first() else { return };
-            let Some(session) = self.holder(&digest) else { continue };
-            self.describing.asked.insert(digest, session);
-            self.effects.push(Effect::Send(session, ToAgent::Describe { digest }));
+        let mut busy: BTreeMap<SessionId, usize> = BTreeMap::new();
+        for session in self.describing.asked.values() {
+            *busy.entry(*session).or_default() += 1;
         }
+        let mut postponed = Vec::new();
+        while self.describing.asked.len() < MAX_ASKED && postponed.len() < MAX_ASKED {
+            let Some(digest) = self.describing.waiting.pop_first() else { break };
+            match self.holder(&digest) {
+                // Whoever reports it next makes it wait again.
+                None => {}
+                Some(session) if busy.get(&session).is_some_and(|asked| *asked >= MAX_ASKED_OF_ONE) => {
+                    postponed.push(digest);
+                }
+                Some(session) => {
+                    *busy.entry(session).or_default() += 1;
+                    self.describing.asked.insert(digest, session);
+                    self.effects.push(Effect::Send(session, ToAgent::Describe { digest }));
+                }
+            }
+        }
+        self.describing.waiting.extend(postponed);
     }
 
     /// Finds a connected node that holds a digest.

@@ -28,8 +28,9 @@ use crate::view::Views;
 const INPUT_QUEUE: usize = 8_192;
 /// Events taken in before the view is published.
 const BATCH: usize = 1_024;
-/// Messages waiting for one agent. An agent that lets so many wait is cut off and comes back.
-pub const OUTBOX: usize = 64;
+/// Messages waiting for one agent. An agent that lets so many wait is cut off and comes back: more than the
+/// acknowledgements of what QUIC's window holds of it.
+pub const OUTBOX: usize = 1_024;
 /// Events kept for followers; one that is further behind is told that it missed some.
 const EVENTS_KEPT: usize = 8_192;
 /// A view is published at most this often, so that copying on write stays cheap under load.

@@ -111,9 +111,12 @@ impl Demo {
         ensure!(took <= LEASE + Duration::from_secs(2), "the lease was to end within {LEASE:?}");
         say(&format!("  {:.1} s later its lease of {} s is over. Unknown is not missing, and never \"yes\":", took.as_secs_f64(), LEASE.as_secs()));
         self.sifleet(&["available", "vnc_desktop", "-p", "viz", "--require", "any"], 3)?;
-        say("It comes back, and reads not one byte of images it already knows:");
+        let before = self.cluster.log("viz002").len();
         self.cluster.start_agent("viz002")?;
         self.cluster.wait_for_nodes("vnc_desktop", "viz", &[("ready", "viz002"), ("missing", "viz001")])?;
+        let read = bytes_read(self.cluster.log("viz002").get(before..).unwrap_or_default());
+        ensure!(read == 0, "the agent read {read} bytes of images it knew");
+        say(&format!("It comes back, and has read {read} bytes of images, for it remembers their digests:"));
         self.sifleet(&["node", "ls"], 0)
     }
 
@@ -149,6 +152,11 @@ impl Demo {
             pause(Duration::from_secs(3_600));
         }
     }
+}
+
+/// Sums up what an agent says it read of files.
+fn bytes_read(log: &str) -> u64 {
+    log.split_whitespace().filter_map(|word| word.strip_prefix("bytes=")?.parse::<u64>().ok()).sum()
 }
 
 fn title(text: &str) {

@@ -112,11 +112,14 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         let request = Request::builder().method(operation.method.to_uppercase().as_str()).uri(*uri);
         let request = request.header("content-type", "application/json").body(Body::from(*body)).unwrap();
         let answer = site.ask(request).await;
-        faults.extend(check(&document, operation, &answer).iter().map(|fault| format!("{id} {uri}: {fault}")));
+        faults
+            .extend(check(&document, operation, &answer).iter().map(|fault| format!("{id} {uri}: {fault}")));
         seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
     }
     assert_eq!(faults, Vec::<String>::new());
-    seen.entry("availability_batch").or_default().extend(bodies_refused(&operations["availability_batch"]).await);
+    seen.entry("availability_batch")
+        .or_default()
+        .extend(bodies_refused(&operations["availability_batch"]).await);
     seen.entry("events").or_default().insert("200".to_owned());
     for (id, operation) in &operations {
         let described: BTreeSet<_> = operation.responses.keys().cloned().collect();
@@ -133,9 +136,11 @@ async fn bodies_refused(operation: &Operation) -> Vec<String> {
     let document = document(&site).await;
     let mut statuses = Vec::new();
     let endless = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-    for (kind, body) in
-        [("text/plain", Body::empty()), ("application/json", vec![b' '; 101].into()), ("application/json", endless)]
-    {
+    for (kind, body) in [
+        ("text/plain", Body::empty()),
+        ("application/json", vec![b' '; 101].into()),
+        ("application/json", endless),
+    ] {
         let request = Request::post(&operation.path).header("content-type", kind).body(body).unwrap();
         let answer = site.ask(request).await;
         assert_eq!(check(&document, operation, &answer), Vec::<String>::new());
@@ -165,7 +170,10 @@ async fn the_document_is_whole() {
         resolve(&document, &reference);
     }
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
-        assert!(schema["description"].as_str().is_some_and(|text| !text.is_empty()), "{name} is not described");
+        assert!(
+            schema["description"].as_str().is_some_and(|text| !text.is_empty()),
+            "{name} is not described"
+        );
     }
 }
 
@@ -204,7 +212,8 @@ async fn the_pages_work_without_the_internet() {
     let page = site.get("/docs/").await;
     assert!(page.header("content-type").starts_with("text/html"));
     let page = page.text();
-    let linked: Vec<_> = page.split('"').filter(|text| text.ends_with(".js") || text.ends_with(".css")).collect();
+    let linked: Vec<_> =
+        page.split('"').filter(|text| text.ends_with(".js") || text.ends_with(".css")).collect();
     assert!(linked.len() >= 3, "{page}");
     for link in linked {
         assert!(!link.contains("//"), "{link} is elsewhere");

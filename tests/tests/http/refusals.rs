@@ -127,7 +127,8 @@ async fn bodies_are_read_only_as_json_of_the_right_shape() {
 #[tokio::test]
 async fn a_batch_holds_a_thousand_questions_and_no_more() {
     let site = Site::new(Limits::default()).await;
-    let questions = |count| json!({"queries": vec![json!({"image": "vnc_desktop", "partition": "viz"}); count]});
+    let questions =
+        |count| json!({"queries": vec![json!({"image": "vnc_desktop", "partition": "viz"}); count]});
     let answer = site.post("/v1/availability", &questions(1_000)).await;
     assert_eq!(answer.json()["answers"].as_array().unwrap().len(), 1_000);
     check(&site.post("/v1/availability", &questions(1_001)).await, 400, "too_many_queries");

@@ -121,7 +121,8 @@ async fn a_rescan_reaches_those_who_are_there() {
 #[tokio::test]
 async fn every_answer_carries_an_id_and_is_taken_for_what_it_says() {
     let site = Site::new(Limits::default()).await;
-    let paths = ["/v1/nodes", "/metrics", "/openapi.json", "/docs/", "/docs/swagger-ui.css", "/healthz", "/none"];
+    let paths =
+        ["/v1/nodes", "/metrics", "/openapi.json", "/docs/", "/docs/swagger-ui.css", "/healthz", "/none"];
     for path in paths {
         let answer = site.get(path).await;
         assert!(!answer.header("x-request-id").is_empty(), "{path}");

@@ -95,7 +95,8 @@ fn check_fields(document: &Value, schema: &Value, value: &Value, at: &str, fault
 
 #[test]
 fn what_does_not_fit_is_found() {
-    let document = serde_json::json!({"components": {"schemas": {"Kind": {"type": "string", "enum": ["a", "b"]}}}});
+    let document =
+        serde_json::json!({"components": {"schemas": {"Kind": {"type": "string", "enum": ["a", "b"]}}}});
     let schema = serde_json::json!({
         "type": "object",
         "required": ["kind", "count"],

@@ -84,7 +84,9 @@ impl Site {
         let members = [("head", vec!["head"]), ("viz", vec!["viz001", "viz002", "viz003"])];
         let members: BTreeMap<_, BTreeSet<NodeName>> = members
             .into_iter()
-            .map(|(name, nodes)| (name.parse().unwrap(), nodes.iter().map(|node| node.parse().unwrap()).collect()))
+            .map(|(name, nodes)| {
+                (name.parse().unwrap(), nodes.iter().map(|node| node.parse().unwrap()).collect())
+            })
             .collect();
         site.handle.send(Event::Members { source: "file", members }).await.unwrap();
         let library = root("/shared/apptainer/images", true, RootState::Watched);
@@ -92,8 +94,14 @@ impl Site {
         let reason = "the limit of inotify watches is reached: raise fs.inotify.max_user_watches".to_owned();
         let scanned = root("/opt/apptainers", false, RootState::Degraded { reason });
         site.agent(1, "head", vec![library, image("openfoam.sif", b"2312")]).await;
-        site.agent(2, "viz001", vec![local, image("vnc_desktop.sif", b"vnc"), image("openfoam.sif", b"2312")]).await;
-        let truncated = Unusable { code: UnusableCode::Truncated, detail: "ends at 17 of 4096 bytes".to_owned() };
+        site.agent(
+            2,
+            "viz001",
+            vec![local, image("vnc_desktop.sif", b"vnc"), image("openfoam.sif", b"2312")],
+        )
+        .await;
+        let truncated =
+            Unusable { code: UnusableCode::Truncated, detail: "ends at 17 of 4096 bytes".to_owned() };
         let others = vec![
             scanned,
             image("openfoam.sif", b"2306"),
@@ -190,7 +198,8 @@ impl Agent {
         let mut metadata = ImageMetadata::bare(Format::Sif, 4096);
         metadata.labels = [("org.label-schema.usage".to_owned(), "apptainer run".to_owned())].into();
         let sidecar = Some("{\"note\":\"for display\"}".to_owned());
-        self.say(ToCoordinator::Described(Box::new(Described { digest, metadata: Some(metadata), sidecar }))).await;
+        self.say(ToCoordinator::Described(Box::new(Described { digest, metadata: Some(metadata), sidecar })))
+            .await;
     }
 
     async fn say(&self, message: ToCoordinator) {

@@ -28,7 +28,9 @@ struct Told {
 
 impl Reader {
     async fn follow(site: &Site, last: Option<&str>) -> Self {
-        let request = last.into_iter().fold(Request::get("/v1/events"), |request, id| request.header("last-event-id", id));
+        let request = last
+            .into_iter()
+            .fold(Request::get("/v1/events"), |request, id| request.header("last-event-id", id));
         let response = site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -45,14 +47,16 @@ impl Reader {
                 self.text = rest;
                 return Some(block);
             }
-            let more = tokio::time::timeout(LONG, self.stream.next()).await.expect("something should be told");
+            let more =
+                tokio::time::timeout(LONG, self.stream.next()).await.expect("something should be told");
             self.text.push_str(std::str::from_utf8(&more?.unwrap()).unwrap());
         }
     }
 
     async fn next(&mut self) -> Told {
         let block = self.block().await.unwrap();
-        let [id, kind, data] = block.lines().collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!("{block}"));
+        let [id, kind, data] =
+            block.lines().collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!("{block}"));
         let data = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
         let (id, kind) = (id.strip_prefix("id: ").unwrap(), kind.strip_prefix("event: ").unwrap());
         Told { id: id.to_owned(), kind: kind.to_owned(), data }

@@ -17,7 +17,8 @@ fn codes_are_distinct_and_written_alike() {
 fn the_table_of_the_documentation_is_this_table() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/http-api.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let documented: Vec<_> = page.lines().filter(|line| line.starts_with("| 4") || line.starts_with("| 5")).collect();
+    let documented: Vec<_> =
+        page.lines().filter(|line| line.starts_with("| 4") || line.starts_with("| 5")).collect();
     let table: Vec<_> = Code::ALL
         .iter()
         .map(|code| code.row())
@@ -35,14 +36,17 @@ fn an_internal_failure_tells_only_the_request_id() {
         ApiError::Foreign { status: 418 },
     ] {
         let problem = failed.problem(Some("id-1"));
-        assert_eq!((problem.status, problem.code.as_str(), problem.detail.as_str()), (500, "internal", "internal"));
+        assert_eq!(
+            (problem.status, problem.code.as_str(), problem.detail.as_str()),
+            (500, "internal", "internal")
+        );
         assert_eq!(problem.request_id.as_deref(), Some("id-1"));
         assert!(!serde_json::to_string(&problem).unwrap().contains("secret"));
     }
 }
 
-fn check(error: ApiError, status: u16, code: &str, detail: &str) {
-    let problem = error.problem(None);
+fn check(error: QueryError, status: u16, code: &str, detail: &str) {
+    let problem = ApiError::from(error).problem(None);
     assert_eq!((problem.status, problem.code.as_str(), problem.detail.as_str()), (status, code, detail));
 }
 
@@ -52,16 +56,16 @@ fn what_the_view_cannot_answer_has_its_own_codes() {
     let (name, none) = ("viz".to_owned(), Vec::new());
     let unknown = QueryError::UnknownImage { reference: reference.clone(), candidates: candidates.clone() };
     assert_eq!(ApiError::from(unknown.clone()).problem(None).candidates, candidates);
-    check(unknown.into(), 404, "unknown_image", "no node ever reported an image \"vnc\"");
+    check(unknown, 404, "unknown_image", "no node ever reported an image \"vnc\"");
     let ambiguous = QueryError::Ambiguous { reference: reference.clone(), candidates: candidates.clone() };
     assert_eq!(ApiError::from(ambiguous.clone()).problem(None).candidates, candidates);
-    check(ambiguous.into(), 409, "ambiguous_image", "\"vnc\" means several images");
+    check(ambiguous, 409, "ambiguous_image", "\"vnc\" means several images");
     let bad = QueryError::BadReference { reference, why: "it is odd".to_owned() };
-    check(bad.into(), 400, "bad_image", "\"vnc\" cannot name an image: it is odd");
+    check(bad, 400, "bad_image", "\"vnc\" cannot name an image: it is odd");
     let partition = QueryError::UnknownPartition { name: name.clone(), candidates: none.clone() };
-    check(partition.into(), 404, "unknown_partition", "no partition is called \"viz\"");
+    check(partition, 404, "unknown_partition", "no partition is called \"viz\"");
     let node = QueryError::UnknownNode { name, candidates: none };
-    check(node.into(), 404, "unknown_node", "no node is called \"viz\"");
+    check(node, 404, "unknown_node", "no node is called \"viz\"");
 }
 
 #[test]

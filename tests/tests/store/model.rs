@@ -1,0 +1,196 @@
+//! What the database should know, kept in memory, and steps of every kind to compare the two with.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sifleet_common::digest::Digest;
+use sifleet_common::image::{Arch, Format, ImageMetadata};
+use sifleet_common::inventory::{
+    Change, Content, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState, Unusable,
+    UnusableCode,
+};
+use sifleet_common::name::{ImageName, NodeName, PartitionName};
+use sifleet_common::time::UnixMillis;
+use sifleet_common::wire::control::StreamId;
+use sifleet_coordinator::store::{NodeFacts, Op, Position, Restored, RestoredMembers, RestoredNode};
+
+/// What the database should know.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) nodes: BTreeMap<NodeName, (NodeFacts, Position, Inventory)>,
+    pub(crate) members: BTreeMap<String, (UnixMillis, BTreeMap<PartitionName, BTreeSet<NodeName>>)>,
+    pub(crate) metadata: BTreeMap<Digest, (ImageMetadata, Option<String>)>,
+    pub(crate) heard_of: Vec<ImageName>,
+}
+
+impl Model {
+    pub(crate) fn apply(&mut self, op: Op) {
+        match op {
+            Op::PutNode { node, facts } => self.node(node).0 = facts,
+            Op::Advance { node, position, changes } => {
+                let (_, at, inventory) = self.node(node);
+                *at = position;
+                apply_all(inventory, changes);
+            }
+            Op::Replace { node, position, changes } => {
+                let (_, at, inventory) = self.node(node);
+                *at = position;
+                *inventory = Inventory::default();
+                apply_all(inventory, changes);
+            }
+            Op::PutMetadata { digest, metadata, sidecar } => {
+                self.metadata.insert(digest, (*metadata, sidecar));
+            }
+            Op::PutMembers { source, at, members } => {
+                self.members.insert(source, (at, members));
+            }
+            Op::HeardOf { name } => {
+                if !self.heard_of.contains(&name) {
+                    self.heard_of.push(name);
+                }
+            }
+        }
+    }
+
+    fn node(&mut self, node: NodeName) -> &mut (NodeFacts, Position, Inventory) {
+        let facts = NodeFacts {
+            build: String::new(),
+            arch: Arch::Unknown,
+            partitions: vec![],
+            last_seen: UnixMillis(0),
+        };
+        self.nodes.entry(node).or_insert((facts, Position::default(), Inventory::default()))
+    }
+
+    /// Makes the step that leads to this node's inventory with the changes applied.
+    pub(crate) fn advance(&self, node: &NodeName, changes: Vec<Change>) -> Op {
+        let (_, at, inventory) = self.clone().node(node.clone()).clone();
+        let position = step(at, inventory, &changes);
+        Op::Advance { node: node.clone(), position, changes }
+    }
+
+    pub(crate) fn restored(&self) -> Restored {
+        let node = |(node, (facts, position, inventory)): (&NodeName, &(NodeFacts, Position, Inventory))| {
+            RestoredNode {
+                node: node.clone(),
+                facts: facts.clone(),
+                position: *position,
+                changes: inventory.as_changes().collect(),
+            }
+        };
+        let members = |(source, (at, members)): (&String, &(UnixMillis, _))| RestoredMembers {
+            source: source.clone(),
+            at: *at,
+            members: BTreeMap::clone(members),
+        };
+        Restored {
+            nodes: self.nodes.iter().map(node).collect(),
+            members: self.members.iter().map(members).collect(),
+            described: self.metadata.keys().copied().collect(),
+            heard_of: self.heard_of.clone(),
+        }
+    }
+}
+
+pub(crate) fn apply_all(inventory: &mut Inventory, changes: Vec<Change>) {
+    for change in changes {
+        inventory.apply(change);
+    }
+}
+
+pub(crate) fn step(at: Position, mut inventory: Inventory, changes: &[Change]) -> Position {
+    apply_all(&mut inventory, changes.to_vec());
+    Position { stream: StreamId(u64::MAX - 3), generation: at.generation.next(), digest: inventory.digest() }
+}
+
+pub(crate) fn replaced(changes: Vec<Change>, node: NodeName) -> Op {
+    Op::Replace { node, position: step(Position::default(), Inventory::default(), &changes), changes }
+}
+
+pub(crate) fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: impl AsRef<str>) -> T {
+    text.as_ref().parse().unwrap()
+}
+
+pub(crate) fn key(image: u8) -> ReplicaKey {
+    ReplicaKey { root: RootId(image % 2), name: name(format!("compute/image {image} é.sif")) }
+}
+
+pub(crate) fn digest(n: u8) -> Digest {
+    Digest::from(blake3::hash(&[n]))
+}
+
+/// Some replica of each kind.
+pub(crate) fn replica(kind: u8) -> Replica {
+    let content = match kind % 4 {
+        0 => Content::Pending(Pending::BeingWritten),
+        1 => Content::Pending(Pending::Hashing),
+        2 => Content::Image(Image {
+            digest: digest(kind),
+            format: Format::Ext3,
+            arch: Arch::I386,
+            mutable: kind > 9,
+        }),
+        _ => {
+            Content::Unusable(Unusable { code: UnusableCode::NothingToRun, detail: "no system in it".into() })
+        }
+    };
+    Replica { size: u64::MAX - u64::from(kind), modified: UnixMillis(-5), content }
+}
+
+pub(crate) fn root(kind: u8) -> Root {
+    let reason = "no permission".to_owned();
+    let state = match kind % 3 {
+        0 => RootState::Watched,
+        1 => RootState::Degraded { reason },
+        _ => RootState::Unknown { reason },
+    };
+    Root { path: format!("/opt/{kind}"), library: kind > 2, state }
+}
+
+pub(crate) fn change(kind: u8, image: u8) -> Change {
+    match kind % 8 {
+        0 => Change::Root(RootId(image % 3), root(kind)),
+        1..6 => Change::Put(key(image), replica(kind)),
+        _ => Change::Remove(key(image)),
+    }
+}
+
+pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
+    let node: NodeName = name(format!("node{}", node % 4));
+    match what % 12 {
+        0..5 => model.advance(&node, vec![change(a, b), change(b, a)]),
+        5 | 6 => replaced((0..b % 8).map(|n| change(a.wrapping_add(n), n)).collect(), node),
+        7 => Op::PutNode { node, facts: facts(a) },
+        8 => Op::PutMetadata {
+            digest: digest(a),
+            metadata: Box::new(ImageMetadata {
+                help: Some("help".into()),
+                ..ImageMetadata::bare(Format::Sif, 7)
+            }),
+            sidecar: (b > 99).then(|| "{}".into()),
+        },
+        9 => Op::HeardOf { name: key(a % 9).name },
+        _ => Op::PutMembers { source: "slurm".into(), at: UnixMillis(b.into()), members: members(a) },
+    }
+}
+
+pub(crate) fn facts(n: u8) -> NodeFacts {
+    let partitions = if n % 2 == 0 { vec![] } else { vec![name("viz"), name("gpu+a@b")] };
+    NodeFacts { build: format!("0.{n}"), arch: Arch::Amd64, partitions, last_seen: UnixMillis(n.into()) }
+}
+
+pub(crate) fn members(n: u8) -> BTreeMap<PartitionName, BTreeSet<NodeName>> {
+    let nodes = (0..n % 4).map(|node| name(format!("viz{node}"))).collect();
+    BTreeMap::from([(name("viz"), nodes), (name("empty"), BTreeSet::new())])
+}
+
+/// One of everything, as the fixtures hold it.
+pub(crate) fn everything() -> Model {
+    let mut model = Model::default();
+    for n in 0..16 {
+        for what in [0, 7, 8, 9, 10] {
+            let op = op(&model, (what, n, n, n));
+            model.apply(op);
+        }
+    }
+    model
+}
