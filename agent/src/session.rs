@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::ClientConfig;
+use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, ImageMetadata};
 use sifleet_common::inventory::Change;
-use sifleet_common::digest::Digest;
 use sifleet_common::name::PartitionName;
 use sifleet_common::wire::control::StreamId;
 use tokio::sync::{mpsc, oneshot};
@@ -139,8 +139,11 @@ pub enum SessionError {
 
 /// Keeps a session to a coordinator until the agent stops or nobody reports changes any longer.
 pub async fn run(config: Config, mut parts: Parts) {
-    let about =
-        About { build: env!("CARGO_PKG_VERSION").to_owned(), arch: config.arch, partitions: config.partitions.clone() };
+    let about = About {
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        arch: config.arch,
+        partitions: config.partitions.clone(),
+    };
     let mut reporter = Reporter::new(StreamId(rand::random()), about);
     if !first_scan(&mut reporter, &mut parts, config.patience).await {
         return;

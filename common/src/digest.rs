@@ -113,7 +113,13 @@ mod tests {
     #[test]
     fn only_blake3_with_64_digits_is_a_digest() {
         let hex = "0".repeat(64);
-        for bad in [hex.clone(), format!("sha256:{hex}"), format!("blake3:{hex}0"), "blake3:".into(), format!("blake3:{}", "g".repeat(64))] {
+        for bad in [
+            hex.clone(),
+            format!("sha256:{hex}"),
+            format!("blake3:{hex}0"),
+            "blake3:".into(),
+            format!("blake3:{}", "g".repeat(64)),
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

@@ -365,10 +365,7 @@ impl Inventory {
     /// Lists the changes that build this inventory from nothing, roots first.
     #[must_use]
     pub fn as_changes(&self) -> OwnedChanges {
-        OwnedChanges {
-            roots: self.roots.clone().into_iter(),
-            replicas: self.replicas.clone().into_iter(),
-        }
+        OwnedChanges { roots: self.roots.clone().into_iter(), replicas: self.replicas.clone().into_iter() }
     }
 }
 
@@ -519,7 +516,8 @@ mod tests {
 
     #[test]
     fn packed_groups_stay_below_the_limit_and_lose_nothing() {
-        let changes: Vec<_> = (0..100).map(|n| Change::Put(key(&format!("image{n}.sif")), replica(n))).collect();
+        let changes: Vec<_> =
+            (0..100).map(|n| Change::Put(key(&format!("image{n}.sif")), replica(n))).collect();
         let groups = pack(changes.clone(), 1_000);
         assert!(groups.iter().all(|group| group.iter().map(Change::weight).sum::<usize>() <= 1_000));
         assert_eq!(groups.concat(), changes);

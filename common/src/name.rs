@@ -46,7 +46,9 @@ pub enum NameError {
         character: char,
     },
     /// A path that is absolute, climbs or has empty parts.
-    #[error("{name:?} is not an image name: it must be a path below a root, without `.`, `..` or empty parts")]
+    #[error(
+        "{name:?} is not an image name: it must be a path below a root, without `.`, `..` or empty parts"
+    )]
     BadPath {
         /// The name as written.
         name: String,

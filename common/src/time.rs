@@ -7,7 +7,9 @@ use std::fmt;
 use std::time::Duration;
 
 /// Milliseconds since 1970-01-01T00:00:00Z; shown as RFC 3339.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct UnixMillis(pub i64);
 

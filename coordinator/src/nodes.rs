@@ -45,11 +45,7 @@ pub async fn accept(endpoint: Endpoint, handle: Handle, tasks: Tasks, max_connec
 }
 
 /// Refuses what there is no room for; under load, makes strangers prove their address first.
-fn admit(
-    incoming: Incoming,
-    room: &Arc<Semaphore>,
-    max: usize,
-) -> Option<(Incoming, OwnedSemaphorePermit)> {
+fn admit(incoming: Incoming, room: &Arc<Semaphore>, max: usize) -> Option<(Incoming, OwnedSemaphorePermit)> {
     let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
         incoming.refuse();
         return None;

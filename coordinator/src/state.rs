@@ -165,7 +165,7 @@ impl State {
             effects: Vec::new(),
         };
         for name in restored.heard_of {
-            state.index.hear_of(name);
+            state.index.hear_of(&name);
         }
         for known in restored.nodes {
             state.restore_node(known);
@@ -180,7 +180,7 @@ impl State {
     /// Takes one event in and returns what is to be done about it.
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         match event {
-            Event::Opened { session, node, hello } => self.opened(session, node, hello, now),
+            Event::Opened { session, node, hello } => self.opened(session, &node, hello, now),
             Event::Message { session, message } => self.message(session, message, now),
             Event::Closed { session } => self.closed(session),
             Event::Members { source, members } => self.members(source, members, now),
@@ -235,7 +235,8 @@ impl State {
 
     /// Ends a session whose agent broke the protocol; nothing it said counts any longer.
     fn breach(&mut self, id: NodeId, how: &str) {
-        if let Some(session) = self.node(id).and_then(|node| node.session.as_ref()).map(|session| session.id) {
+        if let Some(session) = self.node(id).and_then(|node| node.session.as_ref()).map(|session| session.id)
+        {
             self.effects.push(Effect::Close(session, CloseCode::Protocol, how.to_owned()));
             self.unlease(id, how);
             self.closed(session);
@@ -307,6 +308,7 @@ impl State {
                 let name = node.name.clone();
                 self.live.insert(id.0);
                 self.shown.liveness_changed(id);
+                self.describable(id);
                 self.announce_node(api::events::EventKind::NodeOnline, name, None);
             }
         }

@@ -139,7 +139,8 @@ impl View {
         if now.mono < self.next_expiry {
             return Cow::Borrowed(&self.live);
         }
-        let holds = |id: &u32| self.info(*id).and_then(|node| node.lease_until).is_some_and(|end| end > now.mono);
+        let holds =
+            |id: &u32| self.info(*id).and_then(|node| node.lease_until).is_some_and(|end| end > now.mono);
         Cow::Owned(self.live.iter().filter(holds).collect())
     }
 

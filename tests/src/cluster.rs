@@ -322,7 +322,8 @@ impl Cluster {
 
     fn make_certificates(&self) -> anyhow::Result<()> {
         let mut program = Command::new(programs::own("sifleet-coordinator")?);
-        let output = program.arg("--config").arg(self.settings_path(COORDINATOR)).args(["ca", "init"]).output()?;
+        let output =
+            program.arg("--config").arg(self.settings_path(COORDINATOR)).args(["ca", "init"]).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "ca init: {said}");
         if self.plan.nodes.is_empty() { Ok(()) } else { self.issue(&self.plan.nodes.join(",")) }

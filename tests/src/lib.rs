@@ -2,9 +2,21 @@
 //!
 //! Nothing of it ships. Helpers that report to a person write to the terminal; tests assert.
 
+pub mod bench;
 pub mod cluster;
 pub mod fleet;
 pub mod programs;
 pub mod sif;
 pub mod sim;
 pub mod wait;
+
+/// Parses a text that the tests themselves wrote.
+///
+/// # Panics
+/// When it does not parse: a mistake in a test.
+pub(crate) fn known<T: std::str::FromStr>(text: &str) -> T {
+    match text.parse() {
+        Ok(value) => value,
+        Err(_mistake) => panic!("a test wrote {text:?}"),
+    }
+}

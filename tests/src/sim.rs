@@ -168,7 +168,7 @@ impl World {
     fn start_coordinator(&mut self) {
         let names = self.agents.iter().map(|agent| agent.name.clone());
         let mut state = State::restore(limits(), self.durable.restored());
-        let members = [(PARTITION.parse().expect("a name"), names.collect())].into();
+        let members = [(crate::known(PARTITION), names.collect())].into();
         let effects = state.handle(Event::Members { source: "file", members }, self.now());
         self.state = Some(state);
         self.carry_out(effects);
@@ -275,14 +275,15 @@ impl World {
                 ToCoordinator::Hello(hello) => {
                     Event::Opened { session, node: self.agents[who].name.clone(), hello }
                 }
-                mut message => {
-                    if let ToCoordinator::Delta(delta) = &mut message
-                        && self.faults.blind_generations
-                    {
-                        delta.generation = self.durable.generation(&self.agents[who].name).next();
-                    }
-                    Event::Message { session, message }
+                ToCoordinator::Delta(mut delta) if self.faults.blind_generations => {
+                    delta.generation = self.durable.generation(&self.agents[who].name).next();
+                    Event::Message { session, message: ToCoordinator::Delta(delta) }
                 }
+                message @ (ToCoordinator::Snapshot(_)
+                | ToCoordinator::Delta(_)
+                | ToCoordinator::Heartbeat(_)
+                | ToCoordinator::Described(_)
+                | ToCoordinator::Goodbye) => Event::Message { session, message },
             };
             self.tell(event);
         }
@@ -319,7 +320,8 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Send(session, message) => {
-                    let Some(who) = self.agents.iter().position(|agent| agent.session == Some(session)) else {
+                    let Some(who) = self.agents.iter().position(|agent| agent.session == Some(session))
+                    else {
                         continue;
                     };
                     for due in self.fates(false) {
@@ -382,7 +384,7 @@ pub fn limits() -> Limits {
 impl Agent {
     fn new(number: usize, rng: &mut StdRng) -> Self {
         let mut agent = Self {
-            name: format!("n{number}").parse().expect("a name"),
+            name: crate::known(&format!("n{number}")),
             reporter: reporter(StreamId(0)),
             stream: StreamId(0),
             stood: BTreeMap::new(),
@@ -427,7 +429,11 @@ fn reporter(stream: StreamId) -> Reporter {
 }
 
 /// Takes what is due off a link, in random order.
-fn due<T>(link: &mut VecDeque<(u64, SessionId, T)>, millis: u64, rng: &mut StdRng) -> Vec<(u64, SessionId, T)> {
+fn due<T>(
+    link: &mut VecDeque<(u64, SessionId, T)>,
+    millis: u64,
+    rng: &mut StdRng,
+) -> Vec<(u64, SessionId, T)> {
     let (mut ready, later): (Vec<_>, Vec<_>) = link.drain(..).partition(|(due, ..)| *due <= millis);
     link.extend(later);
     for n in (1..ready.len()).rev() {
@@ -437,4 +443,3 @@ fn due<T>(link: &mut VecDeque<(u64, SessionId, T)>, millis: u64, rng: &mut StdRn
     }
     ready
 }
-

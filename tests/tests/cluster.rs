@@ -13,7 +13,8 @@ const LEASE: Duration = Duration::from_secs(4);
 
 fn two_nodes(name: &'static str) -> Cluster {
     let partitions = BTreeMap::from([("viz", "viz[001-002]")]);
-    Cluster::start(Plan { name, partitions, nodes: vec!["viz001", "viz002"], library: None, lease: LEASE }).unwrap()
+    Cluster::start(Plan { name, partitions, nodes: vec!["viz001", "viz002"], library: None, lease: LEASE })
+        .unwrap()
 }
 
 fn image(seed: u64) -> SifBuilder {

@@ -32,7 +32,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
 
     #[test]
     fn any_sequence_of_steps_is_found_again(
@@ -102,7 +102,7 @@ const VICTIM: &str = "SIFLEET_TEST_STORE_TO_KILL";
 
 /// Not a test by itself: the process that the next test kills.
 #[tokio::test]
-async fn victim() {
+async fn writes_until_it_is_killed() {
     let Some(path) = std::env::var_os(VICTIM) else { return };
     let (store, _) = open(Path::new(&path)).unwrap();
     let mut model = Model::default();
@@ -122,7 +122,7 @@ fn a_killed_process_leaves_positions_that_agree_with_their_replicas() {
     let mut generations = BTreeMap::new();
     for round in 1..=4 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "victim", "--nocapture"])
+            .args(["--exact", "writes_until_it_is_killed", "--nocapture"])
             .env(VICTIM, &path)
             .stdout(Stdio::null())
             .spawn()

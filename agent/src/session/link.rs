@@ -69,8 +69,7 @@ async fn dial(address: SocketAddr, config: &ClientConfig) -> Result<(Endpoint, C
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let endpoint =
-        quic::dialler(config.clone(), local).map_err(|source| SessionError::Socket { source })?;
+    let endpoint = quic::dialler(config.clone(), local).map_err(|source| SessionError::Socket { source })?;
     let connecting = endpoint
         .connect(address, COORDINATOR_NAME)
         .map_err(|source| SessionError::Dial { address, source })?;
@@ -140,7 +139,8 @@ impl Conversation<'_> {
     /// Takes leave and waits a moment until it has arrived: closing at once would discard it.
     async fn goodbye(&mut self) -> Result<(), SessionError> {
         self.say(&ToCoordinator::Goodbye).await?;
-        let left = self.send.finish().is_ok() && tokio::time::timeout(TURN, self.send.stopped()).await.is_ok();
+        let left =
+            self.send.finish().is_ok() && tokio::time::timeout(TURN, self.send.stopped()).await.is_ok();
         debug!(peer = %self.address, left, "the agent took leave");
         Ok(())
     }

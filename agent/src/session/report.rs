@@ -190,7 +190,8 @@ impl Reporter {
             Known::Current => Vec::new(),
             Known::Nothing => vec![self.everything()],
             Known::At(generation) => {
-                let missing = self.generation.0.checked_sub(generation.0).and_then(|n| usize::try_from(n).ok());
+                let missing =
+                    self.generation.0.checked_sub(generation.0).and_then(|n| usize::try_from(n).ok());
                 match missing.and_then(|missing| self.log.len().checked_sub(missing)) {
                     Some(skip) => (generation.0 + 1..)
                         .zip(self.log.iter().skip(skip))
@@ -253,8 +254,7 @@ impl Iterator for Parts {
             changes.extend(self.changes.next());
         }
         self.done = self.changes.peek().is_none();
-        let snapshot =
-            Snapshot { generation: self.generation, part: self.part, last: self.done, changes };
+        let snapshot = Snapshot { generation: self.generation, part: self.part, last: self.done, changes };
         self.part = self.part.saturating_add(1);
         Some(ToCoordinator::Snapshot(snapshot))
     }

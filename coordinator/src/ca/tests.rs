@@ -152,7 +152,8 @@ fn a_node_speaks_to_the_coordinator_over_quic() {
     let node = cluster.node("viz001");
     let run = async {
         let config = sifleet_common::quic::server(server(&cluster.coordinator)).unwrap();
-        let listening = sifleet_common::quic::listen(config, "127.0.0.1:0".parse().unwrap(), &[0; 32]).unwrap();
+        let listening =
+            sifleet_common::quic::listen(config, "127.0.0.1:0".parse().unwrap(), &[0; 32]).unwrap();
         let address = listening.local_addr().unwrap();
         let config = sifleet_common::quic::client(client(&node)).unwrap();
         let dialling = sifleet_common::quic::dialler(config, "127.0.0.1:0".parse().unwrap()).unwrap();

@@ -207,14 +207,14 @@ impl Host {
 
     async fn talk<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S, peer: SocketAddr) {
         let service = TowerToHyperService::new(self.router.clone());
+        // Without pipeline_flush, with which hyper never sends its answer to a head that it cannot read.
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_timeout)
             .max_headers(self.limits.max_headers)
             .max_header_size(self.limits.max_head)
-            .max_buf_size(MAX_BUFFER)
-            .pipeline_flush(true);
+            .max_buf_size(MAX_BUFFER);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

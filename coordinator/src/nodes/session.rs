@@ -92,7 +92,13 @@ pub(super) async fn serve(incoming: Incoming, session: SessionId, handle: Handle
         SessionEnd::Frame { .. } | SessionEnd::NotAHello | SessionEnd::Deaf => {
             warn!(%node, %peer, error = &end as &dyn Error, "a session was ended");
         }
-        _ => debug!(%node, %peer, error = &end as &dyn Error, "a session ended"),
+        SessionEnd::SlowHandshake
+        | SessionEnd::Connection { .. }
+        | SessionEnd::Identity { .. }
+        | SessionEnd::NoHello
+        | SessionEnd::Ended
+        | SessionEnd::Closed { .. }
+        | SessionEnd::Stopped(_) => debug!(%node, %peer, error = &end as &dyn Error, "a session ended"),
     }
     close(&connection, &end);
     if handle.send(Event::Closed { session }).await.is_err() {

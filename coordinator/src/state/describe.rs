@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sifleet_common::digest::Digest;
+use sifleet_common::inventory::Content;
 use sifleet_common::wire::control::{Described, ToAgent};
 
+use super::index::NodeId;
 use super::{Effect, SessionId, State};
 use crate::store::Op;
 
@@ -45,6 +47,16 @@ impl Describing {
 }
 
 impl State {
+    /// Notes everything a node holds that nobody has described: it can be asked from here on.
+    pub(super) fn describable(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(id.index()) else { return };
+        for (_, replica) in node.inventory.replicas() {
+            if let Content::Image(image) = &replica.content {
+                self.describing.seen(image.digest);
+            }
+        }
+    }
+
     pub(super) fn described(&mut self, described: Described) {
         let Described { digest, metadata, sidecar } = described;
         if self.describing.asked.remove(&digest).is_none() {
@@ -53,12 +65,19 @@ impl State {
         // Without metadata the asked node no longer has the image; another holder's report asks again.
         if let Some(metadata) = metadata {
             self.describing.described.insert(digest);
-            self.effects.push(Effect::Store(Op::PutMetadata { digest, metadata: Box::new(metadata), sidecar }));
+            self.effects.push(Effect::Store(Op::PutMetadata {
+                digest,
+                metadata: Box::new(metadata),
+                sidecar,
+            }));
         }
     }
 
     /// Asks holders of digests nobody has described, as many as may be under way.
     pub(super) fn ask_for_descriptions(&mut self) {
+        if self.describing.waiting.is_empty() {
+            return;
+        }
         let mut busy: BTreeMap<SessionId, usize> = BTreeMap::new();
         for session in self.describing.asked.values() {
             *busy.entry(*session).or_default() += 1;
@@ -67,7 +86,7 @@ impl State {
         while self.describing.asked.len() < MAX_ASKED && postponed.len() < MAX_ASKED {
             let Some(digest) = self.describing.waiting.pop_first() else { break };
             match self.holder(&digest) {
-                // Whoever reports it next makes it wait again.
+                // The next holder that comes online makes it wait again.
                 None => {}
                 Some(session) if busy.get(&session).is_some_and(|asked| *asked >= MAX_ASKED_OF_ONE) => {
                     postponed.push(digest);

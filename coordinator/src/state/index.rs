@@ -10,9 +10,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use roaring::RoaringBitmap;
 use sifleet_common::digest::Digest;
-use sifleet_common::inventory::{
-    Content, Image, Inventory, Pending, ReplicaKey, RootState, UnusableCode,
-};
+use sifleet_common::inventory::{Content, Image, Inventory, Pending, ReplicaKey, RootState, UnusableCode};
 use sifleet_common::name::ImageName;
 
 /// Most names remembered after their last replica is gone.
@@ -56,7 +54,10 @@ pub struct NameEntry {
 
 impl NameEntry {
     fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.pending.is_empty() && self.unusable.is_empty() && self.suspended.is_empty()
+        self.ready.is_empty()
+            && self.pending.is_empty()
+            && self.unusable.is_empty()
+            && self.suspended.is_empty()
     }
 
     fn forget(&mut self, node: u32) {
@@ -76,8 +77,11 @@ impl NameEntry {
             }
             match &replica.content {
                 Content::Image(image) => {
-                    let place =
-                        Place { digest: image.digest, library: root.library, root: root.path.as_str().into() };
+                    let place = Place {
+                        digest: image.digest,
+                        library: root.library,
+                        root: root.path.as_str().into(),
+                    };
                     self.ready.entry(place).or_default().insert(node);
                 }
                 Content::Pending(why) => {
@@ -152,13 +156,13 @@ impl Index {
     }
 
     /// Remembers a name that was ready somewhere; returns whether that is news.
-    pub fn hear_of(&mut self, name: ImageName) -> bool {
-        if self.heard_of.contains_key(&name) {
+    pub fn hear_of(&mut self, name: &ImageName) -> bool {
+        if self.heard_of.contains_key(name) {
             return false;
         }
         self.heard_of.insert(name.clone(), None);
-        if !self.names.contains_key(&name) {
-            self.place(&name, false, Arc::default());
+        if !self.names.contains_key(name) {
+            self.place(name, false, Arc::default());
         }
         true
     }
@@ -181,7 +185,7 @@ impl Index {
         }
         let ready = !entry.ready.is_empty();
         self.place(name, known.is_some(), entry);
-        ready && self.hear_of(name.clone())
+        ready && self.hear_of(name)
     }
 
     fn place(&mut self, name: &ImageName, known: bool, entry: Arc<NameEntry>) {

@@ -110,7 +110,8 @@ impl State {
         for (name, merged) in self.membership.merged() {
             let members: RoaringBitmap =
                 merged.nodes.iter().filter_map(|node| self.id_of(node)).map(|id| id.0).collect();
-            partitions.insert(name.clone(), Arc::new(PartitionInfo { name, members, membership: merged.body() }));
+            partitions
+                .insert(name.clone(), Arc::new(PartitionInfo { name, members, membership: merged.body() }));
         }
         self.shown.partitions = Arc::new(partitions);
         self.shown.liveness += 1;

@@ -173,18 +173,8 @@ pub fn prepare(mut state: State, store: Store, clock: Clock) -> (Loop, Handle) {
         followers: followers.clone(),
     };
     let outboxes = BTreeMap::new();
-    let run = Loop {
-        state,
-        store,
-        clock,
-        input,
-        outboxes,
-        views,
-        followers,
-        counters,
-        told: 0,
-        ops: Vec::new(),
-    };
+    let run =
+        Loop { state, store, clock, input, outboxes, views, followers, counters, told: 0, ops: Vec::new() };
     (run, handle)
 }
 

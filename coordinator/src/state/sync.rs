@@ -25,10 +25,7 @@ impl State {
         for change in known.changes {
             inventory.apply(change);
         }
-        for (key, replica) in inventory.replicas() {
-            if let Content::Image(image) = &replica.content {
-                self.describing.seen(image.digest);
-            }
+        for (key, _) in inventory.replicas() {
             self.index.refresh(id, &key.name, &inventory);
         }
         if let Some(node) = self.nodes.get_mut(id.index()) {
@@ -56,8 +53,8 @@ impl State {
         Some(id)
     }
 
-    pub(super) fn opened(&mut self, session: SessionId, name: NodeName, hello: Hello, now: Now) {
-        let Some(id) = self.id_of(&name) else {
+    pub(super) fn opened(&mut self, session: SessionId, name: &NodeName, hello: Hello, now: Now) {
+        let Some(id) = self.id_of(name) else {
             let why = format!("the coordinator keeps {} nodes, its limit", self.limits.max_nodes);
             self.effects.push(Effect::Close(session, CloseCode::Busy, why));
             return;
@@ -73,10 +70,14 @@ impl State {
         }
         self.sessions.insert(session, id);
         let known = self.greet(id, session, &hello, now);
-        self.learn_facts(id, &name, hello, now);
+        self.learn_facts(id, name, hello, now);
         let stamp = self.stamp_for(id, now);
-        let welcome =
-            Welcome { known, lease_ms: millis(self.limits.lease), heartbeat_ms: millis(self.limits.heartbeat), stamp };
+        let welcome = Welcome {
+            known,
+            lease_ms: millis(self.limits.lease),
+            heartbeat_ms: millis(self.limits.heartbeat),
+            stamp,
+        };
         self.effects.push(Effect::Send(session, ToAgent::Welcome(welcome)));
         self.shown.touch(id);
     }
@@ -179,7 +180,8 @@ impl State {
         let max = self.limits.max_replicas;
         let Some(node) = self.nodes.get_mut(id.index()) else { return };
         let Some(session) = &node.session else { return };
-        if session.stream != node.stream || session.resyncing.is_some() || delta.generation <= node.generation {
+        if session.stream != node.stream || session.resyncing.is_some() || delta.generation <= node.generation
+        {
             return;
         }
         if delta.generation != node.generation.next() {
@@ -326,7 +328,9 @@ impl State {
     fn resync(&mut self, id: NodeId, now: Now) {
         self.unlease(id, "its inventory has to be sent again");
         let stamp = self.stamp_for(id, now);
-        let Some(session) = self.nodes.get_mut(id.index()).and_then(|node| node.session.as_mut()) else { return };
+        let Some(session) = self.nodes.get_mut(id.index()).and_then(|node| node.session.as_mut()) else {
+            return;
+        };
         session.resyncing = Some(now.mono);
         self.effects.push(Effect::Send(session.id, ToAgent::Resync { stamp }));
     }
@@ -347,7 +351,8 @@ fn digest_of(replica: &Replica) -> Option<Digest> {
 fn differing(old: &Inventory, new: &Inventory, roots: bool) -> Vec<ImageName> {
     let gone = old.replicas().filter(|(key, _)| new.replica(key).is_none()).map(|(key, _)| key);
     let changed = new.replicas().filter(|(key, replica)| roots || old.replica(key) != Some(replica));
-    let mut names: Vec<ImageName> = gone.chain(changed.map(|(key, _)| key)).map(|key| key.name.clone()).collect();
+    let mut names: Vec<ImageName> =
+        gone.chain(changed.map(|(key, _)| key)).map(|key| key.name.clone()).collect();
     names.sort();
     names.dedup();
     names
@@ -365,4 +370,3 @@ pub(super) fn describe_root(path: &str, state: &RootState) -> String {
 fn millis(duration: std::time::Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
-

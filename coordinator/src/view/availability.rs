@@ -95,11 +95,17 @@ impl View {
         Basis { liveness: self.liveness, entries }
     }
 
-    fn work_out(&self, target: &Target, partition: &PartitionInfo, require: Require, now: Now) -> Availability {
+    fn work_out(
+        &self,
+        target: &Target,
+        partition: &PartitionInfo,
+        require: Require,
+        now: Now,
+    ) -> Availability {
         let live = self.live_at(now);
-        let expected = target.digest.or_else(|| {
-            target.names.first().and_then(|name| self.expected(name, Some(&partition.name)))
-        });
+        let expected = target
+            .digest
+            .or_else(|| target.names.first().and_then(|name| self.expected(name, Some(&partition.name))));
         let split = self.split(target, expected, &partition.members, &live);
         let counts = split.counts();
         let nodes = Nodes {
@@ -142,7 +148,11 @@ impl View {
             (RoaringBitmap::new(), RoaringBitmap::new(), RoaringBitmap::new());
         for entry in self.entries(target) {
             for (place, nodes) in &entry.ready {
-                let set = if expected.is_none_or(|digest| digest == place.digest) { &mut right } else { &mut other };
+                let set = if expected.is_none_or(|digest| digest == place.digest) {
+                    &mut right
+                } else {
+                    &mut other
+                };
                 *set |= nodes;
             }
             open |= &entry.suspended;
@@ -201,7 +211,8 @@ impl View {
         let mut bodies = Vec::new();
         for name in &target.names {
             let Some(entry) = self.names.get(name) else { continue };
-            let mut by_root: std::collections::BTreeMap<&str, RoaringBitmap> = std::collections::BTreeMap::new();
+            let mut by_root: std::collections::BTreeMap<&str, RoaringBitmap> =
+                std::collections::BTreeMap::new();
             for (place, holders) in &entry.ready {
                 if expected.is_none_or(|digest| digest == place.digest) {
                     *by_root.entry(&place.root).or_default() |= holders & ready;

@@ -34,9 +34,8 @@ impl View {
             return Err(QueryError::UnknownNode { name: shorten(name), candidates: near(name, names) });
         };
         let inventory = &node.inventory;
-        let root_path = |key: &ReplicaKey| {
-            inventory.root(key.root).map(|root| root.path.clone()).unwrap_or_default()
-        };
+        let root_path =
+            |key: &ReplicaKey| inventory.root(key.root).map(|root| root.path.clone()).unwrap_or_default();
         Ok(NodeDetail {
             summary: self.node_summary(id, node, now),
             roots: inventory.roots().map(|(_, root)| root_body(root)).collect(),

@@ -11,7 +11,8 @@ impl View {
     /// Lists all partitions in the order of their names.
     #[must_use]
     pub fn partitions(&self, now: Now) -> PartitionList {
-        let partitions = self.partitions.values().map(|partition| self.partition_summary(partition, now)).collect();
+        let partitions =
+            self.partitions.values().map(|partition| self.partition_summary(partition, now)).collect();
         PartitionList { partitions, as_of: now.wall.to_string() }
     }
 

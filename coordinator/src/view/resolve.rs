@@ -123,7 +123,10 @@ impl View {
         }
         let least = format!("blake3:{hex:0<64}");
         let Ok(from) = least.parse::<Digest>() else {
-            return Err(QueryError::BadReference { reference: shorten(reference), why: "not a digest".into() });
+            return Err(QueryError::BadReference {
+                reference: shorten(reference),
+                why: "not a digest".into(),
+            });
         };
         let fitting: Vec<Digest> = self
             .digests
@@ -157,7 +160,8 @@ impl View {
 
     pub(super) fn library_names(&self, name: &ImageName, partition: Option<&PartitionName>) -> Vec<String> {
         let within = |folder: &str| format!("{folder}/{name}");
-        let mut names: Vec<String> = partition.map(|partition| within(partition.as_str())).into_iter().collect();
+        let mut names: Vec<String> =
+            partition.map(|partition| within(partition.as_str())).into_iter().collect();
         names.extend([within("shared"), name.to_string()]);
         names
     }

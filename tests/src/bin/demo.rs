@@ -41,19 +41,23 @@ fn main() -> anyhow::Result<()> {
 fn start() -> anyhow::Result<Cluster> {
     say("Starting a coordinator and 6 agents as separate processes on loopback ...");
     let partitions = BTreeMap::from([("compute", "compute[001-003]"), ("viz", "viz[001-002]")]);
-    let plan =
-        Plan { name: "demo", partitions, nodes: NODES.to_vec(), library: Some("head"), lease: LEASE };
+    let plan = Plan { name: "demo", partitions, nodes: NODES.to_vec(), library: Some("head"), lease: LEASE };
     let cluster = Cluster::lay_out(plan.clone())?;
-    let openfoam = SifBuilder::new().label("org.opencontainers.image.title", "OpenFOAM").payload_bytes(8 << 20, 1);
+    let openfoam =
+        SifBuilder::new().label("org.opencontainers.image.title", "OpenFOAM").payload_bytes(8 << 20, 1);
     fs::create_dir_all(cluster.library().join("compute"))?;
     openfoam.write(cluster.library().join("compute/openfoam_v2312.sif"))?;
     for node in ["compute001", "compute002", "compute003"] {
         openfoam.write(cluster.root(node).join("openfoam_v2312.sif"))?;
     }
-    let desktop = SifBuilder::new().label("org.opencontainers.image.title", "VNC desktop").payload_bytes(4 << 20, 2);
+    let desktop =
+        SifBuilder::new().label("org.opencontainers.image.title", "VNC desktop").payload_bytes(4 << 20, 2);
     desktop.write(cluster.root("viz001").join("vnc_desktop.sif"))?;
     fs::create_dir_all(cluster.library().join("viz"))?;
-    fs::write(cluster.library().join("viz/vnc_desktop.sif.json"), r#"{"name": "VNC desktop", "icon": "monitor"}"#)?;
+    fs::write(
+        cluster.library().join("viz/vnc_desktop.sif.json"),
+        r#"{"name": "VNC desktop", "icon": "monitor"}"#,
+    )?;
     let mut cluster = cluster;
     cluster.start_all()?;
     cluster.wait_for_nodes("openfoam_v2312", "compute", &[("ready", "compute[001-003]")])?;
@@ -69,7 +73,10 @@ impl Demo {
         title("The bug Sifleet was born from");
         let asked = self.cluster.library().join("viz/vnc_desktop.sif");
         say("vnc_desktop.sif lies on viz001 only; the head node has just its sidecar, vnc_desktop.sif.json.");
-        say(&format!("What the dashboard used to do:\n  os.path.exists(\"…/library/viz/vnc_desktop.sif\") on the head node  ->  {}", asked.exists()));
+        say(&format!(
+            "What the dashboard used to do:\n  os.path.exists(\"…/library/viz/vnc_desktop.sif\") on the head node  ->  {}",
+            asked.exists()
+        ));
         ensure!(!asked.exists(), "the head node must not hold the image");
         say("  ... so users saw an empty list and \"Image file not found\".\nWhat it does from today on:");
         self.cluster.wait_for_nodes("vnc_desktop", "viz", &[("ready", "viz001"), ("missing", "viz002")])?;
@@ -87,14 +94,19 @@ impl Demo {
         self.sifleet(&["available", "vnc_desktop", "-p", "viz"], 0)?;
         say("$ rm viz001:/opt/apptainers/vnc_desktop.sif");
         fs::remove_file(from.join("vnc_desktop.sif"))?;
-        let took = self.cluster.wait_for_nodes("vnc_desktop", "viz", &[("ready", "viz002"), ("missing", "viz001")])?;
+        let took = self.cluster.wait_for_nodes(
+            "vnc_desktop",
+            "viz",
+            &[("ready", "viz002"), ("missing", "viz001")],
+        )?;
         say(&format!("  {:.1} s later:", took.as_secs_f64()));
         self.sifleet(&["available", "vnc_desktop", "-p", "viz"], 3)
     }
 
     fn drift(&self) -> anyhow::Result<()> {
         title("Somebody rebuilds an image on one node by hand");
-        let other = SifBuilder::new().label("org.opencontainers.image.title", "OpenFOAM").payload_bytes(8 << 20, 3);
+        let other =
+            SifBuilder::new().label("org.opencontainers.image.title", "OpenFOAM").payload_bytes(8 << 20, 3);
         let file = self.cluster.root("compute002").join("openfoam_v2312.sif");
         let staged = file.with_file_name(".openfoam_v2312.sif.part");
         other.write(&staged)?;
@@ -109,7 +121,11 @@ impl Demo {
         self.cluster.kill("viz002")?;
         let took = self.cluster.wait_for_nodes("vnc_desktop", "viz", &[("unknown", "viz002")])?;
         ensure!(took <= LEASE + Duration::from_secs(2), "the lease was to end within {LEASE:?}");
-        say(&format!("  {:.1} s later its lease of {} s is over. Unknown is not missing, and never \"yes\":", took.as_secs_f64(), LEASE.as_secs()));
+        say(&format!(
+            "  {:.1} s later its lease of {} s is over. Unknown is not missing, and never \"yes\":",
+            took.as_secs_f64(),
+            LEASE.as_secs()
+        ));
         self.sifleet(&["available", "vnc_desktop", "-p", "viz", "--require", "any"], 3)?;
         let before = self.cluster.log("viz002").len();
         self.cluster.start_agent("viz002")?;
@@ -143,7 +159,11 @@ impl Demo {
         say("Try:");
         say("  sifleet image ls; sifleet image show openfoam_v2312; sifleet partition show viz");
         say("  sifleet events &   # then change something:");
-        say(&format!("  cp {0}/openfoam_v2312.sif {1}/", cluster.root("compute001").display(), cluster.root("viz001").display()));
+        say(&format!(
+            "  cp {0}/openfoam_v2312.sif {1}/",
+            cluster.root("compute001").display(),
+            cluster.root("viz001").display()
+        ));
         say(&format!("  curl '{}/v1/availability?image=openfoam_v2312&partition=viz'", cluster.url()));
         say(&format!("  a browser at {}/docs", cluster.url()));
         until("the coordinator answers", Duration::from_secs(10), || cluster.get("/healthz"))

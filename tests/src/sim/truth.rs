@@ -43,7 +43,8 @@ impl Truth {
     }
 
     fn latest(&self) -> &Moment {
-        &self.history.last().expect("a disk has a first moment").1
+        let newest = self.history.len() - 1;
+        &self.history[newest].1
     }
 
     /// Changes something and returns what an agent sees of it.
@@ -83,11 +84,18 @@ impl Truth {
     ///
     /// # Errors
     /// The first answer that does.
-    pub fn allows(&self, answers: &Answers, node: &NodeName, now: Now, lease: Duration) -> Result<(), String> {
+    pub fn allows(
+        &self,
+        answers: &Answers,
+        node: &NodeName,
+        now: Now,
+        lease: Duration,
+    ) -> Result<(), String> {
         for (image, answer) in answers.of(node) {
             let held = self.during(now, lease).any(|moment| match &answer {
                 Answer::Ready(digest) => {
-                    moment.readable && moment.files.get(image).is_some_and(|bytes| digest_of(*bytes) == *digest)
+                    moment.readable
+                        && moment.files.get(image).is_some_and(|bytes| digest_of(*bytes) == *digest)
                 }
                 Answer::Missing => moment.readable && !moment.files.contains_key(image),
                 Answer::Unknown => true,
@@ -117,7 +125,9 @@ impl Truth {
                 None => Answer::Missing,
             };
             if answered != expected {
-                return Err(format!("{node} is answered {answered:?} for {image}, the disk says {expected:?}"));
+                return Err(format!(
+                    "{node} is answered {answered:?} for {image}, the disk says {expected:?}"
+                ));
             }
         }
         Ok(())
@@ -156,8 +166,11 @@ impl Answers {
                 Err(QueryError::UnknownImage { .. } | QueryError::UnknownPartition { .. }) => continue,
                 Err(error) => return Err(error.to_string()),
             };
-            let digests: Vec<(NodeSet, Digest)> =
-                body.digests.iter().filter_map(|group| Some((set(&group.nodes), group.digest.parse().ok()?))).collect();
+            let digests: Vec<(NodeSet, Digest)> = body
+                .digests
+                .iter()
+                .filter_map(|group| Some((set(&group.nodes), group.digest.parse().ok()?)))
+                .collect();
             let mut give = |nodes: &str, answer: &dyn Fn(&str) -> Option<Answer>| {
                 for node in set(nodes).into_names() {
                     let answer = answer(node.as_str()).ok_or("ready without a digest")?;
@@ -168,7 +181,10 @@ impl Answers {
                 Ok(())
             };
             give(&body.nodes.ready, &|node| {
-                digests.iter().find(|(nodes, _)| nodes.contains(node)).map(|(_, digest)| Answer::Ready(*digest))
+                digests
+                    .iter()
+                    .find(|(nodes, _)| nodes.contains(node))
+                    .map(|(_, digest)| Answer::Ready(*digest))
             })?;
             give(&body.nodes.missing, &|_| Some(Answer::Missing))?;
             give(&body.nodes.unknown, &|_| Some(Answer::Unknown))?;
@@ -178,9 +194,9 @@ impl Answers {
 
     fn of<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = (&'static str, Answer)> + 'a {
         let node = node.clone();
-        IMAGES.into_iter().filter_map(move |image| {
-            self.0.get(&(image, node.clone())).map(|answer| (image, answer.clone()))
-        })
+        IMAGES
+            .into_iter()
+            .filter_map(move |image| self.0.get(&(image, node.clone())).map(|answer| (image, answer.clone())))
     }
 }
 
@@ -206,7 +222,7 @@ fn everything(moment: &Moment) -> Vec<Change> {
 }
 
 fn key(name: &str) -> ReplicaKey {
-    ReplicaKey { root: ROOT, name: name.parse().expect("a name") }
+    ReplicaKey { root: ROOT, name: crate::known(name) }
 }
 
 fn digest_of(bytes: u8) -> Digest {
@@ -214,6 +230,7 @@ fn digest_of(bytes: u8) -> Digest {
 }
 
 fn replica(bytes: u8) -> Replica {
-    let image = Image { digest: digest_of(bytes), format: Format::Sif, arch: Arch::default(), mutable: false };
+    let image =
+        Image { digest: digest_of(bytes), format: Format::Sif, arch: Arch::default(), mutable: false };
     Replica { size: 1, modified: UnixMillis(0), content: Content::Image(image) }
 }

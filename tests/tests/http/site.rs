@@ -22,49 +22,49 @@ use sifleet_common::wire::control::{
 };
 use sifleet_coordinator::http::health::Part;
 use sifleet_coordinator::http::{AppState, Limits, router};
-use sifleet_coordinator::state::run::{Handle, OUTBOX, ToSession, prepare};
+use sifleet_coordinator::state::run::{Handle, OUTBOX, Stopped, ToSession, prepare};
 use sifleet_coordinator::state::{self, Event, SessionId, State};
 use sifleet_coordinator::store::sqlite::{self, Store};
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
 /// Far longer than anything here should take.
-pub const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// A coordinator that listens to nobody but this process.
-pub struct Site {
-    pub router: Router,
-    pub app: AppState,
-    pub handle: Handle,
-    pub tasks: Tasks,
+pub(crate) struct Site {
+    pub(crate) router: Router,
+    pub(crate) app: AppState,
+    pub(crate) handle: Handle,
+    pub(crate) tasks: Tasks,
     store: Store,
     _folder: tempfile::TempDir,
 }
 
 /// What came back.
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {}", self.text()))
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
     }
 }
 
 impl Site {
     /// Starts a coordinator that knows nothing.
-    pub fn empty(limits: Limits) -> Self {
+    pub(crate) fn empty(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, restored) = sqlite::open(&folder.path().join("coordinator.db")).unwrap();
         let state = State::restore(state::Limits::default(), restored);
@@ -76,7 +76,7 @@ impl Site {
     }
 
     /// Starts a coordinator with three agents, two partitions and one node nobody ever heard.
-    pub async fn new(limits: Limits) -> Self {
+    pub(crate) async fn new(limits: Limits) -> Self {
         let site = Self::empty(limits);
         for part in [Part::Store, Part::Listeners, Part::View] {
             site.app.readiness().started(part);
@@ -117,7 +117,7 @@ impl Site {
     }
 
     /// Waits for a condition, but not for ever.
-    pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let waiting = async {
             while !holds(self) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -127,7 +127,7 @@ impl Site {
     }
 
     /// Connects an agent that says its inventory and answers what it is asked.
-    pub async fn agent(&self, session: u64, node: &str, changes: Vec<Change>) {
+    pub(crate) async fn agent(&self, session: u64, node: &str, changes: Vec<Change>) {
         let (outbox, inbox) = mpsc::channel(OUTBOX);
         let mut inventory = Inventory::default();
         for change in &changes {
@@ -148,20 +148,20 @@ impl Site {
     }
 
     /// Waits until the store holds what was learned.
-    pub async fn flush(&self) {
+    pub(crate) async fn flush(&self) {
         self.store.flush().await.unwrap();
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.ask(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         let request = Request::post(path).header("content-type", "application/json");
         self.ask(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
-    pub async fn ask(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
@@ -177,42 +177,45 @@ struct Agent {
 }
 
 impl Agent {
+    /// Answers until the coordinator is gone.
     async fn run(self, mut inbox: mpsc::Receiver<ToSession>) {
         while let Some(ToSession::Message(message)) = inbox.recv().await {
-            match message {
+            let said = match message {
                 ToAgent::Welcome(welcome) => self.introduce(welcome.stamp).await,
                 ToAgent::Describe { digest } => self.describe(digest).await,
-                ToAgent::Ack { .. } | ToAgent::Resync { .. } | ToAgent::Rescan => {}
+                ToAgent::Ack { .. } | ToAgent::Resync { .. } | ToAgent::Rescan => Ok(()),
+            };
+            if said.is_err() {
+                return;
             }
         }
     }
 
-    async fn introduce(&self, stamp: Stamp) {
+    async fn introduce(&self, stamp: Stamp) -> Result<(), Stopped> {
         let (generation, changes) = (Generation(1), self.changes.clone());
         let snapshot = Snapshot { generation, part: 0, last: true, changes };
-        self.say(ToCoordinator::Snapshot(snapshot)).await;
-        self.say(ToCoordinator::Heartbeat(Heartbeat { generation, digest: self.digest, stamp })).await;
+        self.say(ToCoordinator::Snapshot(snapshot)).await?;
+        self.say(ToCoordinator::Heartbeat(Heartbeat { generation, digest: self.digest, stamp })).await
     }
 
-    async fn describe(&self, digest: Digest) {
+    async fn describe(&self, digest: Digest) -> Result<(), Stopped> {
         let mut metadata = ImageMetadata::bare(Format::Sif, 4096);
         metadata.labels = [("org.label-schema.usage".to_owned(), "apptainer run".to_owned())].into();
         let sidecar = Some("{\"note\":\"for display\"}".to_owned());
-        self.say(ToCoordinator::Described(Box::new(Described { digest, metadata: Some(metadata), sidecar })))
-            .await;
+        let described = Described { digest, metadata: Some(metadata), sidecar };
+        self.say(ToCoordinator::Described(Box::new(described))).await
     }
 
-    async fn say(&self, message: ToCoordinator) {
-        // At the end of a test the loop may be gone before its agents.
-        drop(self.handle.send(Event::Message { session: self.session, message }).await);
+    async fn say(&self, message: ToCoordinator) -> Result<(), Stopped> {
+        self.handle.send(Event::Message { session: self.session, message }).await
     }
 }
 
-pub fn root(path: &str, library: bool, state: RootState) -> Change {
+pub(crate) fn root(path: &str, library: bool, state: RootState) -> Change {
     Change::Root(RootId(0), Root { path: path.to_owned(), library, state })
 }
 
-pub fn image(name: &str, content: &[u8]) -> Change {
+pub(crate) fn image(name: &str, content: &[u8]) -> Change {
     let digest = Digest::from(blake3::hash(content));
     let image = Image { digest, format: Format::Sif, arch: Arch::Amd64, mutable: false };
     put(name, 4096, Content::Image(image))
@@ -224,7 +227,7 @@ fn put(name: &str, size: u64, content: Content) -> Change {
 }
 
 /// Replaces what differs from run to run: times, generations, request ids.
-pub fn steady(value: Value) -> Value {
+pub(crate) fn steady(value: Value) -> Value {
     match value {
         Value::Object(fields) => fields
             .into_iter()
@@ -236,6 +239,6 @@ pub fn steady(value: Value) -> Value {
             })
             .collect(),
         Value::Array(items) => items.into_iter().map(steady).collect(),
-        plain => plain,
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => plain,
     }
 }

@@ -174,7 +174,7 @@ pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
 }
 
 pub(crate) fn facts(n: u8) -> NodeFacts {
-    let partitions = if n % 2 == 0 { vec![] } else { vec![name("viz"), name("gpu+a@b")] };
+    let partitions = if n.is_multiple_of(2) { vec![] } else { vec![name("viz"), name("gpu+a@b")] };
     NodeFacts { build: format!("0.{n}"), arch: Arch::Amd64, partitions, last_seen: UnixMillis(n.into()) }
 }
 

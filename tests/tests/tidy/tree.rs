@@ -50,7 +50,7 @@ pub(crate) fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line.get(..at).and_then(|text| text.chars().next_back());
         let behind = line.get(at + word.len()..).and_then(|text| text.chars().next());
-        !before.is_some_and(part_of_word) && !(ends_free && behind.is_some_and(part_of_word))
+        !(before.is_some_and(part_of_word) || ends_free && behind.is_some_and(part_of_word))
     })
 }
 

@@ -62,6 +62,19 @@ async fn a_head_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
+async fn a_head_that_cannot_be_read_is_refused() {
+    let server = start(Limits::default(), hello(), None);
+    for head in [
+        "GET / HTTP/1.1\r\nHost: x\r\nno header\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}\r\n\r\n",
+        "GET / HTTP/3\r\n\r\n",
+    ] {
+        let answer = talk(server.address, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{head:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_place() {
     let server = start(Limits { max_connections: 1, ..short() }, hello(), None);
     let first = TcpStream::connect(server.address).await.unwrap();
@@ -81,7 +94,8 @@ async fn requests_in_progress_end_before_the_server_does() {
         wait.notified().await;
         "done"
     };
-    let server = start(Limits::default(), Router::new().route("/", post(slow)), None);
+    let limits = Limits { grace: 2 * LONG, head_timeout: 2 * LONG, ..Limits::default() };
+    let server = start(limits, Router::new().route("/", post(slow)), None);
     let mut socket = TcpStream::connect(server.address).await.unwrap();
     socket.write_all(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     arrived.notified().await;
