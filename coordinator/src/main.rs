@@ -83,11 +83,11 @@ fn main() -> ExitCode {
     match args.command {
         Some(Command::Ca(command)) => make_certificates(&loaded.settings.ca_dir(), command),
         None if args.check_config => say(&checked(&loaded.files)),
-        None => start(args.config, loaded),
+        None => start(args.config.as_deref(), loaded),
     }
 }
 
-fn start(config: Option<PathBuf>, loaded: Loaded<Settings>) -> ExitCode {
+fn start(config: Option<&Path>, loaded: Loaded<Settings>) -> ExitCode {
     let settings = loaded.settings;
     let telemetry = match telemetry::init(settings.log.output, &settings.log.filter) {
         Ok(telemetry) => telemetry,
@@ -100,7 +100,7 @@ fn start(config: Option<PathBuf>, loaded: Loaded<Settings>) -> ExitCode {
             Err(error) => return complain(&error, 1),
         };
     let reload = || {
-        let read = Settings::load(config.as_deref())?.settings;
+        let read = Settings::load(config)?.settings;
         if let Err(error) = telemetry.set_filter(&read.log.filter) {
             tracing::warn!(error = %Chain(&error), "the log filter is kept");
         }

@@ -4,26 +4,24 @@
 //! Everything follows from one seed. [`World::check`] holds every answer against what the disks really held;
 //! [`truth`] says what an answer may claim.
 
+mod agent;
 pub mod disk;
 pub mod truth;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sifleet_agent::session::report::{About, Output, Reporter};
-use sifleet_common::image::Arch;
-use sifleet_common::inventory::{Change, Generation, InventoryDigest};
-use sifleet_common::name::NodeName;
+use sifleet_agent::session::report::Output;
 use sifleet_common::time::{Monotonic, Now, UnixMillis};
-use sifleet_common::wire::control::{StreamId, ToAgent, ToCoordinator};
+use sifleet_common::wire::control::ToCoordinator;
 use sifleet_coordinator::state::{Effect, Event, Limits, SessionId, State};
 use sifleet_coordinator::store::Op;
 use sifleet_coordinator::view::View;
 
+use agent::{Agent, due};
 use disk::Durable;
-use truth::{Answers, Truth};
+use truth::Answers;
 
 /// Agents in a world: few, so that faults meet.
 pub const AGENTS: usize = 4;
@@ -48,25 +46,6 @@ pub struct Faults {
 impl Faults {
     /// Links and machines as they should be.
     pub const NONE: Self = Self { loss: 0, double: 0, delay: 20, crash: 0, blind_generations: false };
-}
-
-/// One agent with its disk and its link.
-struct Agent {
-    name: NodeName,
-    reporter: Reporter,
-    stream: StreamId,
-    /// Where its inventory stood at every generation of every life.
-    stood: BTreeMap<(StreamId, Generation), InventoryDigest>,
-    truth: Truth,
-    up: bool,
-    session: Option<SessionId>,
-    next_beat: u64,
-    /// Sent at, due at, message; both directions of the one link.
-    up_link: VecDeque<(u64, SessionId, ToCoordinator)>,
-    down_link: VecDeque<(u64, SessionId, ToAgent)>,
-    dial_at: u64,
-    /// When the agent last heard anything; silence ends its session as QUIC's idle timeout does.
-    heard: u64,
 }
 
 /// The whole cluster.
@@ -379,67 +358,4 @@ impl World {
 #[must_use]
 pub fn limits() -> Limits {
     Limits::default()
-}
-
-impl Agent {
-    fn new(number: usize, rng: &mut StdRng) -> Self {
-        let mut agent = Self {
-            name: crate::known(&format!("n{number}")),
-            reporter: reporter(StreamId(0)),
-            stream: StreamId(0),
-            stood: BTreeMap::new(),
-            truth: Truth::new(rng),
-            up: false,
-            session: None,
-            next_beat: 0,
-            up_link: VecDeque::new(),
-            down_link: VecDeque::new(),
-            dial_at: 0,
-            heard: 0,
-        };
-        agent.revive(rng);
-        agent
-    }
-
-    fn observe(&mut self, changes: Vec<Change>) -> Vec<ToCoordinator> {
-        let said = self.reporter.observe(changes);
-        self.stood.insert((self.stream, self.reporter.generation()), self.reporter.inventory().digest());
-        said
-    }
-
-    fn die(&mut self) {
-        self.up = false;
-        self.session = None;
-    }
-
-    /// Starts the agent anew: it scans its disk and knows nothing of its former life.
-    fn revive(&mut self, rng: &mut StdRng) {
-        if !self.up {
-            self.up = true;
-            self.stream = StreamId(rng.random());
-            self.reporter = reporter(self.stream);
-            drop(self.observe(self.truth.everything()));
-        }
-    }
-}
-
-fn reporter(stream: StreamId) -> Reporter {
-    let about = About { build: "0.0.0".into(), arch: Arch::default(), partitions: Vec::new() };
-    Reporter::new(stream, about)
-}
-
-/// Takes what is due off a link, in random order.
-fn due<T>(
-    link: &mut VecDeque<(u64, SessionId, T)>,
-    millis: u64,
-    rng: &mut StdRng,
-) -> Vec<(u64, SessionId, T)> {
-    let (mut ready, later): (Vec<_>, Vec<_>) = link.drain(..).partition(|(due, ..)| *due <= millis);
-    link.extend(later);
-    for n in (1..ready.len()).rev() {
-        if rng.random_range(0..4) == 0 {
-            ready.swap(n, rng.random_range(0..=n));
-        }
-    }
-    ready
 }

@@ -13,8 +13,8 @@ const LEASE: Duration = Duration::from_secs(4);
 
 fn two_nodes(name: &'static str) -> Cluster {
     let partitions = BTreeMap::from([("viz", "viz[001-002]")]);
-    Cluster::start(Plan { name, partitions, nodes: vec!["viz001", "viz002"], library: None, lease: LEASE })
-        .unwrap()
+    let plan = Plan { name, partitions, nodes: vec!["viz001", "viz002"], library: None, lease: LEASE };
+    Cluster::start(plan).unwrap_or_else(|error| panic!("{name}: {error:#}"))
 }
 
 fn image(seed: u64) -> SifBuilder {
