@@ -9,6 +9,8 @@ seconds=${1:-20}
 [ $# -eq 0 ] || shift
 targets=${*:-frame control sif settings nodeset names}
 cargo=${CARGO:-cargo}
+# Build scripts watch what cargo says of the package it runs; ring and all above it would be built anew.
+unset $(env | sed -n 's/^\(CARGO_PKG_[A-Z_]*\|CARGO_MANIFEST_[A-Z_]*\)=.*/\1/p') CARGO_MANIFEST_DIR
 programs=$("$cargo" metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
 
 SIFLEET_FUZZ_CORPUS="$PWD/fuzz/corpus" "$cargo" test --quiet --workspace --test inputs

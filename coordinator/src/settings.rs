@@ -326,7 +326,7 @@ mod tests {
     fn nothing_set_means_the_defaults() {
         let settings = load("").unwrap();
         assert_eq!(settings, Settings::default());
-        assert_eq!(settings.ca_dir(), Path::new("/var/lib/sifleet-coordinator/ca"));
+        assert_eq!(settings.ca_dir(), Path::new("/var/lib/sifleet/coordinator/ca"));
         assert_eq!(settings.control.listen.to_string(), "0.0.0.0:7441");
         assert_eq!(settings.http.listen.to_string(), "127.0.0.1:7440");
         assert!(settings.partition_sources().is_empty());

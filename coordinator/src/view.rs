@@ -9,6 +9,7 @@ pub mod drift;
 pub mod images;
 pub mod nodes;
 pub mod partitions;
+pub mod rendered;
 pub mod resolve;
 pub mod table;
 

@@ -32,12 +32,28 @@ fn build() -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // The whole workspace, as the caller was built: another selection would build dependencies anew.
     cargo.current_dir(workspace()).args(["build", "--quiet", "--workspace", "--bins"]);
+    forget_package(&mut cargo);
     if folder.ends_with("release") {
         cargo.arg("--release");
     }
     let status = cargo.status().context("cargo build")?;
     ensure!(status.success(), "cargo build failed");
     Ok(folder.to_path_buf())
+}
+
+/// Has a command forget for which package cargo runs us.
+///
+/// Build scripts watch these variables (ring's does): a cargo that sees them and one that does not would build ring
+/// and all that rests on it anew, in turns.
+pub fn forget_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// Finds a program in PATH.

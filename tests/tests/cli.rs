@@ -8,26 +8,15 @@ mod stub;
 
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use stub::{Reply, Stub};
 
-/// Builds the binary once, for cargo builds those of other packages only when asked.
 fn sifleet() -> Command {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "sifleet"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
-    });
-    let own = std::env::current_exe().unwrap();
-    let mut command = Command::new(own.parent().unwrap().parent().unwrap().join("sifleet"));
+    let program = sifleet_tests::programs::own("sifleet").unwrap_or_else(|error| panic!("{error:#}"));
+    let mut command = Command::new(program);
     for name in ["SIFLEET_URL", "SIFLEET_CA_FILE", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
         command.env_remove(name);
     }

@@ -1,3 +1,5 @@
+//! What people write into settings, and what they are told when it is wrong.
+
 use super::*;
 use serde::Deserialize;
 use std::fs::{create_dir, write};

@@ -1,3 +1,5 @@
+//! Which fields reach the journal, and how repeated lines are counted.
+
 use super::*;
 use tracing::{debug, error, info, info_span, warn};
 

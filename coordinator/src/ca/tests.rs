@@ -1,3 +1,5 @@
+//! Certificates by what they let somebody do: real handshakes, right and wrong.
+
 use super::*;
 use crate::nodes::identity::{connected_node_name, peer_node_name};
 use rustls::pki_types::ServerName;

@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::response::Response;
 use sifleet_common::api::availability::{Availability, Batch, BatchAnswer, BatchEntry, Query};
 use sifleet_common::availability::Require;
 use sifleet_common::time::Now;
 
 use super::App;
-use super::extract::{Json, Params};
+use super::extract::{self, Json, Params};
 use super::problem::{ApiError, problems};
 use crate::view::View;
 
@@ -45,8 +46,13 @@ problems!(PostProblems: BadJson, TooManyQueries, SlowBody, BodyTooLarge, Unsuppo
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     Params(query): Params<Query>,
-) -> Result<Json<Availability>, ApiError> {
-    answer(&app.view(), &query, app.now()).map(Json)
+) -> Result<Response, ApiError> {
+    let (view, now) = (app.view(), app.now());
+    let require = check(&query)?;
+    let answer = view.cached_availability(&query.image, &query.partition, require, now)?;
+    let json = answer.json(now.wall.to_string(), view.generation);
+    let json = json.map_err(|error| ApiError::Encode { detail: error.to_string() })?;
+    Ok(extract::answer("application/json", json))
 }
 
 /// Answers several questions at once; what is wrong with one does not hold up the others.
@@ -84,11 +90,16 @@ fn entry(view: &View, query: &Query, now: Now) -> BatchEntry {
 }
 
 fn answer(view: &View, query: &Query, now: Now) -> Result<Availability, ApiError> {
+    let require = check(query)?;
+    Ok(view.availability(&query.image, &query.partition, require, now)?)
+}
+
+/// Refuses what cannot be meant, and reads the requirement.
+fn check(query: &Query) -> Result<Require, ApiError> {
     super::check_length("image", &query.image, MAX_REFERENCE)?;
     super::check_length("partition", &query.partition, MAX_PARTITION)?;
-    let require = match &query.require {
-        Some(text) => text.parse()?,
-        None => Require::default(),
-    };
-    Ok(view.availability(&query.image, &query.partition, require, now)?)
+    match &query.require {
+        Some(text) => Ok(text.parse()?),
+        None => Ok(Require::default()),
+    }
 }

@@ -15,6 +15,7 @@ use sifleet_common::name::ImageName;
 use sifleet_common::time::Now;
 
 use super::cache::{Basis, Key};
+use super::rendered::Rendered;
 use super::resolve::Target;
 use super::{PartitionInfo, QueryError, View};
 use crate::state::index::NameEntry;
@@ -35,7 +36,7 @@ impl View {
         require: Require,
         now: Now,
     ) -> Result<Availability, QueryError> {
-        let mut answer = (*self.cached_availability(image, partition, require, now)?).clone();
+        let mut answer = self.cached_availability(image, partition, require, now)?.body().clone();
         answer.as_of = now.wall.to_string();
         answer.generation = self.generation;
         Ok(answer)
@@ -51,7 +52,7 @@ impl View {
         partition: &str,
         require: Require,
         now: Now,
-    ) -> Result<Arc<Availability>, QueryError> {
+    ) -> Result<Arc<Rendered>, QueryError> {
         let partition = self.partition_info(partition)?;
         let target = self.resolve(image)?;
         if !target.heard_of && (&partition.members - &*self.live_at(now)).is_empty() {
@@ -63,7 +64,7 @@ impl View {
         if !stale && let Some(answer) = self.cache.get(&key, &basis) {
             return Ok(answer);
         }
-        let answer = Arc::new(self.work_out(&target, partition, require, now));
+        let answer = Arc::new(Rendered::new(self.work_out(&target, partition, require, now)));
         if !stale {
             self.cache.put(key, basis, Arc::clone(&answer));
         }

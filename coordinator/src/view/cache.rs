@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sifleet_common::api::availability::Availability;
-
+use super::rendered::Rendered;
 use crate::state::index::NameEntry;
 
 /// Most answers kept: more than 200 images on 100 partitions; beyond it the cache starts over.
@@ -27,7 +26,7 @@ pub(super) struct Key {
 #[derive(Debug)]
 struct Entry {
     basis: Basis,
-    answer: Arc<Availability>,
+    answer: Arc<Rendered>,
 }
 
 /// What an answer rests on: these being the same, the answer is.
@@ -46,12 +45,12 @@ impl PartialEq for Basis {
 }
 
 impl Cache {
-    pub(super) fn get(&self, key: &Key, basis: &Basis) -> Option<Arc<Availability>> {
+    pub(super) fn get(&self, key: &Key, basis: &Basis) -> Option<Arc<Rendered>> {
         let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
         answers.get(key).filter(|entry| entry.basis == *basis).map(|entry| Arc::clone(&entry.answer))
     }
 
-    pub(super) fn put(&self, key: Key, basis: Basis, answer: Arc<Availability>) {
+    pub(super) fn put(&self, key: Key, basis: Basis, answer: Arc<Rendered>) {
         let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
         if answers.len() >= MAX_ANSWERS {
             answers.clear();

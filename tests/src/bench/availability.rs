@@ -96,6 +96,8 @@ struct Round {
     paced: Latencies,
     paced_nginx: Option<Latencies>,
     events: f64,
+    /// Share of a core that the coordinator takes for the events alone.
+    ingest: f64,
 }
 
 impl<'a> Bench<'a> {
@@ -108,6 +110,7 @@ impl<'a> Bench<'a> {
     fn round(&mut self) -> anyhow::Result<Round> {
         let quiet = self.saturate()?;
         let flow = self.load.flow(EVENTS);
+        let ingest = self.ingest()?;
         let (begun, before) = (Instant::now(), self.load.cluster.metric("sifleet_deltas_total")?);
         let busy = self.saturate()?;
         let paced = self.pace(&self.load.cluster.url())?;
@@ -124,6 +127,14 @@ impl<'a> Bench<'a> {
             paced_nginx,
             events,
         })
+    }
+
+    /// Watches the coordinator while events flow and nobody asks.
+    fn ingest(&self) -> anyhow::Result<f64> {
+        let (pid, begun) = (self.load.pid()?, Instant::now());
+        let before = process::processor_time(pid)?;
+        pause(self.plan.busy / 2);
+        Ok((process::processor_time(pid)? - before).as_secs_f64() / begun.elapsed().as_secs_f64())
     }
 
     fn saturate(&self) -> anyhow::Result<Option<Saturated>> {
@@ -158,6 +169,8 @@ impl<'a> Bench<'a> {
             add_saturated(&mut table, &phase, when);
         }
         add_paced(&mut table, rounds);
+        let ingest = Figure::of(rounds, |round| round.ingest * 100.0);
+        table.row(["the events alone, share of one core".to_owned(), ingest.show(" %")]);
         let events = Figure::of(rounds, |round| round.events);
         let bytes = self.load.cluster.get(self.questions.first().map_or("/", String::as_str));
         table.note(format!(

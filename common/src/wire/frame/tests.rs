@@ -1,3 +1,5 @@
+//! Frames that are whole, cut, too long or hostile, and what a length that lies may cost.
+
 use super::*;
 use proptest::prelude::*;
 use serde::Deserialize;

@@ -1,3 +1,5 @@
+//! What every answer has in common: request ids, deadlines, headers, panics.
+
 use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, get};
 use sifleet_common::api::problem::Problem;

@@ -1,3 +1,5 @@
+//! How a reader of events begins, resumes and is told that it missed some.
+
 use tokio::sync::{Semaphore, broadcast};
 
 use super::*;

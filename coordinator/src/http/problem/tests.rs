@@ -1,3 +1,5 @@
+//! The error table against its documentation, and what outsiders may see of a failure.
+
 use std::collections::BTreeSet;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Connections that are slow, large, too many or ended by a stop.
+
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
