@@ -79,7 +79,7 @@ mod tests {
             paths: Vec::new(),
             reasons: Vec::new(),
             degraded: Vec::new(),
-            membership: Membership::default(),
+            membership: Membership { source: none(), as_of: none(), stale: false },
             as_of: "long ago".to_owned(),
             generation: 1,
         }

@@ -126,6 +126,7 @@ impl<'a> Bench<'a> {
             paced,
             paced_nginx,
             events,
+            ingest,
         })
     }
 
