@@ -1,6 +1,6 @@
 //! What an image is: the words for a SIF's content, whoever shows them.
 //!
-//! Owns the vocabulary and its limits; [`probe`] tells the formats apart, [`crate::sif`] reads a SIF. Every
+//! Owns the vocabulary and its limits; [`probe()`] tells the formats apart, [`crate::sif`] reads a SIF. Every
 //! type here travels as JSON and as bincode alike, so no field is ever left out and no enum is guessed from
 //! its content. Texts come from strangers: they are bounded here and made safe by whoever prints them.
 //! Outside facts: apptainer/sif pkg/sif (arch.go, sif.go), apptainer pkg/inspect.
