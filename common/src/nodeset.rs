@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 use crate::name::{NameError, NodeName};
 
-pub use fold::{FoldKey, fold, fold_sorted, natural_cmp};
+pub use fold::{FoldKey, fold, fold_runs, fold_sorted, natural_cmp};
 
 /// Longest expression that is read, in bytes: 10,000 unfolded names of a usual length would be 100 KiB,
 /// folded ones are a hundredth of that, and Slurm itself folds.

@@ -58,6 +58,14 @@ impl FoldKey {
         Parts { prefix: &self.prefix, number: self.number, width: self.width, suffix: &self.suffix }
     }
 
+    /// Tells whether `next` is the name right behind this one, written with as many digits: a list of such keys
+    /// folds to its first and its last one.
+    #[must_use]
+    pub fn is_followed_by(&self, next: &Self) -> bool {
+        let follows = self.number.and_then(|number| number.checked_add(1)) == next.number;
+        follows && self.width == next.width && self.folds_with(next)
+    }
+
     fn folds_with(&self, other: &Self) -> bool {
         let same = |one: &Arc<str>, two: &Arc<str>| Arc::ptr_eq(one, two) || one == two;
         self.number.is_some()
@@ -99,22 +107,30 @@ pub fn fold<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 /// Folds keys that are sorted already; others fold to something longer that stands for the same names.
 #[must_use]
 pub fn fold_sorted<'a>(keys: impl IntoIterator<Item = &'a FoldKey>) -> String {
+    fold_runs(keys.into_iter().map(|key| (key, key)))
+}
+
+/// Folds runs given by their first and last key, each [followed by](FoldKey::is_followed_by) the next, sorted as
+/// for [`fold_sorted`]. It takes as long as there are gaps, not as there are names.
+#[must_use]
+pub fn fold_runs<'a>(runs: impl IntoIterator<Item = (&'a FoldKey, &'a FoldKey)>) -> String {
     let mut folded = String::new();
-    let mut keys = keys.into_iter().peekable();
-    while let Some(first) = keys.next() {
+    let mut runs = runs.into_iter().peekable();
+    while let Some((first, last)) = runs.next() {
         if !folded.is_empty() {
             folded.push(',');
         }
         folded.push_str(&first.prefix);
         let Some(number) = first.number else {
             folded.push_str(&first.suffix);
-            while keys.next_if(|key| *key == first).is_some() {}
+            while runs.next_if(|(key, _)| *key == first).is_some() {}
             continue;
         };
         let opened = folded.len();
         let mut run = Run::new(number, first.width);
+        run.reach(last);
         let mut ranges = 1_usize;
-        while let Some(key) = keys.next_if(|key| key.folds_with(first)) {
+        while let Some((key, last)) = runs.next_if(|(key, _)| key.folds_with(first)) {
             let number = key.number.unwrap_or_default();
             if !run.takes(number, key.width) {
                 run.write(&mut folded);
@@ -122,6 +138,7 @@ pub fn fold_sorted<'a>(keys: impl IntoIterator<Item = &'a FoldKey>) -> String {
                 run = Run::new(number, key.width);
                 ranges += 1;
             }
+            run.reach(last);
         }
         run.write(&mut folded);
         if ranges > 1 || run.first != run.last {
@@ -159,6 +176,14 @@ impl Run {
         self.last = number;
         self.last_width = width;
         true
+    }
+
+    /// Goes on to a key whose forerunners back to the last one are all of the same width.
+    fn reach(&mut self, key: &FoldKey) {
+        if let Some(number) = key.number {
+            self.last = number;
+            self.last_width = key.width;
+        }
     }
 
     fn write(&self, folded: &mut String) {

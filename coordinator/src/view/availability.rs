@@ -263,6 +263,9 @@ impl View {
 
     /// Tells why nodes without a lease are unknown, and what was last known of them.
     fn explain_unleased(&self, target: &Target, nodes: &RoaringBitmap, reasons: &mut Reasons<'_>) {
+        if nodes.is_empty() {
+            return;
+        }
         let mut held = RoaringBitmap::new();
         for entry in self.entries(target) {
             for (place, holders) in &entry.ready {

@@ -7,14 +7,14 @@ use std::sync::OnceLock;
 
 use sifleet_common::api::availability::Availability;
 
-/// Where the fields that change begin in a body whose `as_of` is empty and whose `generation` is 0.
-const CHANGING: &[u8] = br#""as_of":"","generation":0}"#;
+/// What most answers fit into.
+const BUFFER: usize = 1024;
 
 /// An availability answer and the unchanging part of its JSON.
 #[derive(Debug)]
 pub struct Rendered {
     body: Availability,
-    /// The JSON up to [`CHANGING`]; absent should the body not end so.
+    /// The JSON up to `as_of`; absent should that and the generation not be its end.
     unchanging: OnceLock<Option<Box<[u8]>>>,
 }
 
@@ -37,20 +37,21 @@ impl Rendered {
     /// Whatever serde says; it knows no reason.
     pub fn json(&self, as_of: String, generation: u64) -> serde_json::Result<Vec<u8>> {
         match self.unchanging.get_or_init(|| unchanging(&self.body)) {
-            Some(unchanging) => {
-                let end =
-                    format!(r#""as_of":{},"generation":{generation}}}"#, serde_json::to_string(&as_of)?);
-                Ok([unchanging, end.as_bytes()].concat())
-            }
+            Some(unchanging) => Ok([unchanging, changing(&as_of, generation)?.as_bytes()].concat()),
             None => serde_json::to_vec(&Availability { as_of, generation, ..self.body.clone() }),
         }
     }
 }
 
 fn unchanging(body: &Availability) -> Option<Box<[u8]>> {
-    let blank = Availability { as_of: String::new(), generation: 0, ..body.clone() };
-    let json = serde_json::to_vec(&blank).ok()?;
-    json.strip_suffix(CHANGING).map(Box::from)
+    let mut json = Vec::with_capacity(BUFFER);
+    serde_json::to_writer(&mut json, body).ok()?;
+    json.strip_suffix(changing(&body.as_of, body.generation).ok()?.as_bytes()).map(Box::from)
+}
+
+/// Writes the end of a body.
+fn changing(as_of: &str, generation: u64) -> serde_json::Result<String> {
+    Ok(format!(r#""as_of":{},"generation":{generation}}}"#, serde_json::to_string(as_of)?))
 }
 
 #[cfg(test)]
@@ -71,7 +72,7 @@ mod tests {
             require: Require::All.to_string(),
             satisfied: counts.satisfied(Require::All),
             // What looks like the end must not be taken for it.
-            message: String::from_utf8(CHANGING.to_vec()).unwrap(),
+            message: changing("long ago", 1).unwrap(),
             expected_digest: None,
             counts,
             nodes: Nodes { ready: "viz1".to_owned(), outdated: none(), missing: none(), unknown: none() },
