@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use sifleet_common::quic;
 use sifleet_tests::cluster::{COORDINATOR, Cluster, Plan};
 use sifleet_tests::fleet::Fleet;
 use sifleet_tests::wait::until;
@@ -11,6 +12,8 @@ const NODES: &str = "n[0001-1000]";
 const IMAGES: usize = 20;
 /// Far more than it takes; what it takes is printed, and measured in `docs/benchmarks.md`.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Durable steps of a node that is new: its introduction and its inventory.
+const STEPS: f64 = 2_000.0;
 
 fn online(cluster: &Cluster) -> anyhow::Result<usize> {
     let partition = cluster.get("/v1/partitions/all")?;
@@ -46,13 +49,20 @@ fn a_thousand_agents_are_current_again_without_snapshots_after_the_coordinator_w
     assert_eq!(answer["nodes"]["ready"], NODES, "{answer}");
     anstream::println!("1,000 agents, {IMAGES} images each, were current after {first:.1?}");
 
+    until("all is written", LIMIT, || match cluster.metric("sifleet_store_steps_total") {
+        Ok(steps) if steps >= STEPS => Ok(()),
+        steps => Err(format!("{steps:?} steps")),
+    })
+    .unwrap();
     cluster.kill(COORDINATOR).unwrap();
     let start = Instant::now();
     cluster.start_coordinator().unwrap();
     let early = cluster.availability("image0007", "all").unwrap();
     assert_ne!(early["satisfied"], "yes", "nobody had renewed a lease yet: {early}");
     wait_for_all(&cluster).unwrap();
-    anstream::println!("after kill -9 and restart they were current again after {:.1?}", start.elapsed());
+    let took = start.elapsed();
+    anstream::println!("after kill -9 and restart they were current again after {took:.1?}");
+    assert!(took < quic::MAX_IDLE, "the agents were not told that their connections are gone, but found out");
     assert_eq!(cluster.metric("sifleet_snapshot_parts_total").unwrap(), 0.0, "a snapshot was sent");
     let again = cluster.availability("image0007", "all").unwrap();
     assert_eq!(again["nodes"]["ready"], NODES, "{again}");
