@@ -112,6 +112,7 @@ impl World {
     /// Lets time pass without faults or changes, so that everything must come right.
     pub fn settle(&mut self, limits: Limits) {
         self.set_faults(Faults::NONE);
+        self.durable.set_full(false);
         if self.state.is_none() {
             self.start_coordinator();
         }
@@ -136,6 +137,22 @@ impl World {
         for agent in &self.agents {
             agent.truth.exactly(&answers, &agent.name)?;
         }
+        self.check_durable()
+    }
+
+    /// Tells whether a coordinator that were restarted now would find what this one knows.
+    fn check_durable(&mut self) -> Result<(), String> {
+        self.durable.crash(0);
+        let Some(state) = &self.state else { return Ok(()) };
+        for found in self.durable.restored().nodes {
+            let node = &found.node;
+            match state.whole(node) {
+                // An agent that came back with the same inventory only has a new stream, which is not written.
+                Some(Op::Replace { position, changes, .. })
+                    if position.digest == found.position.digest && changes == found.changes => {}
+                known => return Err(format!("{node} is written as {found:?}, but known as {known:?}")),
+            }
+        }
         Ok(())
     }
 
@@ -154,7 +171,7 @@ impl World {
     }
 
     fn crash(&mut self, who: usize) {
-        let n = self.rng.random_range(0..6);
+        let n = self.rng.random_range(0..8);
         match n {
             0 => {
                 // Steps the store had not written yet are lost with the process.
@@ -165,6 +182,8 @@ impl World {
             1 if self.state.is_none() => self.start_coordinator(),
             2 => self.agents[who].die(),
             3 => self.agents[who].revive(&mut self.rng),
+            4 => self.durable.set_full(true),
+            5 => self.durable.set_full(false),
             _ => self.break_link(who),
         }
         if self.state.is_none() && self.rng.random_range(0..3) == 0 {
@@ -197,6 +216,15 @@ impl World {
             self.deliver_down(who);
         }
         self.tell(Event::Tick);
+        self.mend();
+    }
+
+    /// Writes anew, as the owner loop does, what the store lost.
+    fn mend(&mut self) {
+        let Some(state) = &self.state else { return };
+        for whole in self.durable.lost().iter().filter_map(|node| state.whole(node)) {
+            self.durable.submit(whole);
+        }
     }
 
     fn dial(&mut self, who: usize) {

@@ -35,6 +35,8 @@ pub const OUTBOX: usize = 1_024;
 const EVENTS_KEPT: usize = 8_192;
 /// A view is published at most this often, so that copying on write stays cheap under load.
 const PUBLISH_SPACING: Duration = Duration::from_millis(5);
+/// Nodes whose steps the store lost are written as a whole this often: a disk that is full stays full for a while.
+const MEND_SPACING: Duration = Duration::from_secs(30);
 /// The longest time between two turns of the loop.
 const IDLE_TURN: Duration = Duration::from_secs(1);
 
@@ -156,6 +158,8 @@ pub struct Loop {
     counters: Arc<Counters>,
     told: u64,
     ops: Vec<Op>,
+    announcements: Vec<Announcement>,
+    mend_at: Monotonic,
 }
 
 /// Joins a state with its store, and publishes the first view.
@@ -172,9 +176,20 @@ pub fn prepare(mut state: State, store: Store, clock: Clock) -> (Loop, Handle) {
         input: sender,
         followers: followers.clone(),
     };
-    let outboxes = BTreeMap::new();
-    let run =
-        Loop { state, store, clock, input, outboxes, views, followers, counters, told: 0, ops: Vec::new() };
+    let run = Loop {
+        state,
+        store,
+        clock,
+        input,
+        outboxes: BTreeMap::new(),
+        views,
+        followers,
+        counters,
+        told: 0,
+        ops: Vec::new(),
+        announcements: Vec::new(),
+        mend_at: clock.now().mono,
+    };
     (run, handle)
 }
 
@@ -194,6 +209,8 @@ impl Loop {
             }
             self.views.store(Arc::new(self.state.view()));
             self.counters.views.fetch_add(1, Ordering::Relaxed);
+            self.announce();
+            self.mend();
             self.keep().await;
             beat();
             tokio::time::sleep(PUBLISH_SPACING).await;
@@ -267,26 +284,43 @@ impl Loop {
                 }
             }
             Effect::Store(op) => self.ops.push(op),
-            Effect::Announce(announcement) => self.announce(announcement),
+            Effect::Announce(announcement) => self.announcements.push(announcement),
         }
     }
 
-    fn announce(&mut self, announcement: Announcement) {
-        self.told += 1;
-        self.counters.announced.store(self.told, Ordering::Release);
-        let Announcement { kind, node, image, digest, detail } = announcement;
-        log(kind, node.as_ref(), detail.as_deref());
-        let event = api::events::Event {
-            seq: self.told,
-            time: self.clock.now().wall.to_string(),
-            kind,
-            node: node.map(String::from),
-            image: image.map(String::from),
-            digest: digest.map(|digest| digest.to_string()),
-            detail,
-        };
-        // Nobody following is no failure.
-        drop(self.followers.send(Arc::new(event)));
+    /// Tells the followers, once the view shows what they are told: who hears of an image may ask for it.
+    fn announce(&mut self) {
+        let time = self.clock.now().wall.to_string();
+        for Announcement { kind, node, image, digest, detail } in self.announcements.drain(..) {
+            self.told += 1;
+            self.counters.announced.store(self.told, Ordering::Release);
+            log(kind, node.as_ref(), detail.as_deref());
+            let event = api::events::Event {
+                seq: self.told,
+                time: time.clone(),
+                kind,
+                node: node.map(String::from),
+                image: image.map(String::from),
+                digest: digest.map(|digest| digest.to_string()),
+                detail,
+            };
+            // Nobody following is no failure.
+            drop(self.followers.send(Arc::new(event)));
+        }
+    }
+
+    /// Writes the nodes anew whose steps were lost.
+    fn mend(&mut self) {
+        let now = self.clock.now().mono;
+        if now < self.mend_at {
+            return;
+        }
+        self.mend_at = now.after(MEND_SPACING);
+        let lost = self.store.take_lost();
+        if !lost.is_empty() {
+            warn!(nodes = lost.len(), "writing anew the inventories whose steps the store lost");
+        }
+        self.ops.extend(lost.iter().filter_map(|name| self.state.whole(name)));
     }
 
     async fn keep(&mut self) {

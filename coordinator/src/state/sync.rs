@@ -176,6 +176,14 @@ impl State {
         self.effects.push(Effect::Store(Op::Replace { node: name, position, changes }));
     }
 
+    /// Returns the step that makes all that is known of a node durable, whatever was written of it before.
+    #[must_use]
+    pub fn whole(&self, name: &NodeName) -> Option<Op> {
+        let node = self.by_name.get(name).and_then(|id| self.node(*id))?;
+        let changes = node.inventory.as_changes().collect();
+        Some(Op::Replace { node: name.clone(), position: position_of(node), changes })
+    }
+
     pub(super) fn delta(&mut self, id: NodeId, delta: Delta, now: Now) {
         let max = self.limits.max_replicas;
         let Some(node) = self.nodes.get_mut(id.index()) else { return };

@@ -1,6 +1,6 @@
-//! The store of the simulation: durable steps in memory, the last of which a crash may lose.
+//! The store of the simulation: durable steps in memory, which a crash or a full disk may lose.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sifleet_common::inventory::{Generation, Inventory};
 use sifleet_common::name::NodeName;
@@ -12,6 +12,10 @@ pub struct Durable {
     written: Written,
     waiting: VecDeque<Op>,
     known: BTreeMap<NodeName, Generation>,
+    /// Nothing can be written.
+    full: bool,
+    /// Nodes of which a step was lost; further ones are skipped until the node is replaced as a whole.
+    lost: BTreeSet<NodeName>,
 }
 
 #[derive(Default)]
@@ -33,17 +37,43 @@ impl Durable {
         self.waiting.push_back(op);
         while self.waiting.len() > UNWRITTEN {
             if let Some(op) = self.waiting.pop_front() {
-                self.written.apply(op);
+                self.write(op);
             }
         }
+    }
+
+    /// Lets the disk be full, or not any longer.
+    pub fn set_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    /// Lists the nodes of which steps were lost.
+    #[must_use]
+    pub fn lost(&self) -> Vec<NodeName> {
+        self.lost.iter().cloned().collect()
+    }
+
+    fn write(&mut self, op: Op) {
+        if let Op::Advance { node, .. } | Op::Replace { node, .. } = &op {
+            if self.full {
+                self.lost.insert(node.clone());
+            } else if matches!(op, Op::Replace { .. }) {
+                self.lost.remove(node);
+            }
+            if self.lost.contains(node) {
+                return;
+            }
+        }
+        self.written.apply(op);
     }
 
     /// Loses the last `lost` steps and writes the others.
     pub fn crash(&mut self, lost: usize) {
         self.waiting.truncate(self.waiting.len().saturating_sub(lost));
         for op in std::mem::take(&mut self.waiting) {
-            self.written.apply(op);
+            self.write(op);
         }
+        self.lost.clear();
     }
 
     /// Returns the generation the coordinator last stood at for a node.
