@@ -19,8 +19,9 @@ use tracing::debug;
 use crate::state::SessionId;
 use crate::state::run::Handle;
 
-/// Handshakes under way at once from addresses that proved they can be reached; more have to prove it first.
-const EASY_HANDSHAKES: usize = 256;
+/// The last places are kept for peers that proved they can be reached at their address: a flood from forged
+/// addresses stops at them, for the price of one more round trip.
+const PROVEN_PLACES: usize = 256;
 
 /// Accepts connections until the tasks are stopped.
 pub async fn accept(endpoint: Endpoint, handle: Handle, tasks: Tasks, max_connections: usize) {
@@ -33,7 +34,7 @@ pub async fn accept(endpoint: Endpoint, handle: Handle, tasks: Tasks, max_connec
             incoming = endpoint.accept() => incoming,
         };
         let Some(incoming) = incoming else { break };
-        let Some((incoming, permit)) = admit(incoming, &room, max_connections) else { continue };
+        let Some((incoming, permit)) = admit(incoming, &room) else { continue };
         let session = SessionId(numbers.fetch_add(1, Ordering::Relaxed));
         let (handle, stop) = (handle.clone(), stop.clone());
         tasks.spawn("node session", async move {
@@ -44,14 +45,13 @@ pub async fn accept(endpoint: Endpoint, handle: Handle, tasks: Tasks, max_connec
     close(&endpoint).await;
 }
 
-/// Refuses what there is no room for; under load, makes strangers prove their address first.
-fn admit(incoming: Incoming, room: &Arc<Semaphore>, max: usize) -> Option<(Incoming, OwnedSemaphorePermit)> {
+/// Refuses what there is no room for; when room gets scarce, makes strangers prove their address first.
+fn admit(incoming: Incoming, room: &Arc<Semaphore>) -> Option<(Incoming, OwnedSemaphorePermit)> {
     let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
         incoming.refuse();
         return None;
     };
-    let crowded = max - room.available_permits() > max.saturating_sub(EASY_HANDSHAKES);
-    if crowded && !incoming.remote_address_validated() {
+    if room.available_permits() < PROVEN_PLACES && !incoming.remote_address_validated() {
         if let Err(error) = incoming.retry() {
             debug!(%error, "a connection could not be asked to prove its address");
         }
