@@ -66,6 +66,11 @@ pub enum RootState {
         /// Why, and what an admin can do.
         reason: String,
     },
+    /// Scanned, but for a part that cannot be looked at: what was found counts, what was not may be there all the same.
+    Partial {
+        /// Why, and what an admin can do.
+        reason: String,
+    },
 }
 
 /// Addresses one replica on a node.

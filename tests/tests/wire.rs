@@ -171,6 +171,7 @@ fn changes() -> Vec<Change> {
         root(false, RootState::Watched),
         root(true, RootState::Degraded { reason: reason() }),
         root(false, RootState::Unknown { reason: reason() }),
+        root(false, RootState::Partial { reason: reason() }),
         put(Content::Pending(Pending::BeingWritten)),
         put(Content::Pending(Pending::Hashing)),
     ];
@@ -185,6 +186,7 @@ fn said(change: &Change) -> String {
         Change::Root(_, Root { state: RootState::Watched, .. }) => "root watched".into(),
         Change::Root(_, Root { state: RootState::Degraded { .. }, .. }) => "root degraded".into(),
         Change::Root(_, Root { state: RootState::Unknown { .. }, .. }) => "root unknown".into(),
+        Change::Root(_, Root { state: RootState::Partial { .. }, .. }) => "root partial".into(),
         Change::Put(_, Replica { content: Content::Pending(Pending::BeingWritten), .. }) => {
             "being written".into()
         }

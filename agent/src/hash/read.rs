@@ -1,9 +1,11 @@
 //! Hashes a file in one pass without evicting what jobs have in the page cache.
 //!
-//! Looks, before each window is read, which of its pages are cached, and afterwards drops those that were not. It
-//! looks one window ahead of what it reads, because the kernel's readahead would make the next window look used.
+//! Looks, before each window is read, which of its pages are cached, and afterwards drops those that were not. The
+//! kernel's own readahead is turned off for the file, because it may reach further than any window and would make pages
+//! look used that only we caused to be read; instead the next windows are asked for as soon as they were looked at.
 //! Outside facts: posix_fadvise(2), and of Linux that RWF_NOWAIT itself starts readahead, so it cannot look.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
@@ -11,11 +13,14 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{Advice, fadvise};
 use sifleet_common::digest::Digest;
+use tracing::trace;
 
 use crate::sys;
 
-/// Bytes looked at and dropped at once: larger than any readahead, small next to any page cache.
-const WINDOW: u64 = 8 * 1024 * 1024;
+/// Bytes looked at, read ahead and dropped at once: keeps a disk busy, small next to any page cache.
+const WINDOW: usize = 8 * 1024 * 1024;
+/// Windows read ahead of the one being hashed: with one, a fast disk waits for the processor and the other way round.
+const AHEAD: usize = 3;
 /// Bytes read at once: stays in the processor's cache between reading and hashing.
 const BUFFER: usize = 256 * 1024;
 
@@ -28,26 +33,24 @@ pub(super) fn digest(
     size: u64,
     mut go_on: impl FnMut(u64) -> bool,
 ) -> io::Result<Option<Digest>> {
+    advise(file, 0, None, Advice::Random);
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; BUFFER];
-    let mut window = Window::look(file, 0, size);
-    while window.len > 0 {
-        let next = Window::look(file, window.end(), size);
-        let mut at = window.from;
-        while at < window.end() {
-            let want = usize::try_from(window.end() - at).map_or(BUFFER, |left| left.min(BUFFER));
-            let piece = buffer.get_mut(..want).unwrap_or_default();
-            file.read_exact_at(piece, at)?;
-            hasher.update(piece);
-            at += want as u64;
-            if !go_on(want as u64) {
-                return Ok(None);
-            }
-        }
+    let mut windows = (0..size).step_by(WINDOW).map(|from| Window::look(file, from, size)).fuse();
+    let mut ahead = VecDeque::with_capacity(AHEAD + 1);
+    loop {
+        ahead.extend(windows.by_ref().take(AHEAD + 1 - ahead.len()));
+        let Some(window) = ahead.pop_front() else { return Ok(Some(Digest::from(hasher.finalize()))) };
+        let read = window.read(file, &mut buffer, |bytes| {
+            hasher.update(bytes);
+            go_on(bytes.len() as u64)
+        });
         window.drop_cold(file);
-        window = next;
+        if !matches!(read, Ok(true)) {
+            ahead.iter().for_each(|window| window.drop_cold(file));
+            return read.map(|_stopped| None);
+        }
     }
-    Ok(Some(Digest::from(hasher.finalize())))
 }
 
 /// A stretch of the file and which of its pages were cached before it was read.
@@ -59,28 +62,52 @@ struct Window {
 }
 
 impl Window {
+    /// Looks at a stretch, then has it read in the background.
     fn look(file: &File, from: u64, size: u64) -> Self {
-        let len = size.saturating_sub(from).min(WINDOW);
+        let len = size.saturating_sub(from).min(WINDOW as u64);
         let cached = match usize::try_from(len) {
             Ok(len) if len > 0 => sys::resident(file, from, len).unwrap_or_default(),
             _ => Vec::new(),
         };
+        if let Some(ahead) = NonZeroU64::new(len) {
+            advise(file, from, Some(ahead), Advice::WillNeed);
+        }
         Self { from, len, cached }
+    }
+
+    /// Hands the bytes over in pieces, until `take` wants no more; tells whether it took all.
+    fn read(&self, file: &File, buffer: &mut [u8], mut take: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
+        let mut at = self.from;
+        while at < self.end() {
+            let want = usize::try_from(self.end() - at).map_or(BUFFER, |left| left.min(BUFFER));
+            let piece = buffer.get_mut(..want).unwrap_or_default();
+            file.read_exact_at(piece, at)?;
+            if !take(piece) {
+                return Ok(false);
+            }
+            at += want as u64;
+        }
+        Ok(true)
     }
 
     fn end(&self) -> u64 {
         self.from + self.len
     }
 
-    /// Drops the pages that only we wanted; a failure leaves them to the kernel.
+    /// Drops the pages that only we wanted.
     fn drop_cold(&self, file: &File) {
         let page = rustix::param::page_size() as u64;
         for (first, count) in runs(&self.cached) {
             let len = NonZeroU64::new(count * page);
-            if fadvise(file, self.from + first * page, len, Advice::DontNeed).is_err() {
-                return;
-            }
+            advise(file, self.from + first * page, len, Advice::DontNeed);
         }
+    }
+}
+
+/// Advises the kernel. Where it does not take advice, reading is slower or leaves more behind, and no less right.
+fn advise(file: &File, from: u64, len: Option<NonZeroU64>, advice: Advice) {
+    if let Err(error) = fadvise(file, from, len, advice) {
+        trace!(%error, "the kernel takes no advice on a file");
     }
 }
 

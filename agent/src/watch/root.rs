@@ -369,6 +369,7 @@ impl Worker {
             RootState::Watched => info!(%path, "root is watched"),
             RootState::Degraded { reason } => warn!(%path, error = %reason, "root is degraded"),
             RootState::Unknown { reason } => warn!(%path, error = %reason, "root is unknown"),
+            RootState::Partial { reason } => warn!(%path, error = %reason, "root is known in part"),
         }
         let (path, library) = (path.to_string(), self.settings.library);
         self.entries.send(Change::Root(self.settings.id, Root { path, library, state: state.clone() }));

@@ -126,12 +126,17 @@ impl Node {
             RootState::Watched => "watched",
             RootState::Degraded { .. } => "degraded",
             RootState::Unknown { .. } => "unknown",
+            RootState::Partial { .. } => "partial",
         })
     }
 
     pub(crate) fn reason(&self) -> String {
         match self.inventory.root(RootId(0)).map(|root| root.state.clone()) {
-            Some(RootState::Degraded { reason } | RootState::Unknown { reason }) => reason,
+            Some(
+                RootState::Degraded { reason }
+                | RootState::Unknown { reason }
+                | RootState::Partial { reason },
+            ) => reason,
             Some(RootState::Watched) | None => String::new(),
         }
     }

@@ -184,6 +184,7 @@ fn hash_root(id: RootId, root: &Root) -> blake3::Hash {
         RootState::Watched => hasher.bytes(b"w"),
         RootState::Degraded { reason } => hasher.bytes(b"d").bytes(reason.as_bytes()),
         RootState::Unknown { reason } => hasher.bytes(b"u").bytes(reason.as_bytes()),
+        RootState::Partial { reason } => hasher.bytes(b"s").bytes(reason.as_bytes()),
     };
     hasher.0.finalize()
 }

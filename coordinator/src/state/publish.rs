@@ -79,7 +79,7 @@ impl State {
             match &root.state {
                 RootState::Watched => {}
                 RootState::Degraded { .. } => degraded.push(text),
-                RootState::Unknown { .. } => unknown.push(text),
+                RootState::Unknown { .. } | RootState::Partial { .. } => unknown.push(text),
             }
         }
         set(&mut self.shown.root_unknown, id, !unknown.is_empty());

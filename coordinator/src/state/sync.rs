@@ -372,6 +372,7 @@ pub(super) fn describe_root(path: &str, state: &RootState) -> String {
         RootState::Watched => format!("{path} is watched"),
         RootState::Degraded { reason } => format!("{path} is degraded: {reason}"),
         RootState::Unknown { reason } => format!("{path} is unknown: {reason}"),
+        RootState::Partial { reason } => format!("{path} is known in part: {reason}"),
     }
 }
 

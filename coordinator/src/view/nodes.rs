@@ -102,6 +102,7 @@ fn root_body(root: &Root) -> RootBody {
         RootState::Watched => ("watched", None),
         RootState::Degraded { reason } => ("degraded", Some(reason.clone())),
         RootState::Unknown { reason } => ("unknown", Some(reason.clone())),
+        RootState::Partial { reason } => ("partial", Some(reason.clone())),
     };
     RootBody { path: root.path.clone(), state: state.to_owned(), reason, library: root.library }
 }

@@ -14,6 +14,7 @@ const IMAGE: &str = "image";
 const WATCHED: &str = "watched";
 const DEGRADED: &str = "degraded";
 const UNKNOWN: &str = "unknown";
+const PARTIAL: &str = "partial";
 
 /// Says what is wrong with a stored row.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,7 @@ pub(super) fn root_state(state: &RootState) -> (&'static str, Option<&str>) {
         RootState::Watched => (WATCHED, None),
         RootState::Degraded { reason } => (DEGRADED, Some(reason)),
         RootState::Unknown { reason } => (UNKNOWN, Some(reason)),
+        RootState::Partial { reason } => (PARTIAL, Some(reason)),
     }
 }
 
@@ -107,6 +109,7 @@ pub(super) fn root(row: &Row<'_>, at: usize) -> Result<Root, RowError> {
         WATCHED => RootState::Watched,
         DEGRADED => RootState::Degraded { reason: row.get(at + 3)? },
         UNKNOWN => RootState::Unknown { reason: row.get(at + 3)? },
+        PARTIAL => RootState::Partial { reason: row.get(at + 3)? },
         other => return Err(bad("state", other)),
     };
     Ok(Root { path: row.get(at)?, library: row.get(at + 1)?, state })

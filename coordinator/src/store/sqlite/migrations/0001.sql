@@ -17,8 +17,8 @@ CREATE TABLE root (
     root    INTEGER NOT NULL,
     path    TEXT    NOT NULL,
     library INTEGER NOT NULL,
-    state   TEXT    NOT NULL,                -- watched, degraded, unknown
-    reason  TEXT,                            -- of degraded and unknown
+    state   TEXT    NOT NULL,                -- watched, degraded, unknown, partial
+    reason  TEXT,                            -- of all but watched
     PRIMARY KEY (node, root)
 ) STRICT, WITHOUT ROWID;
 
