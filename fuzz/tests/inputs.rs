@@ -46,9 +46,11 @@ fn what_once_went_wrong_goes_well() {
 
 #[test]
 fn every_seed_cut_or_flipped_anywhere_is_taken() {
-    for (_, run) in TARGETS.iter().filter(|(name, _)| *name != "settings") {
-        for seed in seeds("control").into_iter().chain(seeds("nodeset")).chain(seeds("names")) {
-            for at in 0..seed.len() {
+    for (name, run) in TARGETS {
+        for seed in seeds(name) {
+            // Images are long, and most of one is payload that nobody reads.
+            let step = 1 + seed.len() / 500;
+            for at in (0..seed.len()).step_by(step) {
                 run(seed.get(..at).unwrap());
                 let mut flipped = seed.clone();
                 *flipped.get_mut(at).unwrap() ^= 1 << (at % 8);

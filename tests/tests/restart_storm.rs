@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use sifleet_common::quic;
 use sifleet_tests::cluster::{COORDINATOR, Cluster, Plan};
 use sifleet_tests::fleet::Fleet;
 use sifleet_tests::wait::until;
@@ -18,6 +17,9 @@ fn online(cluster: &Cluster) -> anyhow::Result<usize> {
     let count = partition["summary"]["online"].as_u64().unwrap_or(0);
     Ok(usize::try_from(count)?)
 }
+
+/// What is promised. An agent that only finds out by silence that its connection is gone takes 20 s.
+const PROMISED: Duration = Duration::from_secs(15);
 
 /// Counts the inventories on the coordinator's disk.
 fn written(cluster: &Cluster) -> anyhow::Result<u32> {
@@ -67,7 +69,7 @@ fn a_thousand_agents_are_current_again_without_snapshots_after_the_coordinator_w
     wait_for_all(&cluster).unwrap();
     let took = start.elapsed();
     anstream::println!("after kill -9 and restart they were current again after {took:.1?}");
-    assert!(took < quic::MAX_IDLE, "the agents were not told that their connections are gone, but found out");
+    assert!(took < PROMISED, "{took:?}: were the agents not told that their connections are gone?");
     assert_eq!(cluster.metric("sifleet_snapshot_parts_total").unwrap(), 0.0, "a snapshot was sent");
     let again = cluster.availability("image0007", "all").unwrap();
     assert_eq!(again["nodes"]["ready"], NODES, "{again}");
