@@ -27,7 +27,7 @@ Examples:
 const AVAILABLE_HELP: &str = "\
 Examples:
   sifleet available vnc_desktop -p viz
-  sifleet available compute/openfoam_v2312.sif -p compute --require 4
+  sifleet available openfoam_v2312 -p compute --require 4
   sifleet available vnc_desktop@blake3:5f0c9e1b7a2d -p viz -o json
   sifleet available vnc_desktop -p viz -o name    the ready nodes, folded
 

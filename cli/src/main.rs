@@ -11,13 +11,17 @@ mod output;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::args::Args;
 use crate::outcome::Outcome;
 use crate::output::Screen;
 
 fn main() -> ExitCode {
+    if std::env::args_os().len() < 2 {
+        // Variables that are set count as arguments for clap, and who types nothing wants to know what there is.
+        return if Args::command().print_help().is_ok() { Outcome::Usage } else { Outcome::No }.into();
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         // Help and version come this way too and are no failure. There is nobody to tell if even this

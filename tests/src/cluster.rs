@@ -184,7 +184,16 @@ impl Cluster {
 
     fn spawn(&mut self, name: &str, program: &str) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path(name))?;
-        let child = Command::new(programs::own(program)?)
+        // Whatever ends this process, nothing of it stays behind.
+        let mut command = match programs::find("setpriv") {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL", "--"]).arg(programs::own(program)?);
+                command
+            }
+            None => Command::new(programs::own(program)?),
+        };
+        let child = command
             .arg("--config")
             .arg(self.settings_path(name))
             .stdin(Stdio::null())

@@ -182,7 +182,7 @@ fn hint(answer: &Availability) -> Option<String> {
         ));
     }
     if counts.unknown > 0 {
-        return Some(format!("`sifleet node ls` tells why {} do not report", human::nodes(counts.unknown)));
+        return Some(format!("`sifleet node ls` tells why nothing is known of {}", answer.nodes.unknown));
     }
     Some(format!("`sifleet image show {}` tells where the image is", answer.image))
 }
