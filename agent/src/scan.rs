@@ -6,11 +6,13 @@
 //! Outside facts: openat2(2), statx(2), and of apptainer its sandbox marker `.singularity.d` and its
 //! `tmp-copy-*` files (pull).
 
+mod error;
 mod remote;
 mod tree;
 
+pub use error::{RootError, Trouble};
 pub(crate) use tree::show;
-pub use tree::{Found, MAX_DEPTH, Parent, RootError, Tree, Trouble, Visitor, Walk};
+pub use tree::{Found, MAX_DEPTH, Parent, Tree, Visitor, Walk};
 
 use std::time::Duration;
 

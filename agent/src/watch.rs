@@ -14,6 +14,7 @@ mod entries;
 mod look;
 mod mounts;
 mod root;
+mod troubles;
 
 use std::io;
 use std::path::PathBuf;

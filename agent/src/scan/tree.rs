@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, fstat, fstatfs, op
 use rustix::io::Errno;
 use sifleet_common::name::ImageName;
 
-use super::{Facts, Kind, is_listed, remote};
+use super::{Facts, Kind, RootError, Trouble, is_listed, remote};
 
 /// Deepest directory that is looked into: nobody files images 64 levels deep, and bind mounts can nest.
 pub const MAX_DEPTH: usize = 64;
@@ -26,58 +26,6 @@ const SANDBOX_MARK: &CStr = c".singularity.d";
 const BATCH: usize = 32 * 1024;
 /// A path may change under our feet this often before that counts as an error.
 const RACES: usize = 8;
-
-/// Says why nothing is known of a root. Display is what an admin reads in every answer about the node.
-#[derive(Debug, thiserror::Error)]
-pub enum RootError {
-    /// Nothing is there.
-    #[error("{} does not exist: mount or create it, or take it out of the agent's settings", path.display())]
-    Absent {
-        /// The root.
-        path: PathBuf,
-    },
-    /// Something else is there.
-    #[error("{} is not a directory: correct the agent's settings", path.display())]
-    NotADirectory {
-        /// The root.
-        path: PathBuf,
-    },
-    /// It cannot be opened.
-    #[error("cannot read {}: check its file system, and that the agent may read it", path.display())]
-    Unreadable {
-        /// The root.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// Says what part of a root could not be looked at.
-#[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// A directory cannot be read.
-    #[error("cannot read the directory {path}")]
-    Unreadable {
-        /// Below the root, escaped.
-        path: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A directory is nested too deeply.
-    #[error("{path} is nested deeper than {MAX_DEPTH} directories")]
-    TooDeep {
-        /// Below the root, escaped.
-        path: String,
-    },
-    /// An entry's path is longer than any name.
-    #[error("an entry below {path} has a path too long for a name")]
-    TooLong {
-        /// The beginning of it, escaped.
-        path: String,
-    },
-}
 
 /// An entry that counts.
 #[derive(Clone, Debug)]
@@ -269,7 +217,8 @@ impl Tree {
             }
             let fd = match self.open_dir(&path) {
                 Ok(fd) => fd,
-                Err(errno) if is_gone(errno) => continue,
+                // A root is never gone: whoever looks through it found it there.
+                Err(errno) if is_gone(errno) && !path.is_empty() => continue,
                 Err(errno) => {
                     visitor.trouble(&path, Trouble::Unreadable { path: show(&path), source: errno.into() });
                     continue;
@@ -324,7 +273,7 @@ impl Listing<'_> {
         while let Some(entry) = entries.next().filter(|_| !stopped) {
             match entry {
                 Ok(entry) => self.entry(entry.file_name(), visitor),
-                Err(Errno::NOENT) => break,
+                Err(Errno::NOENT) if !self.path.is_empty() => break,
                 Err(errno) => {
                     visitor.trouble(&self.path, self.unreadable(errno));
                     break;
@@ -341,19 +290,19 @@ impl Listing<'_> {
         if !is_listed(name.to_bytes()) {
             return;
         }
-        let facts = match Tree::look(&self.fd, name.to_bytes()) {
-            Ok(Some(facts)) => facts,
-            Ok(None) => return,
-            Err(source) => {
-                visitor.trouble(&self.path, Trouble::Unreadable { path: show(&self.path), source });
-                return;
-            }
-        };
         let mut path = self.path.clone();
         if !path.is_empty() {
             path.push(b'/');
         }
         path.extend_from_slice(name.to_bytes());
+        let facts = match Tree::look(&self.fd, name.to_bytes()) {
+            Ok(Some(facts)) => facts,
+            Ok(None) => return,
+            Err(source) => {
+                visitor.trouble(&path, Trouble::Unseen { path: show(&path), source });
+                return;
+            }
+        };
         if facts.kind == Kind::Directory {
             self.ahead.push((path, self.private));
         } else {

@@ -8,11 +8,14 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
-use sifleet_common::inventory::{Change, Content, Pending, Replica, ReplicaKey, RootId};
+use sifleet_common::inventory::{
+    Change, Content, Pending, Replica, ReplicaKey, RootId, Unusable, UnusableCode, reason,
+};
 use sifleet_common::name::ImageName;
 use sifleet_common::time::{Monotonic, Now};
 
 use super::settle::Settle;
+use super::troubles::{Hidden, hides};
 use super::{Output, RootSettings};
 use crate::hash::{self, Done, Hashing, Job, Opened, Outcome};
 use crate::scan::{Found, Kind, Print, Tree, judge, weigh};
@@ -31,6 +34,8 @@ enum Stage {
     Refused,
     /// Not an image.
     Other,
+    /// In a part of the root that cannot be looked at.
+    Hidden,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +46,8 @@ struct Known {
     /// Whether it is still shown as the image it was, although it is being read again: only its change time
     /// differs, as after chmod or ln, and nobody writes to it.
     kept: bool,
+    /// Its length as shown.
+    size: u64,
     /// The look in which it was last seen.
     seen: u32,
 }
@@ -146,21 +153,36 @@ impl Entries {
         self.look = self.look.wrapping_add(1);
     }
 
-    /// Drops what the last look did not see at `path` and below; all for an empty path. Entries below a path in
-    /// `unknown` stay: nobody could look there.
-    pub(super) fn sweep(&mut self, path: &str, unknown: &BTreeSet<String>) {
+    /// Drops what the last look did not see at `path` and below; all for an empty path. Entries in parts that
+    /// could not be looked at stay, and are shown as unreadable until they are seen again.
+    pub(super) fn sweep(&mut self, path: &str, hidden: &Hidden) {
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
-        let hidden = |name: &ImageName| unknown.iter().any(|dir| is_below(name.as_str(), dir));
         let below = self.known.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
-        let gone: Vec<ImageName> = below
+        let unseen: Vec<ImageName> = below
             .take_while(|(name, _)| name.as_str().starts_with(&prefix))
             .chain(self.known.get_key_value(path))
-            .filter(|(name, known)| known.seen != self.look && !hidden(name))
+            .filter(|(_, known)| known.seen != self.look)
             .map(|(name, _)| name.clone())
             .collect();
-        for name in gone {
-            self.gone(&name);
+        for name in unseen {
+            match hides(hidden, name.as_str()) {
+                Some(why) => self.hide(&name, why),
+                None => self.gone(&name),
+            }
         }
+    }
+
+    /// Shows an entry as unreadable that nobody can look at: nobody can run it either.
+    fn hide(&mut self, name: &ImageName, why: &str) {
+        let Some(known) = self.known.get_mut(name).filter(|known| known.stage != Stage::Hidden) else {
+            return;
+        };
+        (known.stage, known.kept) = (Stage::Hidden, false);
+        let (print, size) = (known.print, known.size);
+        self.waiting.remove(&(print.size, name.clone()));
+        self.settle.forget(name);
+        let detail = reason(format!("it cannot be looked at: {why}"));
+        self.put(name, size, &print, Content::Unusable(Unusable { code: UnusableCode::Unreadable, detail }));
     }
 
     /// Notes that an entry is not there.
@@ -194,7 +216,7 @@ impl Entries {
             Some(Stage::Queued | Stage::Other) => {}
             Some(Stage::Image | Stage::Refused) if !closely => {}
             Some(Stage::Image) => self.open(tree, found, true),
-            Some(Stage::Settling | Stage::Refused) | None => self.consider(tree, found),
+            Some(Stage::Settling | Stage::Refused | Stage::Hidden) | None => self.consider(tree, found),
         }
         true
     }
@@ -255,13 +277,13 @@ impl Entries {
     /// Notes how far an entry has come, and sends it.
     fn show(&mut self, found: &Found<'_>, content: Content, stage: Stage) {
         self.note(found, stage, false);
-        let is_file = found.facts.kind == Kind::File;
-        self.put(&found.name, if is_file { found.facts.print.size } else { 0 }, &found.facts.print, content);
+        self.put(&found.name, shown_size(found), &found.facts.print, content);
     }
 
     fn note(&mut self, found: &Found<'_>, stage: Stage, kept: bool) {
         let print = found.facts.print;
-        let known = Known { print, private: found.private, stage, kept, seen: self.look };
+        let size = shown_size(found);
+        let known = Known { print, private: found.private, stage, kept, size, seen: self.look };
         if let Some(before) = self.known.insert(found.name.clone(), known) {
             self.waiting.remove(&(before.print.size, found.name.clone()));
         }
@@ -271,7 +293,7 @@ impl Entries {
                 self.settle.forget(&found.name);
                 self.waiting.insert((print.size, found.name.clone()));
             }
-            Stage::Image | Stage::Refused | Stage::Other => self.settle.forget(&found.name),
+            Stage::Image | Stage::Refused | Stage::Other | Stage::Hidden => self.settle.forget(&found.name),
         }
     }
 
@@ -315,7 +337,6 @@ impl Entries {
 }
 
 fn stage_of(content: &Content) -> Stage {
-    use sifleet_common::inventory::UnusableCode;
     match content {
         Content::Image(_) => Stage::Image,
         Content::Unusable(what) if what.code == UnusableCode::Unreadable => Stage::Refused,
@@ -323,6 +344,7 @@ fn stage_of(content: &Content) -> Stage {
     }
 }
 
-pub(super) fn is_below(name: &str, dir: &str) -> bool {
-    dir.is_empty() || name.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// A directory's or link's own length says nothing of an image.
+fn shown_size(found: &Found<'_>) -> u64 {
+    if found.facts.kind == Kind::File { found.facts.print.size } else { 0 }
 }

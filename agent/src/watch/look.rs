@@ -2,19 +2,16 @@
 //!
 //! Owns nothing but the notes taken on the way; [`super::root`] decides what follows from them.
 
-use std::collections::BTreeMap;
-use std::error::Error;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-
-use sifleet_common::name::ImageName;
 
 use super::Pulse;
 use super::entries::Entries;
 use super::hints::Hints;
 use super::notifier::Notifier;
+use super::troubles::Troubles;
 use crate::hash::Hashing;
-use crate::scan::{Found, Tree, Trouble, Visitor, show};
+use crate::scan::{Found, Tree, Trouble, Visitor};
 
 /// A look through a directory.
 pub(super) struct Look<'a> {
@@ -25,7 +22,7 @@ pub(super) struct Look<'a> {
     pub(super) hints: &'a Hints,
     pub(super) pulse: &'a Pulse,
     pub(super) hashing: &'a Hashing,
-    pub(super) troubles: BTreeMap<String, String>,
+    pub(super) troubles: Troubles,
     /// Which part other nodes may change unnoticed, in words.
     pub(super) remote: Option<String>,
 }
@@ -39,15 +36,12 @@ impl Visitor for Look<'_> {
 
     fn entry(&mut self, found: Found<'_>) {
         if !self.entries.see(self.tree, &found, self.closely) {
-            let count = self.entries.len();
-            let text = format!("there are more than {count} entries, and no more are reported");
-            self.troubles.insert(String::new(), text);
+            self.troubles.overflow(self.entries.len());
         }
     }
 
     fn trouble(&mut self, path: &[u8], trouble: Trouble) {
-        let path = ImageName::escape(path).map_or_else(|_| show(path), |(name, _)| name.to_string());
-        self.troubles.insert(path, causes(&trouble));
+        self.troubles.note(path, &trouble);
     }
 
     fn remote(&mut self, path: &[u8], kind: &'static str) {
@@ -59,16 +53,4 @@ impl Visitor for Look<'_> {
         self.pulse.beat(self.hashing.clock.now().mono);
         !self.hints.is_stopping() && !self.entries.is_closed()
     }
-}
-
-/// Joins an error with its causes.
-pub(super) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

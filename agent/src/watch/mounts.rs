@@ -1,6 +1,7 @@
-//! Which file system holds a root, and when that changes.
+//! Which file system holds a root, when that changes, and whether an empty root is one at all.
 //!
-//! Owns reading of `/proc/self/mountinfo`. It decides nothing: an unmounted root is for [`super::root`] to judge.
+//! Owns reading of `/proc/self/mountinfo` and the verdict on a root whose file system is gone; what follows from it
+//! is for [`super::root`].
 //! Outside facts: proc_pid_mountinfo(5) of Linux man-pages 6.9: polling for POLLPRI tells of any change.
 
 use std::ffi::OsString;
@@ -10,6 +11,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::troubles::causes;
+use crate::memory::Memory;
+use crate::scan::{RootError, Tree};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 /// Mounts read at most; a node with more is told so by its admin's other tools.
@@ -58,20 +63,37 @@ impl Mounts {
         changed
     }
 
+    /// Says why a root is not to be believed: it cannot be listed, or is empty because its file system is gone and
+    /// left the mount point behind.
+    pub(super) fn hollow(&mut self, tree: &Tree, memory: &Memory) -> Option<String> {
+        self.known = self.read();
+        let path = &self.path;
+        let is_empty = match tree.is_empty() {
+            Ok(is_empty) => is_empty,
+            Err(source) => return Some(causes(&RootError::Unreadable { path: path.clone(), source })),
+        };
+        if !is_empty {
+            if let Some(point) = self.point() {
+                memory.set_mount_point(path, point);
+            }
+            return None;
+        }
+        let before = memory.mount_point(path).filter(|before| self.is_missing(before))?;
+        Some(format!(
+            "the file system at {} is not mounted, and {} is empty without it: mount it; if that is to stay so, \
+             put any file there",
+            before.display(),
+            path.display()
+        ))
+    }
+
     /// Tells whether a file system that would hold the root, and is not mounted, was mounted there.
-    #[must_use]
-    pub(super) fn is_missing(&self, point: &Path) -> bool {
+    fn is_missing(&self, point: &Path) -> bool {
         self.root.starts_with(point) && !self.known.iter().any(|mount| mount.point == point)
     }
 
-    /// Reads the mounts as they are.
-    pub(super) fn refresh(&mut self) {
-        self.known = self.read();
-    }
-
     /// Returns where the file system that holds the root is mounted.
-    #[must_use]
-    pub(super) fn point(&self) -> Option<&Path> {
+    fn point(&self) -> Option<&Path> {
         let above = self.known.iter().filter(|mount| self.root.starts_with(&mount.point));
         above.max_by_key(|mount| mount.point.as_os_str().len()).map(|mount| mount.point.as_path())
     }

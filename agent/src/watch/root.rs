@@ -4,7 +4,7 @@
 //! everything when hints cannot be enough. A root that is not there is unknown and its entries stay as last known;
 //! so does one whose file system is gone and left an empty mount point behind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -15,11 +15,12 @@ use sifleet_common::name::ImageName;
 use sifleet_common::time::Monotonic;
 use tracing::{debug, info, warn};
 
-use super::entries::{Entries, is_below};
+use super::entries::Entries;
 use super::hints::{Cause, Hints, Touch, Work};
-use super::look::{Look, causes};
+use super::look::Look;
 use super::mounts::Mounts;
 use super::notifier::Notifier;
+use super::troubles::{Hidden, Troubles, causes};
 use super::{Output, Pulse, RootSettings};
 use crate::hash::{Hashing, Job};
 use crate::scan::{Found, Kind, Parent, Tree, Walk, show};
@@ -47,8 +48,8 @@ pub(super) struct Worker {
     notifier: Option<Notifier>,
     /// Device and inode of the root that is watched; none while it is unknown.
     identity: Option<(u64, u64)>,
-    /// What could not be looked at, by escaped path.
-    troubles: BTreeMap<String, String>,
+    /// What could not be looked at.
+    troubles: Troubles,
     /// Which part of the root other nodes may change unnoticed, in words.
     remote: Option<String>,
     state: Option<RootState>,
@@ -56,6 +57,10 @@ pub(super) struct Worker {
     not_before: Monotonic,
     next_whole: Monotonic,
     next_blind: Option<Monotonic>,
+    /// How long the last look at everything took.
+    took: Duration,
+    /// A root that could not be looked through is left alone until then.
+    next_try: Monotonic,
     report: Option<Report>,
 }
 
@@ -86,13 +91,15 @@ impl Worker {
             entries,
             notifier: None,
             identity: None,
-            troubles: BTreeMap::new(),
+            troubles: Troubles::default(),
             remote: None,
             state: None,
             pending: Some(Cause::Start),
             not_before: Monotonic::default(),
             next_whole: Monotonic::default(),
             next_blind: None,
+            took: Duration::ZERO,
+            next_try: Monotonic::default(),
             report: None,
         }
     }
@@ -155,7 +162,7 @@ impl Worker {
         let identity = std::fs::metadata(&self.settings.path).ok().map(|root| (root.dev(), root.ino()));
         let cause = if self.mounts.changed() {
             Some(Cause::Mount)
-        } else if identity != self.identity {
+        } else if identity != self.identity && self.next_try <= now {
             Some(if self.identity.is_none() { Cause::Appeared } else { Cause::Replaced })
         } else if self.next_whole <= now {
             Some(Cause::Timer)
@@ -178,7 +185,7 @@ impl Worker {
             Ok(tree) => tree,
             Err(error) => return self.lose(&causes(&error)),
         };
-        if let Some(hollow) = self.hollow(&tree) {
+        if let Some(hollow) = self.mounts.hollow(&tree, &self.hashing.memory) {
             return self.lose(&hollow);
         }
         debug!(path = %self.settings.path.display(), ?cause, "looking at everything");
@@ -191,27 +198,37 @@ impl Worker {
         }
         self.identity = Some(tree.identity());
         let (hashed, probed) = (self.hashing.bytes.hashed(), self.hashing.bytes.probed());
-        if self.walk(&tree, b"", false, !only_blind) == Walk::Stopped {
+        let is_whole = self.walk(&tree, b"", false, !only_blind);
+        self.took = self.now().since(started);
+        if !is_whole {
+            self.next_try = self.now().after((self.took * STORM_SHARE).max(PULSE));
             return;
         }
+        self.plan(only_blind);
         self.say_state();
-        let took = self.now().since(started);
-        self.plan(took, only_blind);
         if !only_blind {
             self.report.get_or_insert(Report { cause, started, hashed, probed });
         }
     }
 
-    fn plan(&mut self, took: Duration, only_blind: bool) {
+    fn plan(&mut self, only_blind: bool) {
         let now = self.now();
-        self.not_before = now.after((took * STORM_SHARE).max(PULSE));
+        self.not_before = now.after((self.took * STORM_SHARE).max(PULSE));
         if !only_blind {
-            self.next_whole = now.after(jittered(self.settings.reconcile));
+            let troubled = self.troubles.may_pass().then_some(self.settings.remote_rescan);
+            let often = troubled.map_or(self.settings.reconcile, |often| often.min(self.settings.reconcile));
+            self.next_whole = now.after(jittered(often).max(self.took * BLIND_SHARE));
         }
-        let blind = self.notifier.as_ref().is_some_and(|notifier| notifier.blind().is_some());
-        let often = if blind { Some(self.settings.degraded_rescan) } else { None };
-        let often = often.or_else(|| self.remote.as_ref().map(|_| jittered(self.settings.remote_rescan)));
-        self.next_blind = often.map(|often| now.after(often.max(took * BLIND_SHARE)));
+        let often = self.remote.as_ref().map(|_| jittered(self.settings.remote_rescan));
+        self.next_blind = often.map(|often| now.after(often.max(self.took * BLIND_SHARE)));
+    }
+
+    /// Sees to it that a root that is not reported whole is looked at often, from the moment that it is not.
+    fn plan_blind(&mut self) {
+        if self.notifier.as_ref().is_some_and(|notifier| notifier.blind().is_some()) {
+            let at = self.now().after(self.settings.degraded_rescan.max(self.took * BLIND_SHARE));
+            self.next_blind = Some(self.next_blind.map_or(at, |planned| planned.min(at)));
+        }
     }
 
     /// Looks at hinted paths, and at files whose time has come.
@@ -259,7 +276,7 @@ impl Worker {
                 if !self.entries.see(tree, &found, true) {
                     self.pending.get_or_insert(Cause::Overflow);
                 }
-                self.entries.sweep(name.as_str(), &BTreeSet::new());
+                self.entries.sweep(name.as_str(), &Hidden::new());
                 false
             }
             Ok(None) => self.drop_path(path),
@@ -271,8 +288,8 @@ impl Worker {
     fn drop_path(&mut self, path: &[u8]) -> bool {
         if let Ok((name, _)) = ImageName::escape(path) {
             self.entries.begin();
-            self.entries.sweep(name.as_str(), &BTreeSet::new());
-            self.troubles.retain(|dir, _| !is_below(dir, name.as_str()));
+            self.entries.sweep(name.as_str(), &Hidden::new());
+            self.troubles.forget(name.as_str());
         }
         false
     }
@@ -284,8 +301,8 @@ impl Worker {
         false
     }
 
-    /// Looks through a directory, and drops what is not there.
-    fn walk(&mut self, tree: &Tree, path: &[u8], private: bool, closely: bool) -> Walk {
+    /// Looks through a directory, and drops what is not there; false if it was not looked through.
+    fn walk(&mut self, tree: &Tree, path: &[u8], private: bool, closely: bool) -> bool {
         let notifier = self.notifier.as_mut().filter(|_| closely);
         self.entries.begin();
         let mut look = Look {
@@ -296,7 +313,7 @@ impl Worker {
             hints: &self.hints,
             pulse: &self.pulse,
             hashing: &self.hashing,
-            troubles: BTreeMap::new(),
+            troubles: Troubles::default(),
             remote: None,
         };
         let walk = tree.walk(path, private, &mut look);
@@ -304,40 +321,23 @@ impl Worker {
         if path.is_empty() {
             self.remote = remote;
         }
+        if let Some(why) = troubles.of_root() {
+            self.lose(&format!("cannot look through {}: {why}", self.settings.path.display()));
+            return false;
+        }
         if walk == Walk::Whole {
             let path = ImageName::escape(path).map_or_else(|_| String::new(), |(name, _)| name.to_string());
-            let unknown = troubles.keys().filter(|dir| !dir.is_empty()).cloned().collect();
-            self.entries.sweep(&path, &unknown);
-            self.troubles.retain(|dir, _| !is_below(dir, &path));
-            self.troubles.extend(troubles);
+            self.entries.sweep(&path, troubles.hidden());
+            self.troubles.replace(&path, troubles);
         }
-        walk
-    }
-
-    /// Says why an empty root is not to be believed: its file system is gone and left the mount point behind.
-    fn hollow(&mut self, tree: &Tree) -> Option<String> {
-        self.mounts.refresh();
-        let path = &self.settings.path;
-        if !tree.is_empty().unwrap_or(false) {
-            if let Some(point) = self.mounts.point() {
-                self.hashing.memory.set_mount_point(path, point);
-            }
-            return None;
-        }
-        let before = self.hashing.memory.mount_point(path).filter(|before| self.mounts.is_missing(before))?;
-        Some(format!(
-            "the file system at {} is not mounted, and {} is empty without it: mount it; if that is to stay so, \
-             put any file there",
-            before.display(),
-            path.display()
-        ))
+        walk == Walk::Whole
     }
 
     /// Says that nothing is known of the root any more; its entries stay as last known.
     fn lose(&mut self, why: &str) {
         self.notifier = None;
         self.identity = None;
-        self.troubles.clear();
+        self.troubles = Troubles::default();
         self.next_blind = None;
         self.next_whole = self.now().after(self.settings.reconcile);
         self.send_state(RootState::Unknown { reason: reason(why) });
@@ -350,14 +350,9 @@ impl Worker {
             let often = self.settings.remote_rescan;
             format!("{remote}, which reports no changes made on other nodes: they are found within {often:?}")
         });
-        let mut reasons = blind.into_iter().chain(remote).chain(self.troubles.values().cloned());
-        self.send_state(match (reasons.next(), reasons.count()) {
-            (None, _) => RootState::Watched,
-            (Some(text), 0) => RootState::Degraded { reason: reason(text) },
-            (Some(text), others) => {
-                RootState::Degraded { reason: reason(format!("{text}; and {others} more")) }
-            }
-        });
+        let state = self.troubles.state(blind.into_iter().chain(remote));
+        self.send_state(state);
+        self.plan_blind();
     }
 
     fn send_state(&mut self, state: RootState) {

@@ -9,7 +9,7 @@ use sifleet_agent::inventory::{self, Command, Parts};
 use sifleet_agent::memory::Memory;
 use sifleet_agent::watch::RootSettings;
 use sifleet_common::inventory::{
-    Change, Content, Inventory, Pending, Replica, ReplicaKey, RootId, RootState,
+    Change, Content, Inventory, Pending, Replica, ReplicaKey, RootId, RootState, UnusableCode,
 };
 use sifleet_common::task::Tasks;
 
@@ -105,6 +105,14 @@ impl Node {
         }
     }
 
+    /// Receives changes until the root is in this state.
+    pub(crate) async fn until_state(&mut self, state: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.state() != Some(state) {
+            assert!(self.receive(deadline).await, "never {state}: {}", self.show());
+        }
+    }
+
     pub(crate) async fn command(&self, command: Command) {
         self.parts.commands.send(command).await.unwrap();
     }
@@ -117,7 +125,7 @@ impl Node {
     /// Tells whether the root is known and no file in it pending.
     pub(crate) fn is_settled(&self) -> bool {
         let pending = |replica: &Replica| matches!(replica.content, Content::Pending(_));
-        matches!(self.state(), Some("watched" | "degraded"))
+        matches!(self.state(), Some("watched" | "degraded" | "partial"))
             && !self.inventory.replicas().any(|(_, replica)| pending(replica))
     }
 
@@ -158,6 +166,12 @@ pub(crate) fn content<'a>(inventory: &'a Inventory, name: &str) -> Option<&'a Co
 
 pub(crate) fn is_image(inventory: &Inventory, name: &str) -> bool {
     matches!(content(inventory, name), Some(Content::Image(_)))
+}
+
+/// Tells whether an entry is shown as one that the agent cannot read.
+pub(crate) fn is_unreadable(inventory: &Inventory, name: &str) -> bool {
+    matches!(content(inventory, name),
+        Some(Content::Unusable(what)) if what.code == UnusableCode::Unreadable && what.detail.contains("cannot be looked at"))
 }
 
 pub(crate) fn is_being_written(inventory: &Inventory, name: &str) -> bool {

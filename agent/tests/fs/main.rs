@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "a test that skips says why")]
 
 mod harness;
+mod hidden;
 mod mount;
 mod odd;
 mod restart;

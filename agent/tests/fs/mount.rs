@@ -3,11 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
 use sifleet_common::inventory::Change;
 
-use crate::harness::{Node, PATIENCE, is_image, root, write};
+use crate::harness::{Node, is_image, root, write};
 
 /// A tmpfs, unmounted when dropped.
 struct Mounted<'a>(&'a Path);
@@ -79,10 +78,7 @@ async fn an_unmounted_root_that_leaves_an_empty_directory_is_unknown() {
     let mut node = Node::start(&root);
     node.until_equal(&root).await;
     drop(mounted);
-    let deadline = Instant::now() + PATIENCE;
-    while node.state() != Some("unknown") {
-        assert!(node.receive(deadline).await);
-    }
+    node.until_state("unknown").await;
     assert!(node.reason().contains("not mounted"), "{}", node.reason());
     assert_eq!(node.inventory.len(), 1);
     assert!(!node.history.iter().any(|change| matches!(change, Change::Remove(_))));

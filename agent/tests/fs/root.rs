@@ -37,10 +37,7 @@ async fn a_root_that_vanishes_is_unknown_and_its_images_are_not_deleted() {
     let mut node = Node::start(&root);
     node.until_equal(&root).await;
     fs::rename(&root, folder.path().join("elsewhere")).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while node.state() != Some("unknown") {
-        assert!(node.receive(deadline).await);
-    }
+    node.until_state("unknown").await;
     assert_eq!(node.inventory.len(), 2);
     assert!(!node.history.iter().any(|change| matches!(change, Change::Remove(_))));
     // Made anew with other contents: then the old ones are gone indeed.
@@ -102,13 +99,33 @@ async fn a_node_that_may_not_watch_every_directory_says_so_and_looks_often() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_entries_than_allowed_make_a_root_degraded() {
+async fn a_root_that_outgrows_its_watches_under_a_watching_agent_is_looked_at_often_from_then_on() {
+    let (_folder, root) = root();
+    let settings = sifleet_agent::watch::RootSettings { max_watches: 3, ..settings(&root) };
+    let mut node = Node::start_with(settings, Memory::volatile(10).unwrap());
+    node.until_state("watched").await;
+    for directory in 0..5 {
+        fs::create_dir(root.join(format!("d{directory}"))).unwrap();
+    }
+    node.until_state("degraded").await;
+    for directory in 0..5 {
+        write(root.join(format!("d{directory}/a.sif")), directory);
+    }
+    node.until("found by looking", |inventory| {
+        (0..5).all(|directory| is_image(inventory, &format!("d{directory}/a.sif")))
+    })
+    .await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_entries_than_allowed_make_a_root_known_in_part() {
     let (_folder, root) = root();
     (0..20).for_each(|number| write(root.join(format!("{number}.sif")), number));
     let settings = sifleet_agent::watch::RootSettings { max_entries: 15, ..settings(&root) };
     let mut node = Node::start_with(settings, Memory::volatile(100).unwrap());
     let deadline = Instant::now() + PATIENCE;
-    while node.state() != Some("degraded") || !node.is_settled() {
+    while node.state() != Some("partial") || !node.is_settled() {
         assert!(node.receive(deadline).await);
     }
     assert_eq!(node.inventory.len(), 15);
