@@ -10,7 +10,7 @@ use crate::harness::{Node, is_image, root, write};
 async fn ten_thousand_files_behind_fresh_directories_are_all_found() {
     let (_folder, root) = root();
     let mut node = Node::start(&root);
-    node.until("watched", |_| true).await;
+    node.until_state("watched").await;
     let there = root.clone();
     let making = std::thread::spawn(move || {
         for directory in 0..500_u64 {
