@@ -115,9 +115,14 @@ impl From<&Stat> for Facts {
 }
 
 impl Facts {
-    /// Tells whether somebody other than the owner may pass through this directory.
-    fn lets_others_pass(&self) -> bool {
-        self.mode & 0o011 != 0
+    /// Tells whether everybody may pass through this directory; that its group may is not enough.
+    fn lets_all_pass(&self) -> bool {
+        self.mode & 0o001 != 0
+    }
+
+    /// Tells whether everybody may read this file; that its group may is not enough.
+    fn lets_all_read(&self) -> bool {
+        self.mode & 0o004 != 0
     }
 }
 
@@ -145,9 +150,14 @@ pub fn judge(found: &Found<'_>) -> Option<Unusable> {
             UnusableCode::Sandbox,
             "a sandbox directory, which no digest can stand for; build a SIF of it".to_owned(),
         ),
-        Kind::File if found.private || found.facts.mode & 0o044 == 0 => {
-            (UnusableCode::Private, format!("only its owner may read it (mode {:04o})", found.facts.mode))
-        }
+        Kind::File if found.private => (
+            UnusableCode::Private,
+            "jobs of other users cannot reach it: chmod o+x the root and the directories above it".to_owned(),
+        ),
+        Kind::File if !found.facts.lets_all_read() => (
+            UnusableCode::Private,
+            format!("jobs of other users cannot read it (mode {:04o}): chmod o+r it", found.facts.mode),
+        ),
         Kind::File => return None,
     };
     Some(Unusable { code, detail })
@@ -190,9 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn only_files_that_others_may_read_are_worth_reading() {
+    fn only_files_that_everybody_may_read_are_worth_reading() {
         check(&found(Kind::File, 0o644), None);
-        check(&found(Kind::File, 0o640), None);
+        check(&found(Kind::File, 0o604), None);
+        check(&found(Kind::File, 0o640), Some(UnusableCode::Private));
         check(&found(Kind::File, 0o600), Some(UnusableCode::Private));
         check(&Found { private: true, ..found(Kind::File, 0o644) }, Some(UnusableCode::Private));
         check(&found(Kind::Symlink, 0o777), Some(UnusableCode::Symlink));

@@ -36,7 +36,7 @@ pub struct Found<'a> {
     pub name: ImageName,
     /// Whether the two differ.
     pub escaped: bool,
-    /// Whether a directory on the way lets only its owner pass.
+    /// Whether a directory on the way, the root included, does not let everybody pass.
     pub private: bool,
     /// What stat says.
     pub facts: Facts,
@@ -69,7 +69,7 @@ pub enum Walk {
 /// What stands above an entry.
 #[derive(Debug)]
 pub enum Parent {
-    /// A directory that counts, and whether one on the way lets only its owner pass.
+    /// A directory that counts, and whether it or one above it, up to the root, does not let everybody pass.
     Open(OwnedFd, bool),
     /// Something on the way is a sandbox: this many bytes of the path name it.
     Sandbox(usize),
@@ -116,6 +116,12 @@ impl Tree {
         &self.path
     }
 
+    /// Tells whether the root itself does not let everybody pass. What is above it nobody can judge from here: a job
+    /// may reach it another way.
+    fn is_private(&self) -> bool {
+        !self.facts.lets_all_pass()
+    }
+
     /// Tells whether there is nothing at all in the root.
     ///
     /// # Errors
@@ -153,7 +159,8 @@ impl Tree {
     /// # Errors
     /// Whatever openat2 gives other than that nothing is there.
     pub fn parent(&self, path: &[u8]) -> io::Result<Parent> {
-        let mut above: Option<(OwnedFd, bool)> = None;
+        let mut above: Option<OwnedFd> = None;
+        let mut private = self.is_private();
         let mut from = 0;
         for (depth, at) in
             path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).enumerate()
@@ -163,7 +170,7 @@ impl Tree {
                 return Ok(Parent::Ignored);
             }
             let fd = match above.as_ref() {
-                Some((fd, _)) => beneath(fd, component, OFlags::RDONLY | OFlags::DIRECTORY),
+                Some(fd) => beneath(fd, component, OFlags::RDONLY | OFlags::DIRECTORY),
                 None => self.resolve(component, OFlags::RDONLY | OFlags::DIRECTORY),
             };
             let fd = match fd {
@@ -174,16 +181,16 @@ impl Tree {
             if is_sandbox(&fd) {
                 return Ok(Parent::Sandbox(at));
             }
-            let private = !Facts::from(&fstat(&fd)?).lets_others_pass();
-            above = Some((fd, private || above.is_some_and(|(_, private)| private)));
+            private |= !Facts::from(&fstat(&fd)?).lets_all_pass();
+            above = Some(fd);
             from = at + 1;
         }
         if !is_listed(path.get(from..).unwrap_or_default()) {
             return Ok(Parent::Ignored);
         }
         match above {
-            Some((fd, private)) => Ok(Parent::Open(fd, private)),
-            None => Ok(Parent::Open(self.open_dir(b"")?, false)),
+            Some(fd) => Ok(Parent::Open(fd, private)),
+            None => Ok(Parent::Open(self.open_dir(b"")?, private)),
         }
     }
 
@@ -201,7 +208,7 @@ impl Tree {
 
     /// Walks through a directory and all below it.
     ///
-    /// `private` says whether a directory above `start` lets only its owner pass. Whatever vanishes meanwhile
+    /// `private` says whether a directory above `start` does not let everybody pass. Whatever vanishes meanwhile
     /// is left out.
     pub fn walk(&self, start: &[u8], private: bool, visitor: &mut impl Visitor) -> Walk {
         let mut ahead = vec![(start.to_vec(), private)];
@@ -257,13 +264,11 @@ impl Listing<'_> {
         {
             visitor.remote(&self.path, kind);
         }
-        if !self.path.is_empty() {
-            if is_sandbox(&self.fd) {
-                announce(&self.path, self.private, facts, visitor);
-                return Walk::Whole;
-            }
-            self.private |= !facts.lets_others_pass();
+        if !self.path.is_empty() && is_sandbox(&self.fd) {
+            announce(&self.path, self.private, facts, visitor);
+            return Walk::Whole;
         }
+        self.private |= !facts.lets_all_pass();
         let Ok(reading) = self.fd.try_clone() else {
             visitor.trouble(&self.path, self.unreadable(Errno::MFILE));
             return Walk::Whole;

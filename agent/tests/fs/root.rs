@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use sifleet_agent::inventory::Command;
 use sifleet_agent::memory::Memory;
-use sifleet_common::inventory::{Change, Content};
+use sifleet_common::inventory::{Change, Content, Inventory};
 
 use crate::harness::{Node, PATIENCE, content, is_image, root, settings, write};
 
@@ -141,14 +141,34 @@ async fn a_directory_that_others_may_not_enter_holds_private_images() {
     let mut node = Node::start(&root);
     node.until("everybody's", |inventory| is_image(inventory, "home/deep/a.sif")).await;
     fs::set_permissions(root.join("home"), fs::Permissions::from_mode(0o700)).unwrap();
-    node.until("private", |inventory| {
-        matches!(content(inventory, "home/deep/a.sif"), Some(Content::Unusable(what)) if what.code.as_str() == "private")
-    })
-    .await;
+    node.until("private", |inventory| is_private(inventory, "home/deep/a.sif")).await;
     node.until_equal(&root).await;
     fs::set_permissions(root.join("home"), fs::Permissions::from_mode(0o755)).unwrap();
     node.until("everybody's again", |inventory| is_image(inventory, "home/deep/a.sif")).await;
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_only_some_users_may_enter_holds_private_images() {
+    let (_folder, root) = root();
+    fs::create_dir(root.join("deep")).unwrap();
+    write(root.join("deep/a.sif"), 1);
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o750)).unwrap();
+    let mut node = Node::start(&root);
+    node.until("private", |inventory| is_private(inventory, "deep/a.sif")).await;
+    write(root.join("b.sif"), 2);
+    node.until("private, too", |inventory| is_private(inventory, "b.sif")).await;
+    node.until_equal(&root).await;
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+    node.until("everybody's", |all| is_image(all, "deep/a.sif") && is_image(all, "b.sif")).await;
+    fs::set_permissions(root.join("b.sif"), fs::Permissions::from_mode(0o640)).unwrap();
+    node.until("its group's", |inventory| is_private(inventory, "b.sif")).await;
+    node.until_equal(&root).await;
+    node.stop().await;
+}
+
+fn is_private(inventory: &Inventory, name: &str) -> bool {
+    matches!(content(inventory, name), Some(Content::Unusable(what)) if what.code.as_str() == "private")
 }
 
 #[tokio::test(flavor = "multi_thread")]

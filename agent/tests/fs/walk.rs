@@ -11,7 +11,7 @@ use sifleet_common::inventory::{Content, Inventory, RootId};
 /// What is below a root: by escaped path, `blake3:…` of an image or the code of what is none.
 pub(crate) fn walk(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    visit(root, "", false, &mut found);
+    visit(root, "", is_closed(root), &mut found);
     found
 }
 
@@ -50,7 +50,7 @@ fn visit(directory: &Path, above: &str, private: bool, found: &mut BTreeMap<Stri
         let metadata = fs::symlink_metadata(entry.path()).unwrap();
         let mode = metadata.permissions().mode();
         if metadata.is_dir() && !entry.path().join(".singularity.d").exists() {
-            visit(&entry.path(), &name, private || mode & 0o011 == 0, found);
+            visit(&entry.path(), &name, private || is_closed(&entry.path()), found);
             continue;
         }
         let kind = metadata.file_type();
@@ -62,13 +62,18 @@ fn visit(directory: &Path, above: &str, private: bool, found: &mut BTreeMap<Stri
             "symlink".to_owned()
         } else if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
             "special_file".to_owned()
-        } else if private || mode & 0o044 == 0 {
+        } else if private || mode & 0o004 == 0 {
             "private".to_owned()
         } else {
             bytes(&entry.path(), metadata.len())
         };
         found.insert(name, what);
     }
+}
+
+/// Tells whether some job's user may not pass through a directory.
+fn is_closed(directory: &Path) -> bool {
+    fs::metadata(directory).unwrap().permissions().mode() & 0o001 == 0
 }
 
 fn bytes(path: &Path, len: u64) -> String {
