@@ -1,7 +1,8 @@
 //! The processors that images are made for.
 //!
 //! Owns the list and its three spellings: SIF's two digits, Go's name, and what `uname -m` prints.
-//! Outside facts: apptainer/sif v2 pkg/sif/arch.go; loong64 is the youngest on it.
+//! Outside facts: apptainer/sif v2 pkg/sif/arch.go; loong64 is the youngest on it;
+//! apptainer internal/pkg/util/machine/machine.go (which processor runs what).
 
 use std::fmt;
 
@@ -79,6 +80,22 @@ architectures! {
 }
 
 impl Arch {
+    /// Tells whether this processor runs what is made for `image`: the same, or the 32-bit forerunner it includes.
+    ///
+    /// An unknown processor on either side is believed to run it. Emulation (binfmt_misc) is not asked for.
+    #[must_use]
+    pub const fn runs(self, image: Self) -> bool {
+        match (self, image) {
+            (Self::Unknown, _)
+            | (_, Self::Unknown)
+            | (Self::Amd64, Self::I386)
+            | (Self::Arm64, Self::Arm)
+            | (Self::Mips64, Self::Mips)
+            | (Self::Mips64le, Self::Mipsle) => true,
+            (node, image) => node as usize == image as usize,
+        }
+    }
+
     /// Reads what `uname -m` prints; for MIPS, which it prints alike for both byte orders, the big-endian one.
     #[must_use]
     pub fn of_machine(machine: &str) -> Self {
@@ -117,6 +134,27 @@ mod tests {
             ("pdp11", "unknown"),
         ] {
             assert_eq!(Arch::of_machine(machine).to_string(), arch);
+        }
+    }
+
+    #[test]
+    fn a_processor_runs_its_own_images_and_those_of_the_forerunner_it_includes() {
+        for (node, image, runs) in [
+            (Arch::Amd64, Arch::Amd64, true),
+            (Arch::Amd64, Arch::I386, true),
+            (Arch::I386, Arch::Amd64, false),
+            (Arch::Amd64, Arch::Arm64, false),
+            (Arch::Arm64, Arch::Arm, true),
+            (Arch::Arm, Arch::Arm64, false),
+            (Arch::Mips64, Arch::Mips, true),
+            (Arch::Mips64, Arch::Mipsle, false),
+            (Arch::Mips64le, Arch::Mipsle, true),
+            (Arch::Mips64le, Arch::Mips64, false),
+            (Arch::Ppc64le, Arch::Ppc64, false),
+            (Arch::Amd64, Arch::Unknown, true),
+            (Arch::Unknown, Arch::Amd64, true),
+        ] {
+            assert_eq!(node.runs(image), runs, "{image} on {node}");
         }
     }
 

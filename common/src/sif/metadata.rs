@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::signature::{self, MAX_SIGNATURE};
 use super::{DataType, Descriptor, ReadAt, Sif, SifError, read_up_to};
 use crate::image::{
-    App, Ext, FileSystem, Format, ImageMetadata, MAX_ENTRIES, MAX_KEY, MAX_METADATA, MAX_NOTES,
+    App, Arch, Ext, FileSystem, Format, ImageMetadata, MAX_ENTRIES, MAX_KEY, MAX_METADATA, MAX_NOTES,
     MAX_PARTITIONS, MAX_SIGNATURES, MAX_TEXT, PROBE_LEN, Role, Runnable, SifPartition, Squashfs,
 };
 
@@ -51,7 +51,7 @@ struct Attributes {
 /// Reads the metadata of a SIF whose bounds have been checked.
 pub(crate) fn read(file: &impl ReadAt, sif: &Sif) -> Result<ImageMetadata, SifError> {
     let mut image = ImageMetadata::bare(Format::Sif, sif.size);
-    image.arch = sif.header.arch;
+    image.arch = arch(sif);
     image.uuid = Some(sif.header.uuid.to_string());
     image.created = sif.header.created;
     image.modified = sif.header.modified;
@@ -66,6 +66,16 @@ pub(crate) fn read(file: &impl ReadAt, sif: &Sif) -> Result<ImageMetadata, SifEr
     image.oci_config = read_oci_config(file, sif, &mut kept)?;
     image.notes = kept.notes;
     Ok(image)
+}
+
+/// Returns the processor of what runs. The header only repeats it, and tools that edit a SIF may forget to.
+fn arch(sif: &Sif) -> Arch {
+    let mut primary = sif.partitions().filter(|(_, partition)| partition.role == Role::PrimarySystem);
+    primary
+        .next()
+        .map(|(_, partition)| partition.arch)
+        .filter(|arch| *arch != Arch::Unknown)
+        .unwrap_or(sif.header.arch)
 }
 
 /// Says whether apptainer finds one root file system in it, and checks that its squashfs is whole.

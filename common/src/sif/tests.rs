@@ -132,6 +132,20 @@ fn a_whole_image_is_read() {
 }
 
 #[test]
+fn the_processor_is_that_of_what_runs_and_the_header_only_helps_out() {
+    let made_for = |header: &[u8; 2], partition: &[u8; 2]| {
+        let mut primary = squashfs();
+        primary.extra[8..10].copy_from_slice(partition);
+        let mut bytes = sif(&[primary]);
+        bytes[45..47].copy_from_slice(header);
+        read(&bytes.as_slice()).unwrap().arch
+    };
+    assert_eq!(made_for(b"04", b"02"), Arch::Amd64);
+    assert_eq!(made_for(b"00", b"04"), Arch::Arm64);
+    assert_eq!(made_for(b"04", b"99"), Arch::Arm64);
+}
+
+#[test]
 fn classic_objects_tell_what_no_json_tells() {
     let image = image(&[
         put(0x4001, "", b"bootstrap: docker"),
