@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::memory::{Memory, Remembered};
-use crate::scan::{Facts, Kind, Print, Tree};
+use crate::scan::{Facts, Kind, Print, Tree, is_remote};
 use crate::sys::{self, Writers};
 
 use pace::Pace;
@@ -144,11 +144,25 @@ pub fn open(tree: &Tree, job: &Job) -> Opened {
         }
     };
     // The lease first: whoever begins to write after it changes what stat says.
-    match (sys::writers(&file), is_still(&file, &job.print)) {
+    match (writers_of(&file), is_still(&file, &job.print)) {
         (_, Ok(false)) => Opened::Changed,
         (_, Err(error)) => Opened::Refused(error),
         (Writers::Some, Ok(true)) => Opened::BeingWritten,
         (writers @ (Writers::None | Writers::CannotTell), Ok(true)) => Opened::Ready(file, writers),
+    }
+}
+
+/// Tells whether anybody writes to a file, as far as this node's kernel knows.
+fn writers_of(file: &File) -> Writers {
+    believe(sys::writers(file), || is_remote(file))
+}
+
+/// A client of NFS or SMB refuses a lease whenever its server has not delegated the file to it, with the same error as
+/// for a writer: that says nothing, and the settle time has to do.
+fn believe(said: Writers, is_remote: impl FnOnce() -> bool) -> Writers {
+    match said {
+        Writers::Some if is_remote() => Writers::CannotTell,
+        Writers::None | Writers::Some | Writers::CannotTell => said,
     }
 }
 
@@ -223,10 +237,10 @@ impl Hashing {
         let found = match self.look_into(&file, job, library) {
             Ok(Some(found)) => found,
             Ok(None) => return Outcome::Stopped,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Outcome::Changed,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return cut_short(&file, job),
             Err(error) => return unreadable(&error),
         };
-        let after = sys::writers(&file);
+        let after = writers_of(&file);
         match is_still(&file, &job.print) {
             Ok(true) if after == Writers::Some => return Outcome::BeingWritten,
             Ok(true) => {}
@@ -289,7 +303,7 @@ fn yield_to_jobs() {
 /// Turns what was found into what a root shows; `None` when it has to be read for that after all.
 fn present(found: Remembered, node: Arch, library: bool) -> Option<Content> {
     match found {
-        Remembered::Image(image) if !library && is_foreign(image.arch, node) => {
+        Remembered::Image(image) if !library && !node.runs(image.arch) => {
             Some(Content::Unusable(wrong_arch(image.arch, node)))
         }
         Remembered::Image(image) => Some(Content::Image(image)),
@@ -304,11 +318,7 @@ fn unfit(metadata: &ImageMetadata, node: Arch, library: bool) -> Option<Unusable
         let detail = reason(metadata.runnable.to_string());
         return Some(Unusable { code: UnusableCode::NothingToRun, detail });
     }
-    (!library && is_foreign(metadata.arch, node)).then(|| wrong_arch(metadata.arch, node))
-}
-
-fn is_foreign(image: Arch, node: Arch) -> bool {
-    image != node && image != Arch::Unknown && node != Arch::Unknown
+    (!library && !node.runs(metadata.arch)).then(|| wrong_arch(metadata.arch, node))
 }
 
 fn wrong_arch(image: Arch, node: Arch) -> Unusable {
@@ -336,6 +346,18 @@ fn refusal(error: &SifError) -> Unusable {
 pub(crate) fn refused(error: &io::Error) -> Content {
     let detail = reason(format!("the agent cannot read it: {error}"));
     Content::Unusable(Unusable { code: UnusableCode::Unreadable, detail })
+}
+
+/// Judges a file that ended before its length. Only if it is another version is there a point in reading it again.
+fn cut_short(file: &File, job: &Job) -> Outcome {
+    match is_still(file, &job.print) {
+        Ok(false) => Outcome::Changed,
+        Ok(true) => unreadable(&io::Error::other(format!(
+            "it ends before its length of {} bytes; check its file system",
+            job.print.size
+        ))),
+        Err(error) => unreadable(&error),
+    }
 }
 
 fn unreadable(error: &io::Error) -> Outcome {

@@ -11,6 +11,7 @@ mod remote;
 mod tree;
 
 pub use error::{RootError, Trouble};
+pub(crate) use remote::holds as is_remote;
 pub(crate) use tree::show;
 pub use tree::{Found, MAX_DEPTH, Parent, Tree, Visitor, Walk};
 

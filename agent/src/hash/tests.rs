@@ -96,6 +96,33 @@ fn a_file_that_somebody_writes_to_is_not_read() {
 }
 
 #[test]
+fn a_refused_lease_says_nothing_where_a_server_decides() {
+    for (said, remote, expected) in [
+        (Writers::Some, false, Writers::Some),
+        (Writers::Some, true, Writers::CannotTell),
+        (Writers::None, true, Writers::None),
+        (Writers::CannotTell, false, Writers::CannotTell),
+    ] {
+        assert_eq!(believe(said, || remote), expected, "{said:?} {remote}");
+    }
+}
+
+#[test]
+fn a_file_that_ends_too_early_and_does_not_change_is_not_read_for_ever() {
+    let root = Root::new();
+    root.image("a.sif");
+    let job = root.job("a.sif");
+    let file = File::open(root.folder.path().join("a.sif")).unwrap();
+    let Outcome::Content { content: Content::Unusable(what), .. } = cut_short(&file, &job) else {
+        panic!("no content")
+    };
+    assert_eq!(what.code, UnusableCode::Unreadable);
+    assert!(what.detail.contains("104 bytes"), "{}", what.detail);
+    let older = Job { print: Print { ctime: job.print.ctime - 1, ..job.print }, ..job };
+    assert_eq!(cut_short(&file, &older), Outcome::Changed);
+}
+
+#[test]
 fn an_agent_that_stops_does_not_finish_reading() {
     let root = Root::new();
     root.image("a.sif");

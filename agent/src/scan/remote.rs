@@ -3,6 +3,15 @@
 //! Owns the list. On these inotify reports only what is done on this node, so events are not enough.
 //! Outside facts: include/uapi/linux/magic.h of Linux 6.12; of those outside the kernel, GNU coreutils src/stat.c.
 
+use std::os::fd::AsFd;
+
+use rustix::fs::fstatfs;
+
+/// Tells whether an open file lies on such a file system; true when it does not say.
+pub(crate) fn holds(file: impl AsFd) -> bool {
+    fstatfs(file).map_or(true, |stat| kind(stat.f_type).is_some())
+}
+
 /// Names the kind of a file system that does not report changes made on other nodes.
 ///
 /// FUSE counts: whether there is a network behind it, nobody can tell.
