@@ -28,6 +28,7 @@ use tracing::{debug, warn};
 use crate::memory::{Memory, Remembered};
 use crate::scan::{Facts, Kind, Print, Tree, is_remote};
 use crate::sys::{self, Writers};
+use crate::thread::Threads;
 
 use pace::Pace;
 
@@ -36,8 +37,6 @@ pub const QUEUE: usize = 64;
 /// A file that changed this shortly before it was read may have changed again within the same tick of the
 /// file system's clock, which is up to 2 s long; without a lease it is not remembered.
 const TICK: Duration = Duration::from_secs(2);
-/// Enough for SQLite and the parser, a sixteenth of the default.
-const STACK: usize = 512 * 1024;
 /// The lowest of nice values.
 const NICE: i32 = 19;
 
@@ -54,6 +53,8 @@ pub struct Hashing {
     pub bytes: Bytes,
     /// Files larger than this are not read.
     pub max_size: u64,
+    /// Starts the threads of every part, and hears of those that panic.
+    pub threads: Threads,
     pace: Pace,
     stop: CancellationToken,
 }
@@ -182,6 +183,7 @@ impl Hashing {
             clock: Clock::start(),
             bytes: Bytes::default(),
             max_size,
+            threads: Threads::default(),
             pace: Pace::new(rate),
             stop,
         }
@@ -209,7 +211,7 @@ impl Hashing {
         for _ in 0..threads.max(1) {
             let (hashing, queue, root, report) =
                 (Arc::clone(self), Arc::clone(&queue), root.to_owned(), report.clone());
-            std::thread::Builder::new().name("hash".to_owned()).stack_size(STACK).spawn(move || {
+            self.threads.start("hash", move || {
                 yield_to_jobs();
                 while let Some(job) = next(&queue) {
                     let outcome = hashing.read(&root, library, &job);

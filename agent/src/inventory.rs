@@ -24,6 +24,7 @@ use crate::describe::{Candidate, Description, describe};
 use crate::hash::Hashing;
 pub use crate::session::Command;
 use crate::session::report::FIRST_SCAN;
+use crate::thread::Threads;
 use crate::watch::hints::Cause;
 use crate::watch::{RootSettings, Watch};
 
@@ -43,8 +44,6 @@ const CANDIDATES: usize = 4;
 const TICK: Duration = Duration::from_secs(5);
 /// A directory or file that takes longer to answer hangs: twice the longest time-out of an NFS soft mount.
 const STUCK: Duration = Duration::from_secs(60);
-/// Enough for parsing an image.
-const STACK: usize = 512 * 1024;
 
 /// The inventory, seen from outside.
 #[derive(Debug)]
@@ -73,7 +72,7 @@ pub fn start(
         inventory: Inventory::default(),
         ready: Vec::new(),
         roots: BTreeMap::new(),
-        describe: start_describing()?,
+        describe: start_describing(&hashing.threads)?,
         hashing: Arc::clone(hashing),
     };
     for settings in roots {
@@ -236,9 +235,9 @@ struct Question {
 }
 
 /// Starts the thread that describes images; it ends with the inventory.
-fn start_describing() -> io::Result<SyncSender<Question>> {
+fn start_describing(threads: &Threads) -> io::Result<SyncSender<Question>> {
     let (ask, questions): (_, Receiver<Question>) = sync_channel(DESCRIPTIONS);
-    std::thread::Builder::new().name("describe".to_owned()).stack_size(STACK).spawn(move || {
+    threads.start("describe", move || {
         while let Ok(Question { candidates, reply }) = questions.recv() {
             if reply.send(describe(&candidates)).is_err() {
                 debug!("nobody waits for a description any more");
@@ -269,7 +268,7 @@ mod tests {
             inventory: Inventory::default(),
             ready: Vec::new(),
             roots: BTreeMap::from([(ID, root)]),
-            describe: start_describing().unwrap(),
+            describe: start_describing(&hashing.threads).unwrap(),
             hashing: Arc::new(hashing),
         };
         owner.apply(vec![Change::Root(ID, said)]);

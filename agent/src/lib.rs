@@ -18,6 +18,7 @@ pub mod scan;
 pub mod session;
 pub mod settings;
 pub mod sys;
+pub mod thread;
 pub mod watch;
 
 use std::io;
@@ -78,7 +79,7 @@ pub enum RunError {
         source: io::Error,
     },
     /// A part that must not end has ended.
-    #[error("the task {task} failed; the log says why")]
+    #[error("the task or thread {task} failed; the log says why")]
     Failed {
         /// Which.
         task: &'static str,
@@ -141,6 +142,7 @@ pub async fn run(
                 }
             },
             task = tasks.failed() => break Err(RunError::Failed { task }),
+            task = hashing.threads.failed() => break Err(RunError::Failed { task }),
             _ = status.tick() => systemd::status(&pulse.summary()),
         }
     };

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sifleet_common::clock::Clock;
 use sifleet_common::inventory::{Change, RootId};
 use sifleet_common::time::Monotonic;
 use tokio::sync::mpsc;
@@ -31,8 +32,6 @@ use hints::Hints;
 
 /// Changes sent together at most.
 const BATCH: usize = 512;
-/// Enough for reading directories and SQLite, a quarter of the default.
-const STACK: usize = 512 * 1024;
 
 /// A root and how it is watched.
 #[derive(Clone, Debug)]
@@ -114,9 +113,11 @@ impl Watch {
         let hints = Arc::clone(&watch.hints);
         let threads = settings.hash_threads;
         let jobs = hashing.start(&settings.path, settings.library, threads, move |done| hints.done(done))?;
-        let output = Output { changes, batch: Vec::new(), pulse: Arc::clone(&watch.pulse), closed: false };
-        let worker = root::Worker::new(settings, hashing, (jobs, Arc::clone(&watch.hints)), output);
-        std::thread::Builder::new().name("root".to_owned()).stack_size(STACK).spawn(move || worker.run())?;
+        let (pulse, clock) = (Arc::clone(&watch.pulse), hashing.clock);
+        let output = Output { changes, batch: Vec::new(), pulse, clock, closed: false };
+        let (hints, starter) = (Arc::clone(&watch.hints), hashing.threads.clone());
+        // The worker is made on its own thread: already its first look at the path may hang.
+        starter.start("root", move || root::Worker::new(settings, hashing, (jobs, hints), output).run())?;
         Ok(watch)
     }
 }
@@ -127,6 +128,7 @@ struct Output {
     changes: mpsc::Sender<Vec<Change>>,
     batch: Vec<Change>,
     pulse: Arc<Pulse>,
+    clock: Clock,
     closed: bool,
 }
 
@@ -143,6 +145,7 @@ impl Output {
         if !self.batch.is_empty() {
             self.pulse.rest();
             self.closed |= self.changes.blocking_send(std::mem::take(&mut self.batch)).is_err();
+            self.pulse.beat(self.clock.now().mono);
         }
     }
 }
@@ -150,6 +153,21 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sifleet_common::inventory::ReplicaKey;
+
+    #[test]
+    fn a_root_that_hangs_after_its_changes_were_taken_stands_still() {
+        let (changes, mut taken) = mpsc::channel(1);
+        let clock = Clock::start();
+        let mut output = Output { changes, batch: Vec::new(), pulse: Arc::default(), clock, closed: false };
+        (0..BATCH).for_each(|_| {
+            let key = ReplicaKey { root: RootId(0), name: "a".parse().unwrap() };
+            output.push(Change::Remove(key));
+        });
+        assert_eq!(taken.try_recv().unwrap().len(), BATCH);
+        let later = clock.now().mono.after(Duration::from_secs(100));
+        assert!(output.pulse.stuck_for(later) >= Duration::from_secs(99));
+    }
 
     #[test]
     fn only_work_can_stand_still() {

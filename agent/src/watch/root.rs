@@ -74,6 +74,7 @@ struct Report {
 }
 
 impl Worker {
+    /// Makes the owner, on its own thread: it looks at the path.
     pub(super) fn new(
         settings: RootSettings,
         hashing: Arc<Hashing>,
@@ -81,6 +82,7 @@ impl Worker {
         out: Output,
     ) -> Self {
         let pulse = Arc::clone(&out.pulse);
+        pulse.beat(hashing.clock.now().mono);
         let entries = Entries::new(&settings, Arc::clone(&hashing), jobs, out);
         Self {
             mounts: Mounts::of(&settings.path),
