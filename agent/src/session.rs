@@ -129,6 +129,9 @@ pub enum SessionError {
         #[source]
         source: sifleet_common::wire::frame::FrameError,
     },
+    /// The agent stops, in the middle of a message.
+    #[error("the agent stops")]
+    Stopped,
     /// The coordinator ended the stream.
     #[error("the coordinator at {address} ended the control stream")]
     Ended {

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
@@ -15,10 +17,11 @@ use sifleet_common::wire::frame::{FrameReader, write_frame};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::report::{Output, Reporter};
-use super::{Command, DIAL_LIMIT, Parts, SessionError, TURN};
+use super::{Beat, Command, DIAL_LIMIT, Parts, SessionError, TURN};
 
 /// Heartbeats before the coordinator has said how often it wants them.
 const UNTIL_WELCOME: Duration = Duration::from_secs(10);
@@ -50,7 +53,10 @@ pub(super) async fn talk(
     if tokio::time::timeout(TURN, endpoint.wait_idle()).await.is_err() {
         debug!(peer = %address, "the coordinator did not confirm the end");
     }
-    ended
+    match ended {
+        Err(SessionError::Stopped) => Ok(()),
+        ended => ended,
+    }
 }
 
 async fn resolve(coordinator: &str) -> Result<SocketAddr, SessionError> {
@@ -80,11 +86,39 @@ async fn dial(address: SocketAddr, config: &ClientConfig) -> Result<(Endpoint, C
     }
 }
 
+/// Sees to it that a write that takes long neither looks like a standstill nor holds up the agent's end.
+struct Vigil {
+    beat: Arc<dyn Beat>,
+    stop: CancellationToken,
+}
+
+impl Vigil {
+    /// Waits for a write; none when the agent stops before it is done.
+    async fn over<T>(&self, write: impl Future<Output = T>) -> Option<T> {
+        let mut write = pin!(write);
+        let mut turns = every(TURN);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                written = &mut write => {
+                    self.beat.beat(true);
+                    return Some(written);
+                }
+                _ = turns.tick() => self.beat.beat(true),
+            }
+        }
+    }
+}
+
 /// The control stream of one session, and what waits to be said in it.
 struct Conversation<'a> {
     address: SocketAddr,
     send: SendStream,
     reporter: &'a mut Reporter,
+    vigil: Vigil,
+    /// Whether a message was begun and not ended, after which nothing else can be said.
+    torn: bool,
     commands: mpsc::Sender<Command>,
     beats: Interval,
     descriptions: JoinSet<Description>,
@@ -102,47 +136,72 @@ async fn converse(
     let descriptions = JoinSet::new();
     let commands = parts.commands.clone();
     let beats = every(UNTIL_WELCOME);
-    let mut talk = Conversation { address, send, reporter, commands, beats, descriptions };
-    let hello = talk.reporter.hello();
-    talk.say(&hello).await?;
-    let mut turns = every(TURN);
-    loop {
-        tokio::select! {
-            () = parts.stop.cancelled() => return talk.goodbye().await,
-            _ = turns.tick() => {}
-            _ = talk.beats.tick() => {
-                let beat = talk.reporter.heartbeat();
-                talk.say(&beat).await?;
-            }
-            changes = parts.changes.recv() => match changes {
-                Some(changes) => for message in talk.reporter.observe(changes) {
-                    talk.say(&message).await?;
-                },
-                None => return Ok(()),
-            },
-            message = next(&mut frames, address) => talk.heed(message?).await?,
-            Some(read) = talk.descriptions.join_next() => match read {
-                Ok((digest, found)) => talk.answer(digest, found).await?,
-                Err(error) => warn!(error = &error as &dyn Error, "an image could not be described"),
-            },
-        }
-        parts.beat.beat(true);
+    let vigil = Vigil { beat: Arc::clone(&parts.beat), stop: parts.stop.clone() };
+    let mut talk =
+        Conversation { address, send, reporter, vigil, torn: false, commands, beats, descriptions };
+    let ended = talk.rounds(&mut frames, parts).await;
+    if matches!(ended, Err(SessionError::Stopped)) {
+        talk.goodbye().await;
     }
+    ended
 }
 
 impl Conversation<'_> {
-    async fn say(&mut self, message: &ToCoordinator) -> Result<(), SessionError> {
-        let address = self.address;
-        write_frame(&mut self.send, message).await.map_err(|source| SessionError::Frame { address, source })
+    /// Says hello, then speaks and listens in turn.
+    async fn rounds(
+        &mut self,
+        frames: &mut FrameReader<RecvStream>,
+        parts: &mut Parts,
+    ) -> Result<(), SessionError> {
+        let hello = self.reporter.hello();
+        self.say(&hello).await?;
+        let mut turns = every(TURN);
+        loop {
+            tokio::select! {
+                () = parts.stop.cancelled() => return Err(SessionError::Stopped),
+                _ = turns.tick() => {}
+                _ = self.beats.tick() => {
+                    let beat = self.reporter.heartbeat();
+                    self.say(&beat).await?;
+                }
+                changes = parts.changes.recv() => match changes {
+                    Some(changes) => for message in self.reporter.observe(changes) {
+                        self.say(&message).await?;
+                    },
+                    None => return Ok(()),
+                },
+                message = next(frames, self.address) => self.heed(message?).await?,
+                Some(read) = self.descriptions.join_next() => match read {
+                    Ok((digest, found)) => self.answer(digest, found).await?,
+                    Err(error) => warn!(error = &error as &dyn Error, "an image could not be described"),
+                },
+            }
+            parts.beat.beat(true);
+        }
     }
 
-    /// Takes leave and waits a moment until it has arrived: closing at once would discard it.
-    async fn goodbye(&mut self) -> Result<(), SessionError> {
-        self.say(&ToCoordinator::Goodbye).await?;
-        let left =
-            self.send.finish().is_ok() && tokio::time::timeout(TURN, self.send.stopped()).await.is_ok();
+    async fn say(&mut self, message: &ToCoordinator) -> Result<(), SessionError> {
+        let address = self.address;
+        if self.vigil.stop.is_cancelled() {
+            return Err(SessionError::Stopped);
+        }
+        self.torn = true;
+        let written = self.vigil.over(write_frame(&mut self.send, message)).await;
+        let written = written.ok_or(SessionError::Stopped)?;
+        self.torn = false;
+        written.map_err(|source| SessionError::Frame { address, source })
+    }
+
+    /// Takes leave, if anything can be said still, and waits a moment until it has arrived: closing at once would discard it.
+    async fn goodbye(&mut self) {
+        if self.torn {
+            return;
+        }
+        let said = tokio::time::timeout(TURN, write_frame(&mut self.send, &ToCoordinator::Goodbye)).await;
+        let left = matches!(said, Ok(Ok(())))
+            && self.send.finish().is_ok()
+            && tokio::time::timeout(TURN, self.send.stopped()).await.is_ok();
         debug!(peer = %self.address, left, "the agent took leave");
-        Ok(())
     }
 
     async fn heed(&mut self, message: ToAgent) -> Result<(), SessionError> {
@@ -152,6 +211,7 @@ impl Conversation<'_> {
                 Output::SayAll(all) => {
                     for part in all {
                         self.say(&part).await?;
+                        tokio::task::yield_now().await;
                     }
                 }
                 Output::BeatEvery(millis) => {
@@ -205,4 +265,49 @@ fn every(period: Duration) -> Interval {
     let mut interval = tokio::time::interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Debug, Default)]
+    struct Beats(AtomicUsize);
+
+    impl Beat for Beats {
+        fn beat(&self, _connected: bool) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_takes_nothing_neither_starves_the_watchdog_nor_keeps_the_agent() {
+        let beats = Arc::new(Beats::default());
+        let vigil = Vigil { beat: Arc::<Beats>::clone(&beats), stop: CancellationToken::new() };
+        let (mut send, _nobody_reads) = tokio::io::duplex(1);
+        let stop = vigil.stop.clone();
+        let writing = vigil.over(write_frame(&mut send, &ToCoordinator::Goodbye));
+        let stopping = async {
+            while beats.0.load(Ordering::Relaxed) < 2 {
+                tokio::task::yield_now().await;
+            }
+            stop.cancel();
+        };
+        let both = async { tokio::join!(writing, stopping) };
+        let (written, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+        assert!(written.is_none());
+    }
+
+    #[tokio::test]
+    async fn every_message_said_shows_life() {
+        let beats = Arc::new(Beats::default());
+        let vigil = Vigil { beat: Arc::<Beats>::clone(&beats), stop: CancellationToken::new() };
+        let (mut send, _receive) = tokio::io::duplex(1024);
+        for said in 1..=3 {
+            let written = vigil.over(write_frame(&mut send, &ToCoordinator::Goodbye)).await;
+            assert!(matches!(written, Some(Ok(()))));
+            assert_eq!(beats.0.load(Ordering::Relaxed), said);
+        }
+    }
 }
