@@ -18,8 +18,11 @@ use crate::watch::RootSettings;
 pub const DEFAULT_PATH: &str = "/etc/sifleet/agent.toml";
 /// What environment variables begin with.
 pub const ENV_PREFIX: &str = "SIFLEET_AGENT_";
-/// A settle time beyond this would keep a finished image from being announced within two seconds.
+/// A longer settle time is a mistake: writers on other nodes that pause for a minute have failed. Whoever wants finished
+/// images to be known within two seconds stays below one and a half.
 const MAX_SETTLE: Period = Period::milliseconds(60_000);
+/// A lower rate would leave the images of a node unknown for days: at this one, 10 GB take three hours.
+const MIN_HASH_RATE: Size = Size::bytes(1 << 20);
 /// Threads that hash files of one root at the same time, at most: beyond this they only get in jobs' way.
 const MAX_HASH_THREADS: usize = 16;
 
@@ -136,7 +139,8 @@ pub struct Hash {
     /// Files of one root hashed at the same time, at most 16.
     #[serde(deserialize_with = "rules::threads")]
     pub threads: usize,
-    /// Bytes read each second for all roots together; no limit unless set.
+    /// Bytes read each second for all roots together, at least 1 MiB; no limit unless set.
+    #[serde(deserialize_with = "rules::rate")]
     pub rate: Option<Size>,
     /// Larger files are listed and not read.
     pub max_size: Size,
@@ -217,7 +221,9 @@ impl Settings {
 mod rules {
     use serde::de::{Deserialize, Deserializer, Error};
 
-    use super::{Component, MAX_HASH_THREADS, MAX_ROOTS, MAX_SETTLE, Path, Period, Root};
+    use super::{
+        Component, MAX_HASH_THREADS, MAX_ROOTS, MAX_SETTLE, MIN_HASH_RATE, Path, Period, Root, Size,
+    };
 
     pub(super) fn coordinators<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
         let coordinators = Vec::<String>::deserialize(from)?;
@@ -273,6 +279,17 @@ mod rules {
             )));
         }
         Ok(settle)
+    }
+
+    pub(super) fn rate<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Size>, D::Error> {
+        let rate = Size::deserialize(from)?;
+        if rate < MIN_HASH_RATE {
+            return Err(D::Error::custom(format!(
+                "hash.rate is {rate} a second, less than {MIN_HASH_RATE}: images would be unknown for days; leave it out \
+                 for no limit"
+            )));
+        }
+        Ok(Some(rate))
     }
 
     pub(super) fn threads<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
@@ -357,6 +374,8 @@ mod tests {
             ("[watch]\nsettle = \"2m\"", "longer"),
             ("[hash]\nthreads = 0", "1 to 16"),
             ("[hash]\nthread = 1", "threads"),
+            ("[hash]\nrate = \"0B\"", "less than 1MiB"),
+            ("[hash]\nrate = \"1000KiB\"", "leave it out"),
         ] {
             let told = load(text).unwrap_err();
             assert!(told.starts_with("/agent.toml:") && told.contains(says), "{text}: {told}");
