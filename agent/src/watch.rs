@@ -16,7 +16,9 @@ mod mounts;
 mod root;
 mod troubles;
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +60,13 @@ pub struct RootSettings {
     pub max_entries: usize,
     /// Files hashed at the same time.
     pub hash_threads: usize,
+}
+
+impl RootSettings {
+    /// Returns the full path of what is at `path` below the root.
+    fn at(&self, path: &[u8]) -> PathBuf {
+        self.path.join(OsStr::from_bytes(path))
+    }
 }
 
 /// Tells whether a root's owner moves.

@@ -5,6 +5,8 @@
 //! so. A watcher is never repaired, only replaced, together with a look at everything.
 //! Outside facts: inotify(7), notify 8.2 src/inotify.rs (its calls panic when its thread is gone).
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -68,7 +70,8 @@ pub struct Notifier {
     /// `None` once its thread is known to be gone: dropping it would panic.
     watcher: Option<INotifyWatcher>,
     closing: Arc<AtomicBool>,
-    watched: usize,
+    /// A directory is asked for again whenever it is looked through.
+    watched: BTreeSet<PathBuf>,
     allowance: usize,
     blind: Option<Blind>,
 }
@@ -134,7 +137,7 @@ impl Notifier {
                 (None, Some(Blind::Instances { cause: error.to_string(), limit }))
             }
         };
-        Self { watcher, closing, watched: 0, allowance, blind }
+        Self { watcher, closing, watched: BTreeSet::new(), allowance, blind }
     }
 
     /// Watches one directory, not what is below it. Call it before reading the directory.
@@ -142,18 +145,29 @@ impl Notifier {
     /// After the first failure it does nothing: [`Notifier::blind`] says why.
     pub fn watch(&mut self, path: &Path) {
         let Some(watcher) = self.watcher.as_mut().filter(|_| self.blind.is_none()) else { return };
-        if self.watched >= self.allowance {
-            self.blind = Some(Blind::Allowance { watched: self.watched });
+        let is_known = self.watched.contains(path);
+        if self.watched.len() >= self.allowance && !is_known {
+            self.blind = Some(Blind::Allowance { watched: self.watched.len() });
             return;
         }
         let asked = catch_unwind(AssertUnwindSafe(|| watcher.watch(path, RecursiveMode::NonRecursive)));
         match asked {
-            Ok(Ok(())) => self.watched += 1,
+            Ok(Ok(())) if is_known => {}
+            Ok(Ok(())) => drop(self.watched.insert(path.to_owned())),
             Ok(Err(error)) => self.blind = self.judge(path, &error),
             Err(_its_thread_is_gone) => {
                 self.blind = Some(Blind::Ended);
                 std::mem::forget(self.watcher.take());
             }
+        }
+    }
+
+    /// Notes that a directory and all below it are gone; the kernel ended their watches.
+    pub fn forget(&mut self, path: &Path) {
+        let below = self.watched.range::<Path, _>((Bound::Included(path), Bound::Unbounded));
+        let gone: Vec<PathBuf> = below.take_while(|watched| watched.starts_with(path)).cloned().collect();
+        for path in gone {
+            self.watched.remove(&path);
         }
     }
 
@@ -167,7 +181,7 @@ impl Notifier {
     fn judge(&self, path: &Path, error: &notify::Error) -> Option<Blind> {
         match &error.kind {
             ErrorKind::MaxFilesWatch => {
-                Some(Blind::Watches { watched: self.watched, limit: sysctl("max_user_watches") })
+                Some(Blind::Watches { watched: self.watched.len(), limit: sysctl("max_user_watches") })
             }
             ErrorKind::PathNotFound => None,
             ErrorKind::Io(io) if is_left_to_the_walk(io) => None,
@@ -225,8 +239,13 @@ mod tests {
         let root = folder.path().to_owned();
         let handler = Handler { root, hints: Arc::clone(&hints), closing: Arc::clone(&closing) };
         let watcher = INotifyWatcher::new(Mortal(handler), Config::default()).unwrap();
-        let mut notifier =
-            Notifier { watcher: Some(watcher), closing, watched: 0, allowance: usize::MAX, blind: None };
+        let mut notifier = Notifier {
+            watcher: Some(watcher),
+            closing,
+            watched: BTreeSet::new(),
+            allowance: usize::MAX,
+            blind: None,
+        };
         notifier.watch(folder.path());
         assert!(notifier.blind().is_none());
         std::fs::write(folder.path().join("a"), "").unwrap();
@@ -260,8 +279,29 @@ mod tests {
         notifier.watch(&folder.path().join("nothing"));
         assert!(notifier.blind().is_none());
         notifier.watch(folder.path());
-        notifier.watch(folder.path());
+        std::fs::create_dir(folder.path().join("more")).unwrap();
+        notifier.watch(&folder.path().join("more"));
         assert!(matches!(notifier.blind(), Some(Blind::Allowance { watched: 1 })));
+    }
+
+    #[test]
+    fn directories_are_counted_once_and_not_after_they_are_gone() {
+        let (folder, hints) = folder();
+        let [a, b, c] = ["a", "a/b", "c"].map(|name| folder.path().join(name));
+        std::fs::create_dir_all(&b).unwrap();
+        std::fs::create_dir(&c).unwrap();
+        let mut notifier = Notifier::start(folder.path(), hints, 2);
+        for _ in 0..3 {
+            notifier.watch(&a);
+            notifier.watch(&b);
+        }
+        assert!(notifier.blind().is_none());
+        notifier.forget(&a);
+        notifier.watch(&c);
+        notifier.watch(folder.path());
+        assert!(notifier.blind().is_none());
+        notifier.watch(&a);
+        assert!(matches!(notifier.blind(), Some(Blind::Allowance { watched: 2 })));
     }
 
     #[test]

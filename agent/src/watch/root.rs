@@ -227,7 +227,7 @@ impl Worker {
 
     /// Sees to it that a root that is not reported whole is looked at often, from the moment that it is not.
     fn plan_blind(&mut self) {
-        if self.notifier.as_ref().is_some_and(|notifier| notifier.blind().is_some()) {
+        if self.notifier.as_ref().and_then(Notifier::blind).is_some() {
             let at = self.now().after(self.settings.degraded_rescan.max(self.took * BLIND_SHARE));
             self.next_blind = Some(self.next_blind.map_or(at, |planned| planned.min(at)));
         }
@@ -293,6 +293,8 @@ impl Worker {
             self.entries.sweep(name.as_str(), &Hidden::new());
             self.troubles.forget(name.as_str());
         }
+        let full = self.settings.at(path);
+        self.notifier.iter_mut().for_each(|notifier| notifier.forget(&full));
         false
     }
 
