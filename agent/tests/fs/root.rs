@@ -159,6 +159,13 @@ async fn a_root_that_only_some_users_may_enter_holds_private_images() {
     write(root.join("b.sif"), 2);
     node.until("private, too", |inventory| is_private(inventory, "b.sif")).await;
     node.until_equal(&root).await;
+    // A look at everything judges the root as a look at one path does.
+    let before = node.history.len();
+    node.command(Command::Rescan).await;
+    write(root.join("c.sif"), 3);
+    node.until("after a look at everything", |inventory| is_private(inventory, "c.sif")).await;
+    let others = |change: &&Change| !matches!(change, Change::Put(key, _) if key.name.as_str() == "c.sif");
+    assert_eq!(node.history[before..].iter().find(others), None);
     fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
     node.until("everybody's", |all| is_image(all, "deep/a.sif") && is_image(all, "b.sif")).await;
     fs::set_permissions(root.join("b.sif"), fs::Permissions::from_mode(0o640)).unwrap();
