@@ -166,7 +166,7 @@ pub enum UnusableCode {
     BadName,
     /// The agent may not read it.
     Unreadable,
-    /// Only its owner may read it, so jobs of others fail.
+    /// Not everybody may read it, so jobs of some users fail.
     Private,
     /// Built for another processor than this node's.
     WrongArch,

@@ -132,6 +132,19 @@ impl Cluster {
         Ok(values.filter_map(|value| value.parse::<f64>().ok()).sum())
     }
 
+    /// Counts what the coordinator has on disk: a row count, as `SELECT count(*)` of `from` gives it.
+    ///
+    /// Steps become durable some milliseconds after they are answered for.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn count_stored(&self, from: &str) -> anyhow::Result<u32> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let database =
+            rusqlite::Connection::open_with_flags(self.folder.join("state/coordinator.db"), flags)?;
+        Ok(database.query_row(&format!("SELECT count(*) FROM {from}"), (), |row| row.get(0))?)
+    }
+
     /// Returns the process number of a program.
     #[must_use]
     pub fn pid(&self, name: &str) -> Option<u32> {

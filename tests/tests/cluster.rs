@@ -87,6 +87,11 @@ fn a_killed_coordinator_remembers_and_believes_only_what_is_confirmed() {
     let mut cluster = two_nodes("killed_coordinator");
     image(4).write(cluster.root("viz001").join("a.sif")).unwrap();
     cluster.wait_for_nodes("a", "viz", &[("ready", "viz001")]).unwrap();
+    until("the image is durable", LEASE, || match cluster.count_stored("replica WHERE digest IS NOT NULL") {
+        Ok(1) => Ok(()),
+        stored => Err(format!("{stored:?} images")),
+    })
+    .unwrap();
     cluster.kill("viz001").unwrap();
     cluster.kill(COORDINATOR).unwrap();
     cluster.start_coordinator().unwrap();

@@ -21,13 +21,6 @@ fn online(cluster: &Cluster) -> anyhow::Result<usize> {
 /// What is promised. An agent that only finds out by silence that its connection is gone takes 20 s.
 const PROMISED: Duration = Duration::from_secs(15);
 
-/// Counts the inventories on the coordinator's disk.
-fn written(cluster: &Cluster) -> anyhow::Result<u32> {
-    let database = rusqlite::Connection::open(cluster.folder().join("state/coordinator.db"))?;
-    let count = "SELECT count(*) FROM node WHERE generation > 0";
-    Ok(database.query_row(count, (), |row| row.get(0))?)
-}
-
 fn wait_for_all(cluster: &Cluster) -> anyhow::Result<Duration> {
     let (_, took) = until("a thousand agents are current", LIMIT, || match online(cluster) {
         Ok(1000) => Ok(()),
@@ -56,7 +49,7 @@ fn a_thousand_agents_are_current_again_without_snapshots_after_the_coordinator_w
     assert_eq!(answer["nodes"]["ready"], NODES, "{answer}");
     anstream::println!("1,000 agents, {IMAGES} images each, were current after {first:.1?}");
 
-    until("all is written", LIMIT, || match written(&cluster) {
+    until("all is written", LIMIT, || match cluster.count_stored("node WHERE generation > 0") {
         Ok(1000) => Ok(()),
         written => Err(format!("{written:?} inventories")),
     })
