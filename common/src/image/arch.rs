@@ -10,7 +10,6 @@ macro_rules! architectures {
     ($($(#[$doc:meta])* $variant:ident $code:literal $name:literal,)*) => {
         /// Names the processor an image is made for, as Go and SIF do.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum Arch {
             /// Not said, or not on SIF's list.
             #[default]
@@ -18,6 +17,21 @@ macro_rules! architectures {
             Unknown,
             $($(#[$doc])* #[serde(rename = $name)] $variant,)*
         }
+
+        /// Written by hand: the derive macro does not see names that another macro passes on.
+        #[cfg(feature = "openapi")]
+        impl utoipa::PartialSchema for Arch {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                utoipa::openapi::schema::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .enum_values(Some(["unknown", $($name),*]))
+                    .description(Some("Names the processor an image is made for, as Go and SIF do."))
+                    .into()
+            }
+        }
+
+        #[cfg(feature = "openapi")]
+        impl utoipa::ToSchema for Arch {}
 
         impl Arch {
             /// Returns Go's name for it, such as `amd64`; `unknown` where SIF has none.
@@ -162,5 +176,15 @@ mod tests {
     fn an_arch_is_written_in_json_as_go_writes_it() {
         assert_eq!(serde_json::to_string(&Arch::I386).unwrap(), "\"386\"");
         assert_eq!(serde_json::from_str::<Arch>("\"amd64\"").unwrap(), Arch::Amd64);
+    }
+
+    #[cfg(feature = "openapi")]
+    #[test]
+    fn the_schema_names_processors_as_the_json_does() {
+        let schema = serde_json::to_value(<Arch as utoipa::PartialSchema>::schema()).unwrap();
+        let named = schema["enum"].as_array().unwrap();
+        for arch in [Arch::Unknown, Arch::Amd64, Arch::Arm64, Arch::Riscv64] {
+            assert!(named.contains(&serde_json::to_value(arch).unwrap()), "{arch:?} in {schema}");
+        }
     }
 }
