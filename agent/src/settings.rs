@@ -212,21 +212,44 @@ impl Settings {
     /// Tells whether others differ in something that takes effect only at start.
     #[must_use]
     pub fn needs_restart(&self, other: &Self) -> bool {
-        let other = Self { log: self.log.clone(), ..other.clone() };
+        let mut other = other.clone();
+        other.log.filter.clone_from(&self.log.filter);
         *self != other
     }
 }
 
 /// What a value must be like beyond its type.
 mod rules {
-    use serde::de::{Deserialize, Deserializer, Error};
+    use std::fmt;
+
+    use serde::de::value::SeqAccessDeserializer;
+    use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
     use super::{
         Component, MAX_HASH_THREADS, MAX_ROOTS, MAX_SETTLE, MIN_HASH_RATE, Path, Period, Root, Size,
     };
 
+    /// Takes one address for a list of one: that is what people write first.
+    struct Coordinators;
+
+    impl<'de> Visitor<'de> for Coordinators {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an address such as \"head01:7441\", or a list of them")
+        }
+
+        fn visit_str<E: Error>(self, one: &str) -> Result<Self::Value, E> {
+            Ok(vec![one.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, many: A) -> Result<Self::Value, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(many))
+        }
+    }
+
     pub(super) fn coordinators<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-        let coordinators = Vec::<String>::deserialize(from)?;
+        let coordinators = from.deserialize_any(Coordinators)?;
         if coordinators.is_empty() {
             return Err(D::Error::custom("name at least one coordinator, such as \"head01:7441\""));
         }
@@ -302,90 +325,4 @@ mod rules {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn load(text: &str) -> Result<Settings, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("agent.toml");
-        std::fs::write(&path, text).unwrap();
-        let options = Options { path: &path, explicit: true, env_prefix: "SIFLEET_TEST_NOTHING_" };
-        let shorten = |error: SettingsError| error.to_string().replace(folder.path().to_str().unwrap(), "");
-        settings::load(&options).map(|loaded| loaded.settings).map_err(shorten)
-    }
-
-    #[test]
-    fn nothing_set_means_the_defaults() {
-        assert_eq!(load("").unwrap(), Settings::default());
-    }
-
-    #[test]
-    fn everything_can_be_set() {
-        let text = r#"
-            coordinators = ["head01:7441", "[fd00::1]:7441"]
-            state_dir = "/srv/sifleet"
-            partitions = ["viz", "viz-long"]
-            [[root]]
-            path = "/shared/apptainer"
-            library = true
-            [[root]]
-            path = "/opt/apptainers"
-            [tls]
-            authority = "/a"
-            certificate = "/b"
-            key = "/c"
-            [watch]
-            settle = "1s"
-            reconcile = "1h"
-            degraded_rescan = "10s"
-            remote_rescan = "2m"
-            recheck = "1m"
-            max_watches = 5
-            [hash]
-            threads = 2
-            rate = "200MiB"
-            max_size = "1TiB"
-            remember = 7
-            [log]
-            output = "stderr"
-            filter = "debug"
-        "#;
-        let settings = load(text).unwrap();
-        let roots = settings.root_settings();
-        assert_eq!((roots[0].id, roots[0].library, roots[1].library), (RootId(0), true, false));
-        assert_eq!((roots[1].max_entries, roots[1].hash_threads), (500_000, 2));
-        assert_eq!(roots[1].settle, Duration::from_secs(1));
-        assert_eq!(settings.hash.rate.map(Size::get), Some(200 << 20));
-        assert_eq!(settings.memory(), Path::new("/srv/sifleet/memory.db"));
-    }
-
-    #[test]
-    fn what_would_make_the_agent_lie_is_refused() {
-        for (text, says) in [
-            ("coordinators = []", "at least one"),
-            ("coordinators = [\"head01\"]", "host:port"),
-            ("coordinators = [\":1\"]", "host:port"),
-            ("root = []", "1 to 64 roots"),
-            ("[[root]]\npath = \"images\"", "absolute"),
-            ("[[root]]\npath = \"/a/../b\"", "absolute"),
-            ("[[root]]\npath = \"/a\"\n[[root]]\npath = \"/a/b\"", "overlap"),
-            ("[[root]]\npath = \"/a\"\n[[root]]\npath = \"/a\"", "overlap"),
-            ("[watch]\nsettle = \"2m\"", "longer"),
-            ("[hash]\nthreads = 0", "1 to 16"),
-            ("[hash]\nthread = 1", "threads"),
-            ("[hash]\nrate = \"0B\"", "less than 1MiB"),
-            ("[hash]\nrate = \"1000KiB\"", "leave it out"),
-        ] {
-            let told = load(text).unwrap_err();
-            assert!(told.starts_with("/agent.toml:") && told.contains(says), "{text}: {told}");
-        }
-    }
-
-    #[test]
-    fn only_logging_changes_without_a_restart() {
-        let settings = load("").unwrap();
-        assert!(!settings.needs_restart(&load("[log]\nfilter = \"debug\"").unwrap()));
-        assert!(settings.needs_restart(&load("[hash]\nthreads = 2").unwrap()));
-    }
-}
+mod tests;

@@ -239,7 +239,8 @@ impl Settings {
     /// Tells whether others differ in something that takes effect only at start.
     #[must_use]
     pub fn needs_restart(&self, other: &Self) -> bool {
-        let other = Self { log: self.log.clone(), ..other.clone() };
+        let mut other = other.clone();
+        other.log.filter.clone_from(&self.log.filter);
         *self != other
     }
 }
