@@ -12,6 +12,8 @@ pub mod node;
 pub mod publish;
 pub mod run;
 pub mod sync;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

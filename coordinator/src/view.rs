@@ -9,6 +9,7 @@ pub mod drift;
 pub mod images;
 pub mod nodes;
 pub mod partitions;
+mod reasons;
 pub mod rendered;
 pub mod resolve;
 pub mod table;
@@ -205,3 +206,6 @@ pub(crate) fn near<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> V
     close.sort_unstable();
     close.into_iter().take(5).map(|(_, name)| name.to_owned()).collect()
 }
+
+#[cfg(test)]
+mod tests;

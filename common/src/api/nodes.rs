@@ -61,7 +61,7 @@ super::body! {
     pub struct RootBody {
         /// Absolute path on the node.
         pub path: String,
-        /// `watched`, `degraded` or `unknown`.
+        /// `watched`, `degraded`, `partial` or `unknown`.
         pub state: String,
         /// Why it is not `watched`.
         pub reason: Option<String>,
@@ -75,13 +75,13 @@ super::body! {
         pub name: String,
         /// The root's path.
         pub root: String,
-        /// `ready`, `pending` or `unusable`.
+        /// `ready`, `pending` or `unusable`; `last_known` below a root whose contents are not known at present.
         pub state: String,
         /// Stable code of why it is not ready.
         pub code: Option<String>,
         /// Why it is not ready.
         pub detail: Option<String>,
-        /// The digest, when ready.
+        /// The digest, when it is or was an image.
         pub digest: Option<String>,
         /// Length in bytes.
         pub size: u64,

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use roaring::RoaringBitmap;
 use sifleet_common::digest::Digest;
-use sifleet_common::inventory::{Content, Image, Inventory, Pending, ReplicaKey, RootState, UnusableCode};
+use sifleet_common::inventory::{
+    Content, Image, Inventory, Pending, ReplicaKey, Root, RootState, UnusableCode,
+};
 use sifleet_common::name::ImageName;
 
 /// Most names remembered after their last replica is gone.
@@ -50,6 +52,21 @@ pub struct NameEntry {
     pub unusable: BTreeMap<(UnusableCode, Arc<str>), RoaringBitmap>,
     /// Nodes with an entry below a root whose contents are not known at present.
     pub suspended: RoaringBitmap,
+    /// Where a whole image was last, on nodes that cannot vouch for that file at present.
+    pub last_known: BTreeMap<Place, RoaringBitmap>,
+    /// Nodes that cannot vouch at present for what their library holds under the name.
+    pub library_open: RoaringBitmap,
+}
+
+/// How much a name has to say for itself: the more, the sooner people mean it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// A whole image lies there, or did when it was last looked at.
+    Image,
+    /// It may turn out to be an image.
+    Open,
+    /// Nothing that runs, or nothing any longer.
+    Nothing,
 }
 
 impl NameEntry {
@@ -60,42 +77,102 @@ impl NameEntry {
             && self.suspended.is_empty()
     }
 
+    /// Tells how much the name has to say for itself.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        if !self.ready.is_empty() || !self.last_known.is_empty() {
+            Standing::Image
+        } else if !self.open().is_empty() {
+            Standing::Open
+        } else {
+            Standing::Nothing
+        }
+    }
+
+    /// Returns the nodes on which the name may turn out to be any image: nobody vouches, nobody denies.
+    #[must_use]
+    pub fn open(&self) -> RoaringBitmap {
+        let mut open = self.suspended.clone();
+        for nodes in self.pending.values().chain(self.unreadable().map(|(_, nodes)| nodes)) {
+            open |= nodes;
+        }
+        open
+    }
+
+    /// Lists what the agents may not read, with the particulars.
+    pub fn unreadable(&self) -> impl Iterator<Item = (&Arc<str>, &RoaringBitmap)> {
+        let unreadable = self.unusable.iter().filter(|((code, _), _)| *code == UnusableCode::Unreadable);
+        unreadable.map(|((_, detail), nodes)| (detail, nodes))
+    }
+
+    /// Lists where a whole image lies on a node, or lay last.
+    fn places(&self, node: u32) -> Vec<Place> {
+        let places = self.ready.iter().chain(&self.last_known);
+        places.filter(|(_, nodes)| nodes.contains(node)).map(|(place, _)| place.clone()).collect()
+    }
+
     fn forget(&mut self, node: u32) {
         drop_bit(&mut self.ready, node);
         drop_bit(&mut self.pending, node);
         drop_bit(&mut self.unusable, node);
+        drop_bit(&mut self.last_known, node);
         self.suspended.remove(node);
+        self.library_open.remove(node);
     }
 
     fn learn(&mut self, node: u32, name: &ImageName, inventory: &Inventory) {
+        let before = self.places(node);
+        self.forget(node);
         for (id, root) in inventory.roots() {
             let key = ReplicaKey { root: id, name: name.clone() };
             let Some(replica) = inventory.replica(&key) else { continue };
-            if matches!(root.state, RootState::Unknown { .. }) {
-                self.suspended.insert(node);
-                continue;
-            }
-            match &replica.content {
+            let known = !matches!(root.state, RootState::Unknown { .. });
+            let open = match &replica.content {
                 Content::Image(image) => {
                     let place = Place {
                         digest: image.digest,
                         library: root.library,
                         root: root.path.as_str().into(),
                     };
-                    self.ready.entry(place).or_default().insert(node);
+                    let places = if known { &mut self.ready } else { &mut self.last_known };
+                    places.entry(place).or_default().insert(node);
+                    false
                 }
                 Content::Pending(why) => {
-                    self.pending.entry(*why).or_default().insert(node);
+                    if known {
+                        self.pending.entry(*why).or_default().insert(node);
+                    }
+                    true
                 }
                 Content::Unusable(what) => {
-                    self.unusable.entry((what.code, what.detail.as_str().into())).or_default().insert(node);
+                    if known {
+                        let what = (what.code, what.detail.as_str().into());
+                        self.unusable.entry(what).or_default().insert(node);
+                    }
+                    what.code == UnusableCode::Unreadable
                 }
+            };
+            if open {
+                self.remember(node, &before, root);
+            }
+            if !known {
+                self.suspended.insert(node);
+            }
+            if root.library && (open || !known) {
+                self.library_open.insert(node);
             }
         }
     }
 
+    /// Keeps where an image was below a root that cannot vouch for the file at present.
+    fn remember(&mut self, node: u32, before: &[Place], root: &Root) {
+        for place in before.iter().filter(|place| *place.root == *root.path) {
+            self.last_known.entry(place.clone()).or_default().insert(node);
+        }
+    }
+
     fn digests(&self) -> BTreeSet<Digest> {
-        self.ready.keys().map(|place| place.digest).collect()
+        self.ready.keys().chain(self.last_known.keys()).map(|place| place.digest).collect()
     }
 }
 
@@ -174,7 +251,6 @@ impl Index {
         let mut entry = known.clone().unwrap_or_default();
         let before = entry.digests();
         let changed = Arc::make_mut(&mut entry);
-        changed.forget(node.0);
         changed.learn(node.0, name, inventory);
         let after = entry.digests();
         for digest in before.difference(&after) {

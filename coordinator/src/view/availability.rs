@@ -1,34 +1,34 @@
 //! Answers "is image X available on partition Y?" by combining bitmaps.
 //!
 //! Every member of the partition gets exactly one answer, decided in this order: no lease is `unknown`; a whole
-//! image with the right bytes is `ready`; anything that might turn out to be the image (a file being written, a
-//! root not known) is `unknown`; another whole image under the name is `outdated`; the rest is `missing`.
+//! image with the right bytes is `ready`; anything that might turn out to be the image (a file being written or one
+//! that cannot be read, a root not known) is `unknown`; another whole image under the name is `outdated`, or
+//! `unknown` while it is not known what the library expects; the rest is `missing`. [`super::reasons`] says why.
 
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
-use sifleet_common::api::availability::{Availability, Degraded, DigestNodes, Nodes, PathNodes, Reason};
-use sifleet_common::availability::{Counts, NodeAnswer, Require, Verdict};
+use sifleet_common::api::availability::{Availability, DigestNodes, Nodes, PathNodes};
+use sifleet_common::availability::{Counts, Require, Verdict};
 use sifleet_common::digest::Digest;
-use sifleet_common::inventory::Pending;
 use sifleet_common::name::ImageName;
 use sifleet_common::time::Now;
 
 use super::cache::{Basis, Key};
 use super::rendered::Rendered;
-use super::resolve::Target;
+use super::resolve::{Expected, Target};
 use super::{PartitionInfo, QueryError, View};
 use crate::state::index::NameEntry;
 
 /// Most groups of reasons, digests or paths in one answer; the nodes are in the nodesets all the same.
-const MAX_GROUPS: usize = 32;
+pub(super) const MAX_GROUPS: usize = 32;
 
 impl View {
     /// Answers for one image on one partition.
     ///
     /// # Errors
     /// [`QueryError`] when the partition is unknown, the reference is malformed or ambiguous, or nobody ever
-    /// heard of the image and every node of the partition is current.
+    /// heard of the image and every node of the partition is certain not to hold it.
     pub fn availability(
         &self,
         image: &str,
@@ -55,7 +55,7 @@ impl View {
     ) -> Result<Arc<Rendered>, QueryError> {
         let partition = self.partition_info(partition)?;
         let target = self.resolve(image)?;
-        if !target.heard_of && (&partition.members - &*self.live_at(now)).is_empty() {
+        if !target.heard_of && self.is_certain(&target, &partition.members, &self.live_at(now)) {
             return Err(self.unheard_of(image));
         }
         // Past the first lease's end this view no longer knows who counts without looking closely.
@@ -69,6 +69,12 @@ impl View {
             self.cache.put(key, basis, Arc::clone(&answer));
         }
         Ok(answer)
+    }
+
+    /// Tells whether none of the members can turn out to hold what nobody reported.
+    fn is_certain(&self, target: &Target, members: &RoaringBitmap, live: &RoaringBitmap) -> bool {
+        members.is_subset(&(live - &self.root_unknown))
+            && self.entries(target).all(|entry| entry.open().is_disjoint(members))
     }
 
     fn key(&self, target: &Target, partition: &PartitionInfo, require: Require) -> Key {
@@ -104,9 +110,12 @@ impl View {
         now: Now,
     ) -> Availability {
         let live = self.live_at(now);
-        let expected = target
-            .digest
-            .or_else(|| target.names.first().and_then(|name| self.expected(name, Some(&partition.name))));
+        let expected = match (target.digest, target.names.first()) {
+            (Some(digest), _) => Expected::Bytes(digest),
+            _ if target.unheard_bytes => Expected::Unheard,
+            (None, Some(name)) => self.expected(name, Some(&partition.name), &live),
+            (None, None) => Expected::Any,
+        };
         let split = self.split(target, expected, &partition.members, &live);
         let counts = split.counts();
         let nodes = Nodes {
@@ -123,7 +132,7 @@ impl View {
             require: require.to_string(),
             satisfied: counts.satisfied(require),
             message: message(&target.shown, partition, counts, &nodes),
-            expected_digest: expected.map(|digest| digest.to_string()),
+            expected_digest: expected.digest().map(|digest| digest.to_string()),
             counts,
             digests: self.digests_of(target, &(&partition.members & &*live)),
             paths: self.paths_of(target, expected, &split.ready),
@@ -140,7 +149,7 @@ impl View {
     pub(super) fn split(
         &self,
         target: &Target,
-        expected: Option<Digest>,
+        expected: Expected,
         members: &RoaringBitmap,
         live: &RoaringBitmap,
     ) -> Split {
@@ -149,17 +158,10 @@ impl View {
             (RoaringBitmap::new(), RoaringBitmap::new(), RoaringBitmap::new());
         for entry in self.entries(target) {
             for (place, nodes) in &entry.ready {
-                let set = if expected.is_none_or(|digest| digest == place.digest) {
-                    &mut right
-                } else {
-                    &mut other
-                };
+                let set = if expected.allows(place.digest) { &mut right } else { &mut other };
                 *set |= nodes;
             }
-            open |= &entry.suspended;
-            for nodes in entry.pending.values() {
-                open |= nodes;
-            }
+            open |= entry.open();
         }
         if target.by_digest {
             other.clear();
@@ -168,10 +170,21 @@ impl View {
         let rest = &counted - &ready;
         let unsure = &rest & (open | &self.root_unknown);
         let rest = rest - &unsure;
-        let outdated = &rest & other;
-        let missing = rest - &outdated;
+        let other = &rest & other;
+        let missing = rest - &other;
         let unknown = (members - live) | unsure;
-        Split { ready, outdated, missing, unknown }
+        match expected {
+            Expected::Unsure(_) => Split {
+                ready,
+                outdated: RoaringBitmap::new(),
+                missing,
+                unknown: unknown | &other,
+                unjudged: other,
+            },
+            Expected::Any | Expected::Bytes(_) | Expected::Unheard => {
+                Split { ready, outdated: other, missing, unknown, unjudged: RoaringBitmap::new() }
+            }
+        }
     }
 
     pub(super) fn entries<'a>(&'a self, target: &'a Target) -> impl Iterator<Item = &'a Arc<NameEntry>> {
@@ -206,7 +219,7 @@ impl View {
     pub(super) fn paths_of(
         &self,
         target: &Target,
-        expected: Option<Digest>,
+        expected: Expected,
         ready: &RoaringBitmap,
     ) -> Vec<PathNodes> {
         let mut bodies = Vec::new();
@@ -215,7 +228,7 @@ impl View {
             let mut by_root: std::collections::BTreeMap<&str, RoaringBitmap> =
                 std::collections::BTreeMap::new();
             for (place, holders) in &entry.ready {
-                if expected.is_none_or(|digest| digest == place.digest) {
+                if expected.allows(place.digest) {
                     *by_root.entry(&place.root).or_default() |= holders & ready;
                 }
             }
@@ -231,97 +244,17 @@ impl View {
         bodies.truncate(MAX_GROUPS);
         bodies
     }
-
-    fn reasons(&self, target: &Target, split: &Split, live: &RoaringBitmap) -> Vec<Reason> {
-        let mut reasons = Reasons { view: self, bodies: Vec::new() };
-        self.explain_unleased(target, &(&split.unknown - live), &mut reasons);
-        let mut unsure = &split.unknown & live;
-        for entry in self.entries(target) {
-            for (why, nodes) in &entry.pending {
-                let (code, message) = match why {
-                    Pending::BeingWritten => ("being_written", "the file is being written"),
-                    Pending::Hashing => ("hashing", "the file is being hashed"),
-                };
-                let nodes = nodes & &unsure;
-                unsure -= &nodes;
-                reasons.push(NodeAnswer::Unknown, code, message, &nodes);
-            }
-        }
-        self.explain_roots(&unsure, &mut reasons);
-        reasons.push(NodeAnswer::Outdated, "outdated", "another image lies under this name", &split.outdated);
-        let mut absent = split.missing.clone();
-        for entry in self.entries(target) {
-            for ((code, detail), nodes) in &entry.unusable {
-                let nodes = nodes & &absent;
-                absent -= &nodes;
-                reasons.push(NodeAnswer::Missing, code.as_str(), detail, &nodes);
-            }
-        }
-        reasons.push(NodeAnswer::Missing, "absent", "no root of the node holds it", &absent);
-        reasons.bodies
-    }
-
-    /// Tells why nodes without a lease are unknown, and what was last known of them.
-    fn explain_unleased(&self, target: &Target, nodes: &RoaringBitmap, reasons: &mut Reasons<'_>) {
-        if nodes.is_empty() {
-            return;
-        }
-        let mut held = RoaringBitmap::new();
-        for entry in self.entries(target) {
-            for (place, holders) in &entry.ready {
-                if target.digest.is_none_or(|digest| digest == place.digest) {
-                    held |= holders;
-                }
-            }
-        }
-        let connected = |id: &u32| self.info(*id).is_some_and(|node| node.connected);
-        let spoke = |id: &u32| self.info(*id).is_some_and(|node| node.facts.is_some());
-        let syncing: RoaringBitmap = nodes.iter().filter(connected).collect();
-        let silent: RoaringBitmap = nodes.iter().filter(|id| !connected(id) && !spoke(id)).collect();
-        let expired = nodes - &syncing - &silent;
-        let unknown = NodeAnswer::Unknown;
-        reasons.push(unknown, "syncing", "its inventory is on the way", &syncing);
-        reasons.push(unknown, "never_seen", "no agent of that name ever spoke", &silent);
-        for (was, nodes) in [("held it", &expired & &held), ("did not hold it", &expired - &held)] {
-            let last = nodes.iter().filter_map(|id| self.info(id)?.last_seen).min();
-            let when = last.map_or_else(|| "some time ago".to_owned(), |time| time.to_string());
-            let message = format!("its lease expired; when last heard of, {when} or later, it {was}");
-            reasons.push(unknown, "lease_expired", &message, &nodes);
-        }
-    }
-
-    fn explain_roots(&self, nodes: &RoaringBitmap, reasons: &mut Reasons<'_>) {
-        let mut groups: std::collections::BTreeMap<String, RoaringBitmap> = std::collections::BTreeMap::new();
-        for id in nodes {
-            if let Some(node) = self.info(id) {
-                groups.entry(node.unknown_roots.join("; ")).or_default().insert(id);
-            }
-        }
-        for (text, nodes) in &groups {
-            reasons.push(NodeAnswer::Unknown, "root_unknown", text, nodes);
-        }
-    }
-
-    fn impaired(&self, nodes: &RoaringBitmap) -> Vec<Degraded> {
-        let mut groups: std::collections::BTreeMap<String, RoaringBitmap> = std::collections::BTreeMap::new();
-        for id in nodes {
-            let Some(node) = self.info(id) else { continue };
-            for text in node.degraded_roots.iter().chain(&node.unknown_roots) {
-                groups.entry(text.clone()).or_default().insert(id);
-            }
-        }
-        let body = |(reason, nodes): (String, RoaringBitmap)| Degraded { reason, nodes: self.fold(&nodes) };
-        groups.into_iter().take(MAX_GROUPS).map(body).collect()
-    }
 }
 
-/// The members of a partition by their answer; disjoint, and together all of them.
+/// The members of a partition by their answer: four disjoint sets that are all of them together.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Split {
     pub(super) ready: RoaringBitmap,
     pub(super) outdated: RoaringBitmap,
     pub(super) missing: RoaringBitmap,
     pub(super) unknown: RoaringBitmap,
+    /// Those of the unknown ones that hold an image, and nobody knows whether it is the expected one.
+    pub(super) unjudged: RoaringBitmap,
 }
 
 impl Split {
@@ -332,26 +265,6 @@ impl Split {
             missing: count(&self.missing),
             unknown: count(&self.unknown),
         }
-    }
-}
-
-struct Reasons<'a> {
-    view: &'a View,
-    bodies: Vec<Reason>,
-}
-
-impl Reasons<'_> {
-    fn push(&mut self, answer: NodeAnswer, code: &str, message: &str, nodes: &RoaringBitmap) {
-        if nodes.is_empty() || self.bodies.len() >= MAX_GROUPS {
-            return;
-        }
-        self.bodies.push(Reason {
-            answer,
-            code: code.to_owned(),
-            message: message.to_owned(),
-            count: count(nodes),
-            nodes: self.view.fold(nodes),
-        });
     }
 }
 

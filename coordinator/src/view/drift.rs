@@ -33,7 +33,7 @@ impl View {
             };
             let mut digests: Vec<DigestNodes> = groups.into_iter().map(body).collect();
             digests.sort_by_key(|body| std::cmp::Reverse(body.count));
-            let expected_digest = self.expected(name, None).map(|digest| digest.to_string());
+            let expected_digest = self.expected(name, None, &live).digest().map(|digest| digest.to_string());
             drift.push(Drift { name: name.to_string(), expected_digest, digests });
         }
         DriftList { drift, as_of: now.wall.to_string() }

@@ -8,12 +8,12 @@ use sifleet_common::api::availability::Reason;
 use sifleet_common::api::images::{DigestUse, ImageDetail, ImageList, ImageSummary};
 use sifleet_common::availability::NodeAnswer;
 use sifleet_common::digest::Digest;
-use sifleet_common::inventory::Pending;
+use sifleet_common::inventory::{Pending, UnusableCode};
 use sifleet_common::name::ImageName;
 use sifleet_common::time::Now;
 
 use super::availability::count;
-use super::resolve::Target;
+use super::resolve::{Expected, Target};
 use super::{QueryError, View, shorten};
 use crate::state::index::NameEntry;
 
@@ -81,7 +81,7 @@ impl View {
         }
         Ok(ImageDetail {
             summary,
-            paths: self.paths_of(&target, target.digest, &live),
+            paths: self.paths_of(&target, target.digest.map_or(Expected::Any, Expected::Bytes), &live),
             problems: self.problems(&target, &live),
             metadata: Vec::new(),
             as_of: now.wall.to_string(),
@@ -160,7 +160,9 @@ impl View {
             let text = "below a root whose contents are not known at present";
             push(NodeAnswer::Unknown, "root_unknown", text, &entry.suspended);
             for ((code, detail), nodes) in &entry.unusable {
-                push(NodeAnswer::Missing, code.as_str(), detail, nodes);
+                let unread = *code == UnusableCode::Unreadable;
+                let answer = if unread { NodeAnswer::Unknown } else { NodeAnswer::Missing };
+                push(answer, code.as_str(), detail, nodes);
             }
         }
         problems

@@ -34,15 +34,13 @@ impl View {
             return Err(QueryError::UnknownNode { name: shorten(name), candidates: near(name, names) });
         };
         let inventory = &node.inventory;
-        let root_path =
-            |key: &ReplicaKey| inventory.root(key.root).map(|root| root.path.clone()).unwrap_or_default();
         Ok(NodeDetail {
             summary: self.node_summary(id, node, now),
             roots: inventory.roots().map(|(_, root)| root_body(root)).collect(),
             replicas: inventory
                 .replicas()
                 .take(MAX_LISTED)
-                .map(|(key, replica)| replica_body(key, root_path(key), replica))
+                .map(|(key, replica)| replica_body(key, inventory.root(key.root), replica))
                 .collect(),
             truncated: inventory.len() > MAX_LISTED,
             generation: node.generation.0,
@@ -107,7 +105,8 @@ fn root_body(root: &Root) -> RootBody {
     RootBody { path: root.path.clone(), state: state.to_owned(), reason, library: root.library }
 }
 
-fn replica_body(key: &ReplicaKey, root: String, replica: &Replica) -> ReplicaBody {
+fn replica_body(key: &ReplicaKey, root: Option<&Root>, replica: &Replica) -> ReplicaBody {
+    let known = root.is_some_and(|root| !matches!(root.state, RootState::Unknown { .. }));
     let (state, code, detail, digest) = match &replica.content {
         Content::Image(image) => ("ready", None, None, Some(image.digest.to_string())),
         Content::Pending(Pending::BeingWritten) => ("pending", Some("being_written"), None, None),
@@ -116,8 +115,8 @@ fn replica_body(key: &ReplicaKey, root: String, replica: &Replica) -> ReplicaBod
     };
     ReplicaBody {
         name: key.name.to_string(),
-        root,
-        state: state.to_owned(),
+        root: root.map(|root| root.path.clone()).unwrap_or_default(),
+        state: if known { state } else { "last_known" }.to_owned(),
         code: code.map(str::to_owned),
         detail,
         digest,

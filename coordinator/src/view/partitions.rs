@@ -28,14 +28,8 @@ impl View {
             if entry.ready.values().all(|nodes| nodes.is_disjoint(&partition.members)) {
                 continue;
             }
-            let expected = self.expected(name, Some(&partition.name));
-            let target = Target {
-                shown: name.to_string(),
-                names: vec![name.clone()],
-                digest: None,
-                by_digest: false,
-                heard_of: true,
-            };
+            let expected = self.expected(name, Some(&partition.name), &live);
+            let target = Target::named(name);
             let counts = self.split(&target, expected, &partition.members, &live).counts();
             images.push(PartitionImage { name: target.shown, verdict: counts.verdict(), counts });
         }

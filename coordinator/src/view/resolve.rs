@@ -1,12 +1,14 @@
 //! From what people write to the image they mean.
 //!
 //! `vnc_desktop`, `vnc_desktop.sif`, `compute/openfoam_v2312.sif`, `name@blake3:…`, `blake3:…` or a digest
-//! prefix of at least 12 digits. What is ambiguous is an error that lists what it may mean.
+//! prefix of at least 12 digits. Names with a whole image go before others. What is ambiguous is an error that lists what it may mean.
 
+use roaring::RoaringBitmap;
 use sifleet_common::digest::{Digest, MIN_PREFIX};
 use sifleet_common::name::{ImageName, PartitionName};
 
 use super::{QueryError, View, near, shorten};
+use crate::state::index::Standing;
 
 /// Longest reference anybody has reason to write.
 const MAX_REFERENCE: usize = 4_096 + 80;
@@ -26,6 +28,61 @@ pub(crate) struct Target {
     pub(crate) by_digest: bool,
     /// Whether any node ever reported such an image.
     pub(crate) heard_of: bool,
+    /// Whether the bytes that were asked for are none that anybody ever reported.
+    pub(crate) unheard_bytes: bool,
+}
+
+impl Target {
+    /// Means whatever lies under one name.
+    pub(super) fn named(name: &ImageName) -> Self {
+        Self {
+            shown: name.to_string(),
+            names: vec![name.clone()],
+            digest: None,
+            by_digest: false,
+            heard_of: true,
+            unheard_bytes: false,
+        }
+    }
+}
+
+/// Which bytes count under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// Any: nobody says.
+    Any,
+    /// These.
+    Bytes(Digest),
+    /// The library says, but not at present; these were the last it was heard to hold.
+    Unsure(Option<Digest>),
+    /// Bytes that nobody ever reported.
+    Unheard,
+}
+
+impl Expected {
+    /// Returns the bytes that count, as far as they are known.
+    pub(crate) const fn digest(self) -> Option<Digest> {
+        match self {
+            Self::Bytes(digest) => Some(digest),
+            Self::Unsure(last) => last,
+            Self::Any | Self::Unheard => None,
+        }
+    }
+
+    /// Tells whether bytes are among those that count.
+    pub(crate) fn allows(self, digest: Digest) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Bytes(_) | Self::Unsure(_) | Self::Unheard => self.digest() == Some(digest),
+        }
+    }
+}
+
+/// What a digest, whole or its beginning, means.
+enum Bytes {
+    Known(Digest),
+    /// The beginning of no digest that anybody reported.
+    Unheard,
 }
 
 impl View {
@@ -38,27 +95,31 @@ impl View {
         if let Some(hex) = reference.strip_prefix("blake3:") {
             return self.resolve_digest(reference, hex);
         }
-        let (name, digest) = match reference.split_once("@blake3:") {
+        let (name, bytes) = match reference.split_once("@blake3:") {
             Some((name, hex)) => (name, Some(self.digest_of(reference, hex)?)),
             None => (reference, None),
         };
-        match self.resolve_name(reference, name)? {
-            Some(found) => Ok(Target {
-                shown: found.to_string(),
-                names: vec![found],
-                digest,
-                by_digest: false,
-                heard_of: true,
-            }),
-            None if digest.is_none() && is_prefix(name) => self.resolve_digest(reference, name),
-            None => Ok(Target {
-                shown: shorten(name),
-                names: Vec::new(),
-                digest,
-                by_digest: false,
-                heard_of: false,
-            }),
+        let found = self.resolve_name(reference, name)?;
+        if found.is_none() && bytes.is_none() && is_prefix(name) {
+            return self.resolve_digest(reference, name);
         }
+        let unheard_bytes = matches!(bytes, Some(Bytes::Unheard));
+        let shown = match &found {
+            _ if unheard_bytes => reference.to_owned(),
+            Some(found) => found.to_string(),
+            None => shorten(name),
+        };
+        Ok(Target {
+            shown,
+            heard_of: found.is_some() && !unheard_bytes,
+            names: found.into_iter().collect(),
+            digest: match bytes {
+                Some(Bytes::Known(digest)) => Some(digest),
+                Some(Bytes::Unheard) | None => None,
+            },
+            by_digest: false,
+            unheard_bytes,
+        })
     }
 
     /// Turns a reference nobody ever heard of into the error that says so.
@@ -76,46 +137,68 @@ impl View {
     }
 
     fn resolve_name(&self, reference: &str, name: &str) -> Result<Option<ImageName>, QueryError> {
-        let with_suffix = format!("{name}.sif");
-        for exact in [with_suffix.as_str(), name] {
-            if let Some((found, _)) = self.names.get_key_value(exact) {
-                return Ok(Some(found.clone()));
-            }
-        }
         if let Err(error) = name.parse::<ImageName>() {
             return Err(QueryError::BadReference { reference: shorten(reference), why: error.to_string() });
         }
+        let with_suffix = format!("{name}.sif");
+        let exact: Vec<&ImageName> = [with_suffix.as_str(), name]
+            .iter()
+            .filter_map(|exact| self.names.get_key_value(*exact).map(|(found, _)| found))
+            .collect();
         let stem = name.strip_suffix(".sif").unwrap_or(name);
-        let Some(names) = self.stems.get(stem) else { return Ok(None) };
-        let fitting: Vec<&ImageName> =
-            names.iter().filter(|found| !name.ends_with(".sif") || found.file_name() == name).collect();
-        match fitting.as_slice() {
-            [] => Ok(None),
-            [only] => Ok(Some((*only).clone())),
-            several => Err(QueryError::Ambiguous {
-                reference: shorten(reference),
-                candidates: several.iter().take(MAX_CANDIDATES).map(ToString::to_string).collect(),
-            }),
+        let fitting: Vec<&ImageName> = self
+            .stems
+            .get(stem)
+            .into_iter()
+            .flat_map(|names| names.iter())
+            .filter(|found| !name.ends_with(".sif") || found.file_name() == name)
+            .collect();
+        // Whatever lies around under a like name must not decide what an image's name means.
+        for standing in [Standing::Image, Standing::Open, Standing::Nothing] {
+            let stands = |found: &&&ImageName| self.standing(found) == Some(standing);
+            if let Some(found) = exact.iter().find(stands) {
+                return Ok(Some((*found).clone()));
+            }
+            let several: Vec<&&ImageName> = fitting.iter().filter(stands).collect();
+            match several.as_slice() {
+                [] => {}
+                [only] => return Ok(Some((**only).clone())),
+                several => {
+                    let candidates = several.iter().take(MAX_CANDIDATES).map(ToString::to_string).collect();
+                    return Err(QueryError::Ambiguous { reference: shorten(reference), candidates });
+                }
+            }
         }
+        Ok(None)
+    }
+
+    fn standing(&self, name: &ImageName) -> Option<Standing> {
+        self.names.get(name).map(|entry| entry.standing())
     }
 
     fn resolve_digest(&self, reference: &str, hex: &str) -> Result<Target, QueryError> {
-        let digest = self.digest_of(reference, hex)?;
-        let names = self.digests.get(&digest).map(|entry| entry.names.iter().cloned().collect());
+        let (shown, digest) = match self.digest_of(reference, hex)? {
+            Bytes::Known(digest) => (digest.to_string(), Some(digest)),
+            Bytes::Unheard => (reference.to_owned(), None),
+        };
+        let names = digest
+            .and_then(|digest| self.digests.get(&digest))
+            .map(|entry| entry.names.iter().cloned().collect());
         Ok(Target {
-            shown: digest.to_string(),
+            shown,
             heard_of: names.is_some(),
             names: names.unwrap_or_default(),
-            digest: Some(digest),
+            digest,
             by_digest: true,
+            unheard_bytes: digest.is_none(),
         })
     }
 
     /// Completes a digest prefix; a whole digest need not be known.
-    fn digest_of(&self, reference: &str, hex: &str) -> Result<Digest, QueryError> {
+    fn digest_of(&self, reference: &str, hex: &str) -> Result<Bytes, QueryError> {
         let hex = hex.to_ascii_lowercase();
         if let Ok(whole) = format!("blake3:{hex}").parse() {
-            return Ok(whole);
+            return Ok(Bytes::Known(whole));
         }
         if !is_prefix(&hex) {
             let why = format!("a digest has {MIN_PREFIX} to 64 hexadecimal digits");
@@ -136,8 +219,8 @@ impl View {
             .take(MAX_CANDIDATES)
             .collect();
         match fitting.as_slice() {
-            [] => Err(self.unheard_of(reference)),
-            [only] => Ok(*only),
+            [] => Ok(Bytes::Unheard),
+            [only] => Ok(Bytes::Known(*only)),
             several => Err(QueryError::Ambiguous {
                 reference: shorten(reference),
                 candidates: several.iter().map(ToString::to_string).collect(),
@@ -148,14 +231,30 @@ impl View {
     /// Tells which bytes the library expects under a name on a partition, if it names exactly one.
     ///
     /// The library's folders are partitions and `shared` (`viz/vnc_desktop.sif`), so both are looked into
-    /// before the name itself.
-    pub(crate) fn expected(&self, name: &ImageName, partition: Option<&PartitionName>) -> Option<Digest> {
-        self.library_names(name, partition).into_iter().find_map(|name| {
-            let entry = self.names.get(name.as_str())?;
-            let mut held = entry.ready.keys().filter(|place| place.library).map(|place| place.digest);
-            let first = held.next()?;
-            held.all(|other| other == first).then_some(first)
-        })
+    /// before the name itself. Only holders whose answers count are believed; where there is none of them, but
+    /// one that would say, it is not known what the library expects.
+    pub(crate) fn expected(
+        &self,
+        name: &ImageName,
+        partition: Option<&PartitionName>,
+        live: &RoaringBitmap,
+    ) -> Expected {
+        for name in self.library_names(name, partition) {
+            let Some(entry) = self.names.get(name.as_str()) else { continue };
+            let library = entry.ready.iter().filter(|(place, _)| place.library);
+            let (heard, silent): (Vec<_>, Vec<_>) = library.partition(|(_, nodes)| !nodes.is_disjoint(live));
+            match one(heard.iter().map(|(place, _)| place.digest)) {
+                Some(digest) => return Expected::Bytes(digest),
+                None if !heard.is_empty() => continue,
+                None => {}
+            }
+            if !silent.is_empty() || !entry.library_open.is_empty() {
+                let last = entry.last_known.keys().filter(|place| place.library);
+                let last = last.chain(silent.iter().map(|(place, _)| *place)).map(|place| place.digest);
+                return Expected::Unsure(one(last));
+            }
+        }
+        Expected::Any
     }
 
     pub(super) fn library_names(&self, name: &ImageName, partition: Option<&PartitionName>) -> Vec<String> {
@@ -165,6 +264,12 @@ impl View {
         names.extend([within("shared"), name.to_string()]);
         names
     }
+}
+
+/// Returns what all agree on.
+fn one(mut digests: impl Iterator<Item = Digest>) -> Option<Digest> {
+    let first = digests.next()?;
+    digests.all(|other| other == first).then_some(first)
 }
 
 fn is_prefix(text: &str) -> bool {
