@@ -17,6 +17,8 @@ pub const MAX_ROOTS: usize = 64;
 /// Most entries one node may report; beyond it the node calls its root degraded and reports the first ones.
 /// Five times the 200,000-entry folder that once took a dashboard down.
 pub const MAX_REPLICAS: usize = 1_000_000;
+/// Most bytes of names and explanations that are kept of one node: a million entries with 170 each.
+pub const MAX_INVENTORY_WEIGHT: usize = 256 * 1024 * 1024;
 /// Longest explanation that travels with a replica or root, in bytes.
 pub const MAX_REASON: usize = 256;
 
@@ -210,16 +212,27 @@ impl Change {
     /// Estimates the bytes of the change on the wire, from above.
     #[must_use]
     pub fn weight(&self) -> usize {
-        const FIXED: usize = 96;
-        FIXED
-            + match self {
-                Self::Root(_, root) => root.path.len() + MAX_REASON,
-                Self::Put(key, Replica { content: Content::Unusable(what), .. }) => {
-                    key.name.as_str().len() + what.detail.len()
-                }
-                Self::Put(key, _) | Self::Remove(key) => key.name.as_str().len(),
-            }
+        match self {
+            Self::Root(_, root) => weight_of_root(root),
+            Self::Put(key, replica) => weight_of_replica(key, replica),
+            Self::Remove(key) => FIXED_WEIGHT + key.name.as_str().len(),
+        }
     }
+}
+
+/// What a change weighs beside its texts.
+const FIXED_WEIGHT: usize = 96;
+
+fn weight_of_root(root: &Root) -> usize {
+    FIXED_WEIGHT + root.path.len() + MAX_REASON
+}
+
+fn weight_of_replica(key: &ReplicaKey, replica: &Replica) -> usize {
+    let detail = match &replica.content {
+        Content::Unusable(what) => what.detail.len(),
+        Content::Pending(_) | Content::Image(_) => 0,
+    };
+    FIXED_WEIGHT + key.name.as_str().len() + detail
 }
 
 /// Groups changes so that each group stays below `limit` bytes on the wire; order is kept.

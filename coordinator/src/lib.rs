@@ -34,6 +34,7 @@ use http::AppState;
 use http::health::Part;
 pub use listen::ListenError;
 use listen::Listeners;
+use partitions::Source;
 use settings::Settings;
 use state::State;
 use state::run::Handle;
@@ -123,9 +124,14 @@ async fn serve(
     settings: Settings,
     mut reload: impl FnMut() -> Result<Settings, SettingsError>,
     signals: &mut Signals,
-    (store, restored): (Store, Restored),
+    (store, mut restored): (Store, Restored),
 ) -> Result<(), RunError> {
     info!(nodes = restored.nodes.len(), images = restored.described.len(), "last-known inventories are read");
+    let sources = settings.partition_sources();
+    let forgotten = restored.forget_sources(&sources.iter().map(Source::name).collect::<Vec<_>>());
+    if !forgotten.is_empty() {
+        store.submit(forgotten).await?;
+    }
     // Who takes in stops first, then the owner of what was taken in.
     let (edges, core) = (Tasks::new(), Tasks::new());
     let state = State::restore(settings.state_limits(), restored);
@@ -140,7 +146,7 @@ async fn serve(
     core.spawn("owner loop", async move { owner.run(stop, move || beat.beat(OWNER)).await });
     core.spawn("watchdog", heart.feed(core.token()));
     let (reread, rereads) = watch::channel(());
-    partitions::spawn(settings.partition_sources(), &handle, &rereads, &edges);
+    partitions::spawn(sources, &handle, &rereads, &edges);
     let certificates = listeners.serve(&app, &handle, settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);
     systemd::ready(&summary(&handle));

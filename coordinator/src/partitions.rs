@@ -93,7 +93,8 @@ pub enum Source {
 }
 
 impl Source {
-    const fn name(&self) -> &'static str {
+    /// Returns the name under which its lists are kept.
+    pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
             Self::Slurm(_) => "slurm",

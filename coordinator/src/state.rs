@@ -5,11 +5,13 @@
 //! while its node holds a lease; a lease runs from the moment a stamp was *sent* (see `common::wire`); a step
 //! applies only onto the generation before it.
 
+mod check;
 pub mod describe;
 pub mod index;
 pub mod membership;
 pub mod node;
 pub mod publish;
+mod restore;
 pub mod run;
 pub mod sync;
 #[cfg(test)]
@@ -25,7 +27,7 @@ use sifleet_common::time::{Monotonic, Now};
 use sifleet_common::wire::code::CloseCode;
 use sifleet_common::wire::control::{Hello, Stamp, ToAgent, ToCoordinator};
 
-use crate::store::{Op, Restored};
+use crate::store::Op;
 use describe::Describing;
 use index::{Index, NodeId};
 use membership::Membership;
@@ -134,6 +136,8 @@ pub struct Announcement {
 pub struct State {
     limits: Limits,
     nodes: Vec<Node>,
+    /// How many of the nodes an agent ever spoke for.
+    agents: usize,
     by_name: BTreeMap<NodeName, NodeId>,
     sessions: BTreeMap<SessionId, NodeId>,
     index: Index,
@@ -149,36 +153,6 @@ pub struct State {
 }
 
 impl State {
-    /// Starts from what was last known; nothing of it counts until its node has been heard.
-    #[must_use]
-    pub fn restore(limits: Limits, restored: Restored) -> Self {
-        let mut state = Self {
-            limits,
-            nodes: Vec::new(),
-            by_name: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            index: Index::default(),
-            membership: Membership::default(),
-            describing: Describing::new(restored.described),
-            deadlines: BTreeSet::new(),
-            live: RoaringBitmap::new(),
-            stamp: Stamp::default(),
-            shown: publish::Shown::default(),
-            effects: Vec::new(),
-        };
-        for name in restored.heard_of {
-            state.index.hear_of(&name);
-        }
-        for known in restored.nodes {
-            state.restore_node(known);
-        }
-        for known in restored.members {
-            state.membership.restore(known);
-        }
-        state.rebuild_partitions();
-        state
-    }
-
     /// Takes one event in and returns what is to be done about it.
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         match event {
@@ -230,7 +204,7 @@ impl State {
             ToCoordinator::Snapshot(part) => self.snapshot(id, part, now),
             ToCoordinator::Delta(delta) => self.delta(id, delta, now),
             ToCoordinator::Heartbeat(beat) => self.heartbeat(id, &beat, now),
-            ToCoordinator::Described(described) => self.described(*described),
+            ToCoordinator::Described(described) => self.described(id, session, *described),
             ToCoordinator::Goodbye => self.goodbye(id),
         }
     }
@@ -344,3 +318,6 @@ impl State {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

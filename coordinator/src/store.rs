@@ -129,3 +129,19 @@ pub struct Restored {
     /// Names of images that were once ready somewhere.
     pub heard_of: Vec<ImageName>,
 }
+
+impl Restored {
+    /// Forgets what sources of partitions said that nobody asks any longer; returns the steps that make it durable.
+    #[must_use]
+    pub fn forget_sources(&mut self, asked: &[&str]) -> Vec<Op> {
+        let (kept, forgotten): (Vec<_>, Vec<_>) = std::mem::take(&mut self.members)
+            .into_iter()
+            .partition(|known| asked.contains(&known.source.as_str()));
+        self.members = kept;
+        // The row of a source without partitions stays, and says nothing.
+        let heard = forgotten.into_iter().filter(|known| !known.members.is_empty());
+        heard
+            .map(|RestoredMembers { source, at, .. }| Op::PutMembers { source, at, members: BTreeMap::new() })
+            .collect()
+    }
+}

@@ -5,7 +5,9 @@ use std::ops::Bound;
 
 use imbl::OrdMap;
 
-use super::{Change, Content, Pending, Replica, ReplicaKey, Root, RootId, RootState};
+use super::{
+    Change, Content, Pending, Replica, ReplicaKey, Root, RootId, RootState, weight_of_replica, weight_of_root,
+};
 use crate::digest::Digest;
 use crate::name::ImageName;
 
@@ -49,6 +51,7 @@ pub struct Inventory {
     roots: OrdMap<RootId, Root>,
     replicas: OrdMap<ReplicaKey, Replica>,
     images: usize,
+    weight: usize,
     digest: InventoryDigest,
 }
 
@@ -66,9 +69,13 @@ impl Inventory {
         let hash = hash_root(id, &root);
         match self.roots.get(&id) {
             Some(known) if *known == root => return false,
-            Some(known) => self.digest.toggle(&hash_root(id, known)),
+            Some(known) => {
+                self.weight -= weight_of_root(known);
+                self.digest.toggle(&hash_root(id, known));
+            }
             None => {}
         }
+        self.weight += weight_of_root(&root);
         self.roots.insert(id, root);
         self.digest.toggle(&hash);
         true
@@ -80,11 +87,13 @@ impl Inventory {
             Some(known) if *known == replica => return false,
             Some(known) => {
                 self.images -= usize::from(known.is_image());
+                self.weight -= weight_of_replica(&key, known);
                 self.digest.toggle(&hash_replica(&key, known));
             }
             None => {}
         }
         self.images += usize::from(replica.is_image());
+        self.weight += weight_of_replica(&key, &replica);
         self.replicas.insert(key, replica);
         self.digest.toggle(&hash);
         true
@@ -94,6 +103,7 @@ impl Inventory {
         match self.replicas.remove(key) {
             Some(replica) => {
                 self.images -= usize::from(replica.is_image());
+                self.weight -= weight_of_replica(key, &replica);
                 self.digest.toggle(&hash_replica(key, &replica));
                 true
             }
@@ -145,6 +155,12 @@ impl Inventory {
     #[must_use]
     pub fn images(&self) -> usize {
         self.images
+    }
+
+    /// Returns what all roots and replicas weigh together, as [`Change::weight`] counts.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     /// Tells whether there are no replicas.

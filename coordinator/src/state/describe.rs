@@ -7,7 +7,7 @@ use sifleet_common::inventory::Content;
 use sifleet_common::wire::control::{Described, ToAgent};
 
 use super::index::NodeId;
-use super::{Effect, SessionId, State};
+use super::{Effect, SessionId, State, check};
 use crate::store::Op;
 
 /// Most questions under way at once; the rest wait. A cold start with 10,000 digests must not flood anybody.
@@ -21,6 +21,8 @@ pub(super) struct Describing {
     described: BTreeSet<Digest>,
     waiting: BTreeSet<Digest>,
     asked: BTreeMap<Digest, SessionId>,
+    /// Sessions that had no answer for a digest; it is not asked of them again.
+    unable: BTreeMap<Digest, BTreeSet<SessionId>>,
 }
 
 impl Describing {
@@ -43,6 +45,20 @@ impl Describing {
             self.asked.remove(&digest);
             self.waiting.insert(digest);
         }
+        self.unable.retain(|_, sessions| {
+            sessions.remove(&session);
+            !sessions.is_empty()
+        });
+    }
+
+    /// Lets a session that reports a digest be asked of it again.
+    pub(super) fn forgive(&mut self, digest: &Digest, session: SessionId) {
+        if let Some(sessions) = self.unable.get_mut(digest) {
+            sessions.remove(&session);
+            if sessions.is_empty() {
+                self.unable.remove(digest);
+            }
+        }
     }
 }
 
@@ -57,19 +73,29 @@ impl State {
         }
     }
 
-    pub(super) fn described(&mut self, described: Described) {
-        let Described { digest, metadata, sidecar } = described;
-        if self.describing.asked.remove(&digest).is_none() {
+    /// Takes the answer of the session that was asked, and of no other.
+    pub(super) fn described(&mut self, id: NodeId, session: SessionId, described: Described) {
+        if let Err(how) = check::described(&described) {
+            self.breach(id, how);
             return;
         }
-        // Without metadata the asked node no longer has the image; another holder's report asks again.
-        if let Some(metadata) = metadata {
-            self.describing.described.insert(digest);
-            self.effects.push(Effect::Store(Op::PutMetadata {
-                digest,
-                metadata: Box::new(metadata),
-                sidecar,
-            }));
+        let Described { digest, metadata, sidecar } = described;
+        if self.describing.asked.get(&digest) != Some(&session) {
+            return;
+        }
+        self.describing.asked.remove(&digest);
+        match metadata {
+            Some(metadata) => {
+                self.describing.unable.remove(&digest);
+                self.describing.described.insert(digest);
+                let metadata = Box::new(metadata);
+                self.effects.push(Effect::Store(Op::PutMetadata { digest, metadata, sidecar }));
+            }
+            // It does not have the image any longer, or cannot read it; others may.
+            None => {
+                self.describing.unable.entry(digest).or_default().insert(session);
+                self.describing.waiting.insert(digest);
+            }
         }
     }
 
@@ -101,7 +127,7 @@ impl State {
         self.describing.waiting.extend(postponed);
     }
 
-    /// Finds a connected node that holds a digest.
+    /// Finds a connected node that holds a digest and may have an answer.
     fn holder(&self, digest: &Digest) -> Option<SessionId> {
         let entry = self.index.digests().get(digest)?;
         let holders = entry.names.iter().filter_map(|name| self.index.names().get(name)).flat_map(|entry| {
@@ -110,6 +136,8 @@ impl State {
         holders
             .filter_map(|id| self.nodes.get(usize::try_from(id).ok()?)?.session.as_ref())
             .map(|session| session.id)
-            .next()
+            .find(|session| {
+                !self.describing.unable.get(digest).is_some_and(|unable| unable.contains(session))
+            })
     }
 }

@@ -108,14 +108,14 @@ impl State {
     }
 
     /// Gathers what the agents declare for themselves.
-    pub(super) fn declared_changed(&mut self, now: Now) {
+    pub(super) fn declared_changed(&mut self, at: UnixMillis) {
         let mut members: BTreeMap<PartitionName, BTreeSet<NodeName>> = BTreeMap::new();
         for node in &self.nodes {
             for partition in node.facts.iter().flat_map(|facts| &facts.partitions) {
                 members.entry(partition.clone()).or_default().insert(node.name.clone());
             }
         }
-        self.membership.sources.insert(AGENTS.to_owned(), Source { members, at: now.wall, failed: None });
+        self.membership.sources.insert(AGENTS.to_owned(), Source { members, at, failed: None });
         self.rebuild_partitions();
     }
 }

@@ -15,36 +15,27 @@ use sifleet_common::wire::control::{
 
 use super::index::NodeId;
 use super::node::{Node, Session, Staging};
-use super::{Announcement, Effect, SessionId, State};
-use crate::store::{NodeFacts, Op, Position, RestoredNode};
+use super::{Announcement, Effect, SessionId, State, check};
+use crate::store::{NodeFacts, Op, Position};
 
 impl State {
-    pub(super) fn restore_node(&mut self, known: RestoredNode) {
-        let Some(id) = self.id_of(&known.node) else { return };
-        let mut inventory = Inventory::default();
-        for change in known.changes {
-            inventory.apply(change);
+    /// Returns the number of a node that an agent speaks for, giving it one if there is room for one more agent.
+    pub(super) fn id_of_agent(&mut self, name: &NodeName) -> Option<NodeId> {
+        let known = self.by_name.get(name).copied();
+        if let Some(id) = known.filter(|id| self.node(*id).is_some_and(|node| node.facts.is_some())) {
+            return Some(id);
         }
-        for (key, _) in inventory.replicas() {
-            self.index.refresh(id, &key.name, &inventory);
+        if self.agents >= self.limits.max_nodes {
+            return None;
         }
-        if let Some(node) = self.nodes.get_mut(id.index()) {
-            node.stream = known.position.stream;
-            node.generation = known.position.generation;
-            node.last_seen = Some(known.facts.last_seen);
-            node.facts = Some(known.facts);
-            node.inventory = inventory;
-        }
-        self.shown.touch(id);
+        self.agents += 1;
+        self.id_of(name)
     }
 
-    /// Returns the node's number, giving it one if there is room.
+    /// Returns the node's number, giving it one: members of partitions are bounded where partitions are read.
     pub(super) fn id_of(&mut self, name: &NodeName) -> Option<NodeId> {
         if let Some(id) = self.by_name.get(name) {
             return Some(*id);
-        }
-        if self.nodes.len() >= self.limits.max_nodes {
-            return None;
         }
         let id = NodeId(u32::try_from(self.nodes.len()).ok()?);
         self.nodes.push(Node::new(name.clone()));
@@ -54,15 +45,15 @@ impl State {
     }
 
     pub(super) fn opened(&mut self, session: SessionId, name: &NodeName, hello: Hello, now: Now) {
-        let Some(id) = self.id_of(name) else {
-            let why = format!("the coordinator keeps {} nodes, its limit", self.limits.max_nodes);
-            self.effects.push(Effect::Close(session, CloseCode::Busy, why));
-            return;
-        };
         if hello.build.len() > MAX_BUILD || hello.partitions.len() > MAX_DECLARED_PARTITIONS {
             self.effects.push(Effect::Close(session, CloseCode::Protocol, "hello exceeds its limits".into()));
             return;
         }
+        let Some(id) = self.id_of_agent(name) else {
+            let why = format!("the coordinator keeps {} nodes, its limit", self.limits.max_nodes);
+            self.effects.push(Effect::Close(session, CloseCode::Busy, why));
+            return;
+        };
         if let Some(old) = self.node(id).and_then(|node| node.session.as_ref()).map(|old| old.id) {
             let why = "the node opened another connection";
             self.effects.push(Effect::Close(old, CloseCode::Superseded, why.into()));
@@ -119,11 +110,15 @@ impl State {
         node.facts = Some(facts.clone());
         self.effects.push(Effect::Store(Op::PutNode { node: name.clone(), facts }));
         if moved {
-            self.declared_changed(now);
+            self.declared_changed(now.wall);
         }
     }
 
     pub(super) fn snapshot(&mut self, id: NodeId, part: Snapshot, now: Now) {
+        if let Err(how) = check::changes(&part.changes) {
+            self.breach(id, how);
+            return;
+        }
         let max = self.limits.max_replicas;
         let Some(node) = self.nodes.get_mut(id.index()) else { return };
         let Some(stream) = node.session.as_ref().map(|session| session.stream) else { return };
@@ -145,8 +140,8 @@ impl State {
         for change in part.changes {
             staging.inventory.apply(change);
         }
-        if staging.inventory.len() > max {
-            self.breach(id, "more replicas than the coordinator keeps of one node");
+        if let Err(how) = check::size(&staging.inventory, max) {
+            self.breach(id, how);
         } else if part.last
             && let Some(done) = node.staging.take()
         {
@@ -185,6 +180,10 @@ impl State {
     }
 
     pub(super) fn delta(&mut self, id: NodeId, delta: Delta, now: Now) {
+        if let Err(how) = check::changes(&delta.changes) {
+            self.breach(id, how);
+            return;
+        }
         let max = self.limits.max_replicas;
         let Some(node) = self.nodes.get_mut(id.index()) else { return };
         let Some(session) = &node.session else { return };
@@ -204,8 +203,8 @@ impl State {
             effective.push(change);
         }
         let Some(node) = self.node(id) else { return };
-        if node.inventory.len() > max {
-            self.breach(id, "more replicas than the coordinator keeps of one node");
+        if let Err(how) = check::size(&node.inventory, max) {
+            self.breach(id, how);
             return;
         }
         let (node, position) = (node.name.clone(), position_of(node));
@@ -267,6 +266,11 @@ impl State {
             let key = ReplicaKey { root, name: name.clone() };
             if let Some(Replica { content: Content::Image(image), .. }) = inventory.replica(&key) {
                 self.describing.seen(image.digest);
+                if let Some(session) =
+                    self.node(id).and_then(|node| node.session.as_ref()).map(|open| open.id)
+                {
+                    self.describing.forgive(&image.digest, session);
+                }
             }
         }
         if self.index.refresh(id, name, inventory) {
