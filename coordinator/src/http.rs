@@ -10,6 +10,7 @@ pub mod edge;
 pub mod events;
 mod extract;
 pub mod health;
+pub mod hosts;
 mod images;
 pub mod metrics;
 mod nodes;
@@ -21,7 +22,7 @@ pub mod server;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::Guard;
+use arc_swap::{ArcSwap, Guard};
 use axum::Router;
 use axum::extract::Request;
 use sifleet_common::time::Now;
@@ -35,6 +36,7 @@ use crate::store::sqlite::Store;
 use crate::view::View;
 use edge::{EdgeLayer, RequestIds};
 use health::Readiness;
+use hosts::Hosts;
 use metrics::Metrics;
 use problem::ApiError;
 
@@ -51,6 +53,8 @@ pub struct Limits {
     pub max_event_streams: usize,
     /// How often a silent stream of events says that it lives, to keep proxies from closing it.
     pub keep_alive: Duration,
+    /// By which names we may be asked.
+    pub hosts: Hosts,
     /// How the server treats connections.
     pub server: server::Limits,
 }
@@ -63,6 +67,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(10),
             max_event_streams: 64,
             keep_alive: Duration::from_secs(15),
+            hosts: Hosts::default(),
             server: server::Limits::default(),
         }
     }
@@ -80,6 +85,7 @@ pub(crate) struct App {
     metrics: Metrics,
     limits: Limits,
     streams: Arc<Semaphore>,
+    hosts: Arc<ArcSwap<Hosts>>,
     stop: CancellationToken,
     /// Tells this life of the process from others, in request and event ids.
     process: u32,
@@ -91,14 +97,20 @@ impl AppState {
     pub fn new(handle: Handle, store: Store, limits: Limits, stop: CancellationToken) -> Self {
         let metrics = Metrics::new(handle.clone(), store.clone());
         let streams = Arc::new(Semaphore::new(limits.max_event_streams.min(Semaphore::MAX_PERMITS)));
+        let hosts = Arc::new(ArcSwap::from_pointee(limits.hosts.clone()));
         let (readiness, process) = (Readiness::default(), rand::random());
-        Self(Arc::new(App { handle, store, readiness, metrics, limits, streams, stop, process }))
+        Self(Arc::new(App { handle, store, readiness, metrics, limits, streams, hosts, stop, process }))
     }
 
     /// Borrows the list of what has started, for those who start it.
     #[must_use]
     pub fn readiness(&self) -> &Readiness {
         &self.0.readiness
+    }
+
+    /// Replaces the names by which we may be asked, since the certificate has others.
+    pub(crate) fn rename(&self, hosts: Hosts) {
+        self.0.hosts.store(Arc::new(hosts));
     }
 
     /// Borrows the metrics, for those who count.
@@ -193,7 +205,8 @@ impl Edges {
     }
 
     fn layer(&self, route: &'static str, deadline: Option<Duration>) -> EdgeLayer {
-        EdgeLayer::new(route, self.app.metrics.route(route), Arc::clone(&self.ids), deadline)
+        let (ids, hosts) = (Arc::clone(&self.ids), Arc::clone(&self.app.hosts));
+        EdgeLayer::new(route, self.app.metrics.route(route), ids, deadline, hosts)
     }
 }
 

@@ -137,6 +137,7 @@ async fn serve(
     let state = State::restore(settings.state_limits(), restored);
     let (owner, handle) = state::run::prepare(state, store.clone(), Clock::start());
     let app = AppState::new(handle.clone(), store, settings.http_limits(), edges.token());
+    app.rename(listen::hosts(&settings)?);
     app.readiness().started(Part::Store);
     let listeners = Listeners::bind(&settings)?;
     app.readiness().started(Part::Listeners);
@@ -165,7 +166,7 @@ async fn serve(
                         Ok(_) => info!("the settings are read"),
                         Err(error) => warn!(%error, "the settings cannot be read; what was set before is kept"),
                     }
-                    certificates.reload(&settings);
+                    certificates.reload(&settings, &app);
                     reread.send_replace(());
                     systemd::ready(&summary(&handle));
                 }

@@ -12,6 +12,7 @@ use sifleet_common::tls::{self, Identity, TlsError};
 use sifleet_common::wire::CONTROL_ALPN;
 use tracing::{info, warn};
 
+use crate::http::hosts::Hosts;
 use crate::http::server::tls as web;
 use crate::http::server::{BindError, Server};
 use crate::http::{AppState, router};
@@ -118,7 +119,7 @@ impl Listeners {
 
 impl Certificates {
     /// Reads the certificates again; one that cannot be read leaves the one in use in place.
-    pub(crate) fn reload(&self, settings: &Settings) {
+    pub(crate) fn reload(&self, settings: &Settings, app: &AppState) {
         match control_config(&settings.ca_dir()) {
             Ok((config, _)) => self.control.set_server_config(Some(config)),
             Err(error) => kept(&error),
@@ -126,10 +127,24 @@ impl Certificates {
         if let (Some(used), Some(files)) = (&self.http, &settings.http.tls) {
             match web_config(files) {
                 Ok(config) => used.store(config),
-                Err(error) => kept(&error),
+                Err(error) => return kept(&error),
             }
         }
+        match hosts(settings) {
+            Ok(hosts) => app.rename(hosts),
+            Err(error) => kept(&error),
+        }
     }
+}
+
+/// Lists by which names we may be asked.
+pub(crate) fn hosts(settings: &Settings) -> Result<Hosts, ListenError> {
+    let http = &settings.http;
+    let of_certificate = http.tls.as_ref().map(|files| web::names(&files.certificate)).transpose();
+    let mut names =
+        of_certificate.map_err(|source| ListenError::Web { source: Box::new(source) })?.unwrap_or_default();
+    names.extend(http.hosts.iter().map(|name| name.to_ascii_lowercase()));
+    Ok(Hosts { listen: Some(http.listen.ip()), names })
 }
 
 fn kept(error: &ListenError) {

@@ -3,9 +3,10 @@
 //! Owns names, defaults and what goes together. Each table that has a rule checks it while being read, so that a
 //! mistake is shown with its file and line. How files are found and laid over one another is in common.
 
+mod rules;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 use sifleet_common::inventory::MAX_REPLICAS;
@@ -19,10 +20,6 @@ use crate::{http, state};
 pub const DEFAULT_PATH: &str = "/etc/sifleet/coordinator.toml";
 /// What environment variables begin with.
 pub const ENV_PREFIX: &str = "SIFLEET_COORDINATOR_";
-/// Longest lease: an agent that is gone is believed for so long.
-const MAX_LEASE: Duration = Duration::from_secs(3_600);
-/// A lease is to survive two lost heartbeats.
-const HEARTBEATS_PER_LEASE: u32 = 3;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -60,7 +57,7 @@ impl Default for Settings {
 
 /// The side of the agents.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, try_from = "control::Raw")]
+#[serde(default, deny_unknown_fields, try_from = "rules::control::Raw")]
 pub struct Control {
     /// The UDP address that agents dial.
     pub listen: SocketAddr,
@@ -82,17 +79,19 @@ impl Default for Control {
 
 /// The side of the users.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, try_from = "web::Raw")]
+#[serde(default, deny_unknown_fields, try_from = "rules::web::Raw")]
 pub struct Http {
     /// The TCP address of the API; other than loopback only with TLS.
     pub listen: SocketAddr,
     /// The certificate to show.
     pub tls: Option<HttpTls>,
+    /// Names by which users ask, besides loopback, the address and the names of the certificate.
+    pub hosts: Vec<String>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7440)), tls: None }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7440)), tls: None, hosts: Vec::new() }
     }
 }
 
@@ -136,9 +135,9 @@ impl Default for Partitions {
 
 /// Bounds on what is kept and served.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, try_from = "rules::limits::Raw")]
 pub struct Limits {
-    /// Most nodes.
+    /// Most nodes that agents speak for; partitions may name others.
     pub max_nodes: usize,
     /// Most replicas of one node.
     pub max_replicas: usize,
@@ -245,145 +244,5 @@ impl Settings {
     }
 }
 
-/// The rules of `[control]`.
-mod control {
-    use super::{Control, Deserialize, HEARTBEATS_PER_LEASE, MAX_LEASE, Period, SocketAddr};
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub(super) struct Raw {
-        listen: Option<SocketAddr>,
-        lease: Option<Period>,
-        heartbeat: Option<Period>,
-    }
-
-    impl TryFrom<Raw> for Control {
-        type Error = String;
-
-        fn try_from(raw: Raw) -> Result<Self, String> {
-            let default = Self::default();
-            let lease = raw.lease.unwrap_or(default.lease);
-            if lease.get() > MAX_LEASE {
-                return Err(format!("the lease is {lease}, longer than {MAX_LEASE:?}"));
-            }
-            let heartbeat = raw.heartbeat.unwrap_or(default.heartbeat);
-            if heartbeat.get() * HEARTBEATS_PER_LEASE > lease.get() {
-                return Err(format!(
-                    "the heartbeat of {heartbeat} is longer than a third of the lease of {lease}, so that a lost one \
-                     would make a healthy node unknown; set control.heartbeat lower or control.lease higher"
-                ));
-            }
-            Ok(Self { listen: raw.listen.unwrap_or(default.listen), lease, heartbeat })
-        }
-    }
-}
-
-/// The rules of `[http]`.
-mod web {
-    use super::{Deserialize, Http, HttpTls, SocketAddr};
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub(super) struct Raw {
-        listen: Option<SocketAddr>,
-        tls: Option<HttpTls>,
-    }
-
-    impl TryFrom<Raw> for Http {
-        type Error = String;
-
-        fn try_from(raw: Raw) -> Result<Self, String> {
-            let listen = raw.listen.unwrap_or(Self::default().listen);
-            if raw.tls.is_none() && !listen.ip().to_canonical().is_loopback() {
-                return Err(format!(
-                    "http.listen is {listen}, which others can reach: set http.tls.certificate and http.tls.key, or \
-                     listen on 127.0.0.1"
-                ));
-            }
-            Ok(Self { listen, tls: raw.tls })
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(text: &str) -> Result<Settings, String> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("coordinator.toml");
-        std::fs::write(&path, text).unwrap();
-        let options = Options { path: &path, explicit: true, env_prefix: "SIFLEET_TEST_NOTHING_" };
-        let shorten = |error: SettingsError| error.to_string().replace(dir.path().to_str().unwrap(), "");
-        settings::load(&options).map(|loaded| loaded.settings).map_err(shorten)
-    }
-
-    fn check_wrong(text: &str, expected: &str) {
-        let told = load(text).unwrap_err();
-        assert!(told.starts_with(expected), "{told}");
-    }
-
-    #[test]
-    fn nothing_set_means_the_defaults() {
-        let settings = load("").unwrap();
-        assert_eq!(settings, Settings::default());
-        assert_eq!(settings.ca_dir(), Path::new("/var/lib/sifleet/coordinator/ca"));
-        assert_eq!(settings.control.listen.to_string(), "0.0.0.0:7441");
-        assert_eq!(settings.http.listen.to_string(), "127.0.0.1:7440");
-        assert!(settings.partition_sources().is_empty());
-    }
-
-    #[test]
-    fn everything_can_be_set() {
-        let settings = load(
-            r#"
-            state_dir = "/s"
-            ca_dir = "/c"
-            control = { listen = "[::]:1", lease = "6s", heartbeat = "2s" }
-            limits = { max_nodes = 5, max_replicas = 99_000_000, max_http_connections = 7, max_event_streams = 8 }
-            log = { output = "stderr", filter = "debug" }
-            [http]
-            listen = "0.0.0.0:443"
-            tls = { certificate = "/x.pem", key = "/x.key" }
-            [partitions]
-            file = "/p.toml"
-            slurm = true
-            sinfo = "/opt/slurm/bin/sinfo"
-            slurm_interval = "5m"
-            slurm_timeout = "2s"
-            "#,
-        )
-        .unwrap();
-        assert_eq!(settings.database(), Path::new("/s/coordinator.db"));
-        assert_eq!(settings.state_limits().max_replicas, MAX_REPLICAS);
-        assert_eq!(settings.http_limits().server.max_connections, 7);
-        assert_eq!(settings.partition_sources().len(), 2);
-    }
-
-    #[test]
-    fn what_does_not_go_together_is_refused_where_it_stands() {
-        check_wrong(
-            "\n[http]\nlisten = \"0.0.0.0:7440\"",
-            "/coordinator.toml:2:1: http.listen is 0.0.0.0:7440, which others",
-        );
-        check_wrong(
-            "[control]\nlease = \"20s\"",
-            "/coordinator.toml:1:1: the heartbeat of 10s is longer than a third",
-        );
-        check_wrong("[control]\nlease = \"2h\"", "/coordinator.toml:1:1: the lease is 2h, longer than 3600s");
-        check_wrong(
-            "[http]\ntls = { certificate = \"x\" }",
-            "/coordinator.toml:2:7: the key \"key\" is missing",
-        );
-        check_wrong("[control]\nlisten = \"here\"", "/coordinator.toml:2:10: ");
-        check_wrong("[control]\nlitsen = \"0.0.0.0:1\"", "/coordinator.toml:2:1: unknown key");
-    }
-
-    #[test]
-    fn only_the_log_changes_without_a_restart() {
-        let running = Settings::default();
-        let quiet = Settings { log: Log { filter: "warn".into(), ..Log::default() }, ..Settings::default() };
-        assert!(!running.needs_restart(&quiet));
-        assert!(running.needs_restart(&Settings { state_dir: "/s".into(), ..Settings::default() }));
-    }
-}
+mod tests;

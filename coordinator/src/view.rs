@@ -156,10 +156,29 @@ impl View {
     }
 
     pub(crate) fn partition_info(&self, name: &str) -> Result<&Arc<PartitionInfo>, QueryError> {
-        self.partitions.get(name).ok_or_else(|| QueryError::UnknownPartition {
-            name: shorten(name),
-            candidates: near(name, self.partitions.keys().map(PartitionName::as_str)),
-        })
+        self.partitions
+            .get(name)
+            .ok_or_else(|| QueryError::UnknownPartition { name: shorten(name), candidates: Vec::new() })
+    }
+
+    /// Adds to an error the names that were perhaps meant: not for batches, for it compares with every name.
+    #[must_use]
+    pub fn suggest(&self, error: QueryError) -> QueryError {
+        match error {
+            QueryError::UnknownImage { reference, .. } => {
+                let candidates = self.near_images(&reference);
+                QueryError::UnknownImage { reference, candidates }
+            }
+            QueryError::UnknownPartition { name, .. } => {
+                let candidates = near(&name, self.partitions.keys().map(PartitionName::as_str));
+                QueryError::UnknownPartition { name, candidates }
+            }
+            QueryError::UnknownNode { name, .. } => {
+                let candidates = near(&name, self.nodes.iter().map(|node| node.name.as_str()));
+                QueryError::UnknownNode { name, candidates }
+            }
+            told @ (QueryError::Ambiguous { .. } | QueryError::BadReference { .. }) => told,
+        }
     }
 }
 
@@ -196,12 +215,22 @@ pub(crate) fn shorten(text: &str) -> String {
 /// Finds up to five names close to what was written, closest first.
 pub(crate) fn near<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     const MAX_COMPARED: usize = 20_000;
-    let written = shorten(written);
+    /// The cost grows with the product of the lengths.
+    const MAX_CHARS: usize = 64;
+    let start = |text: &str| text.chars().take(MAX_CHARS).collect::<String>();
+    let written = start(written);
+    let length = written.chars().count();
     let mut close: Vec<(usize, &str)> = names
         .take(MAX_COMPARED)
-        .filter(|name| name.len() <= 256)
-        .map(|name| (strsim::damerau_levenshtein(&written, name.rsplit('/').next().unwrap_or(name)), name))
-        .filter(|(distance, name)| *distance <= 2 + name.len() / 5)
+        .filter_map(|name| {
+            let last = start(name.rsplit('/').next().unwrap_or(name));
+            let bound = 2 + name.len().min(MAX_CHARS) / 5;
+            if last.chars().count().abs_diff(length) > bound {
+                return None;
+            }
+            let distance = strsim::damerau_levenshtein(&written, &last);
+            (distance <= bound).then_some((distance, name))
+        })
         .collect();
     close.sort_unstable();
     close.into_iter().take(5).map(|(_, name)| name.to_owned()).collect()

@@ -26,7 +26,7 @@ const MAX_PARTITION: usize = 2 * sifleet_common::name::MAX_PARTITION_NAME;
 
 problems!(GetProblems:
     BadQuery, BadRequirement, BadImage, UnknownImage, UnknownPartition, AmbiguousImage);
-problems!(PostProblems: BadJson, TooManyQueries, SlowBody, BodyTooLarge, UnsupportedMediaType);
+problems!(PostProblems: BadJson, TooManyQueries, CrossSite, SlowBody, BodyTooLarge, UnsupportedMediaType);
 
 /// Answers where an image stands on a partition, node by node.
 #[utoipa::path(
@@ -49,7 +49,9 @@ pub(super) async fn get(
 ) -> Result<Response, ApiError> {
     let (view, now) = (app.view(), app.now());
     let require = check(&query)?;
-    let answer = view.cached_availability(&query.image, &query.partition, require, now)?;
+    let answer = view
+        .cached_availability(&query.image, &query.partition, require, now)
+        .map_err(|error| view.suggest(error))?;
     let json = answer.json(now.wall.to_string(), view.generation);
     let json = json.map_err(|error| ApiError::Encode { detail: error.to_string() })?;
     Ok(extract::answer("application/json", json))

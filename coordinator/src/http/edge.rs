@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -21,6 +22,7 @@ use futures_util::FutureExt as _;
 use tower::{Layer, Service};
 use tracing::{debug, error, warn};
 
+use super::hosts::Hosts;
 use super::metrics::RouteMetrics;
 use super::problem::{ApiError, Code, PROBLEM_JSON, Pending};
 
@@ -75,6 +77,8 @@ struct Shared {
     ids: Arc<RequestIds>,
     /// How long the head of an answer may take; none for streams.
     deadline: Option<Duration>,
+    /// By which names we may be asked.
+    hosts: Arc<ArcSwap<Hosts>>,
 }
 
 impl EdgeLayer {
@@ -83,8 +87,9 @@ impl EdgeLayer {
         metrics: RouteMetrics,
         ids: Arc<RequestIds>,
         deadline: Option<Duration>,
+        hosts: Arc<ArcSwap<Hosts>>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { route, metrics, ids, deadline }) }
+        Self { shared: Arc::new(Shared { route, metrics, ids, deadline, hosts }) }
     }
 }
 
@@ -123,6 +128,9 @@ where
             begun: Instant::now(),
             shared: Arc::clone(&self.shared),
         };
+        if let Err(refused) = self.shared.hosts.load().admit(&request) {
+            return Box::pin(std::future::ready(Ok(passage.finish(Err(refused)))));
+        }
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = guarded(answer, passage.shared.deadline).await;

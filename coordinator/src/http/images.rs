@@ -62,7 +62,8 @@ pub(super) async fn list(
     }
     let ListQuery { partition, q, cursor, .. } = query;
     let filter = ImagesFilter { partition, q, cursor, limit };
-    Ok(Json(app.view().images(&filter, app.now())?))
+    let view = app.view();
+    Ok(Json(view.images(&filter, app.now()).map_err(|error| view.suggest(error))?))
 }
 
 /// Shows one image: where it is, who disagrees about it, and what it says of itself.
@@ -76,9 +77,14 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Segment(image): Segment,
 ) -> Result<Json<ImageDetail>, ApiError> {
-    let mut detail = app.view().image(&image, app.now())?;
+    let mut detail = find(&app, &image)?;
     detail.metadata = describe(&app, &detail).await?;
     Ok(Json(detail))
+}
+
+fn find(app: &App, image: &str) -> Result<ImageDetail, ApiError> {
+    let view = app.view();
+    Ok(view.image(image, app.now()).map_err(|error| view.suggest(error))?)
 }
 
 /// Reads what the store knows of the image's digests; those it knows nothing of are left out.

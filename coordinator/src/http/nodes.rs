@@ -12,7 +12,7 @@ use super::problem::{ApiError, problems};
 
 problems!(ListProblems:);
 problems!(ShowProblems: BadQuery, UnknownNode);
-problems!(RescanProblems: BadQuery, BadNodeset, Stopping);
+problems!(RescanProblems: CrossSite, BadQuery, BadNodeset, Stopping);
 
 /// Lists the nodes in natural order.
 #[utoipa::path(
@@ -33,7 +33,8 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Segment(name): Segment,
 ) -> Result<Json<NodeDetail>, ApiError> {
-    Ok(Json(app.view().node(&name, app.now())?))
+    let view = app.view();
+    Ok(Json(view.node(&name, app.now()).map_err(|error| view.suggest(error))?))
 }
 
 /// Tells the agents of the nodes to compare what they know with what is on their disks.

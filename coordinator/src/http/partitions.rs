@@ -34,5 +34,6 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Segment(name): Segment,
 ) -> Result<Json<PartitionDetail>, ApiError> {
-    Ok(Json(app.view().partition(&name, app.now())?))
+    let view = app.view();
+    Ok(Json(view.partition(&name, app.now()).map_err(|error| view.suggest(error))?))
 }

@@ -78,6 +78,8 @@ codes! {
         "Send one JSON document of the shape shown in /docs.";
     TooManyQueries BAD_REQUEST "too_many_queries" "The batch has too many questions"
         "Split the batch.";
+    CrossSite FORBIDDEN "cross_site" "Another web page had a browser send this"
+        "Ask from a program, or from a page of the coordinator's own.";
     UnknownImage NOT_FOUND "unknown_image" "No node ever reported such an image"
         "See sifleet image ls or GET /v1/images.";
     UnknownPartition NOT_FOUND "unknown_partition" "No source ever named such a partition"
@@ -96,6 +98,8 @@ codes! {
         "Split the request.";
     UnsupportedMediaType UNSUPPORTED_MEDIA_TYPE "unsupported_media_type" "The body is not declared as JSON"
         "Send the header Content-Type: application/json.";
+    BadHost MISDIRECTED_REQUEST "bad_host" "The request asks for a host that the coordinator is not"
+        "Ask by an address or by a name of its certificate; an administrator may add names to http.hosts.";
     Internal INTERNAL_SERVER_ERROR "internal" "The coordinator failed to answer"
         "An administrator finds the cause in the coordinator's log by the request id.";
     NotReady SERVICE_UNAVAILABLE "not_ready" "The coordinator is not ready"
@@ -170,6 +174,18 @@ pub enum ApiError {
         /// What was declared, cut; empty for nothing.
         found: String,
     },
+    /// Asked by a name that is none of ours.
+    #[error("this is not the host {host:?}")]
+    BadHost {
+        /// The name, cut.
+        host: String,
+    },
+    /// Sent by a browser on behalf of a page that is none of ours.
+    #[error("the request comes from a web page elsewhere: {from:?}")]
+    CrossSite {
+        /// What the browser says of it, cut.
+        from: String,
+    },
     /// Not everything that is needed has started.
     #[error("waiting for {waiting}")]
     NotReady {
@@ -237,6 +253,8 @@ impl ApiError {
             Self::SlowBody { .. } => Code::SlowBody,
             Self::BodyTooLarge { .. } => Code::BodyTooLarge,
             Self::UnsupportedMediaType { .. } => Code::UnsupportedMediaType,
+            Self::BadHost { .. } => Code::BadHost,
+            Self::CrossSite { .. } => Code::CrossSite,
             Self::NotReady { .. } => Code::NotReady,
             Self::Stopping(_) | Self::Draining => Code::Stopping,
             Self::TooManyStreams { .. } => Code::TooManyStreams,
@@ -325,7 +343,7 @@ macro_rules! problems {
             fn responses()
             -> std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::response::Response>> {
                 use $crate::http::problem::{Code, describe};
-                describe(&[$(Code::$code,)* Code::Internal, Code::TimedOut])
+                describe(&[$(Code::$code,)* Code::BadHost, Code::Internal, Code::TimedOut])
             }
         }
     };

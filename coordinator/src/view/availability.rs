@@ -16,7 +16,7 @@ use sifleet_common::time::Now;
 
 use super::cache::{Basis, Key};
 use super::rendered::Rendered;
-use super::resolve::{Expected, Target};
+use super::resolve::{Expected, Target, unheard_of};
 use super::{PartitionInfo, QueryError, View};
 use crate::state::index::NameEntry;
 
@@ -56,7 +56,7 @@ impl View {
         let partition = self.partition_info(partition)?;
         let target = self.resolve(image)?;
         if !target.heard_of && self.is_certain(&target, &partition.members, &self.live_at(now)) {
-            return Err(self.unheard_of(image));
+            return Err(unheard_of(image));
         }
         // Past the first lease's end this view no longer knows who counts without looking closely.
         let stale = now.mono >= self.next_expiry;

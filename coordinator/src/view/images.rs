@@ -13,7 +13,7 @@ use sifleet_common::name::ImageName;
 use sifleet_common::time::Now;
 
 use super::availability::count;
-use super::resolve::{Expected, Target};
+use super::resolve::{Expected, Target, unheard_of};
 use super::{QueryError, View, shorten};
 use crate::state::index::NameEntry;
 
@@ -70,7 +70,7 @@ impl View {
         let target = self.resolve(reference)?;
         let live = self.live_at(now);
         let Some(name) = target.names.first().filter(|_| target.heard_of) else {
-            return Err(self.unheard_of(reference));
+            return Err(unheard_of(reference));
         };
         let empty = NameEntry::default();
         let entry = self.names.get(name).map_or(&empty, AsRef::as_ref);

@@ -2,10 +2,9 @@
 
 use sifleet_common::api::nodes::{NodeDetail, NodeList, NodeState, NodeSummary, ReplicaBody, RootBody};
 use sifleet_common::inventory::{Content, Pending, Replica, ReplicaKey, Root, RootState};
-use sifleet_common::name::NodeName;
 use sifleet_common::time::Now;
 
-use super::{NodeInfo, QueryError, Stats, View, near, shorten};
+use super::{NodeInfo, QueryError, Stats, View, shorten};
 
 /// Most replicas one answer lists.
 const MAX_LISTED: usize = 10_000;
@@ -30,8 +29,7 @@ impl View {
     pub fn node(&self, name: &str, now: Now) -> Result<NodeDetail, QueryError> {
         let found = self.nodes.iter().zip(0u32..).find(|(node, _)| node.name.as_str() == name);
         let Some((node, id)) = found else {
-            let names = self.nodes.iter().map(|node| NodeName::as_str(&node.name));
-            return Err(QueryError::UnknownNode { name: shorten(name), candidates: near(name, names) });
+            return Err(QueryError::UnknownNode { name: shorten(name), candidates: Vec::new() });
         };
         let inventory = &node.inventory;
         Ok(NodeDetail {

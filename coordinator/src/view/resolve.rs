@@ -122,8 +122,8 @@ impl View {
         })
     }
 
-    /// Turns a reference nobody ever heard of into the error that says so.
-    pub(crate) fn unheard_of(&self, reference: &str) -> QueryError {
+    /// Finds names close to a reference that nobody ever heard of.
+    pub(super) fn near_images(&self, reference: &str) -> Vec<String> {
         let stems = self.stems.keys().map(AsRef::as_ref);
         let stem = reference.rsplit('/').next().unwrap_or(reference);
         let mut candidates = Vec::new();
@@ -133,7 +133,7 @@ impl View {
             }
         }
         candidates.truncate(MAX_CANDIDATES);
-        QueryError::UnknownImage { reference: shorten(reference), candidates }
+        candidates
     }
 
     fn resolve_name(&self, reference: &str, name: &str) -> Result<Option<ImageName>, QueryError> {
@@ -270,6 +270,11 @@ impl View {
 fn one(mut digests: impl Iterator<Item = Digest>) -> Option<Digest> {
     let first = digests.next()?;
     digests.all(|other| other == first).then_some(first)
+}
+
+/// Makes the error for a reference nobody ever heard of.
+pub(super) fn unheard_of(reference: &str) -> QueryError {
+    QueryError::UnknownImage { reference: shorten(reference), candidates: Vec::new() }
 }
 
 fn is_prefix(text: &str) -> bool {

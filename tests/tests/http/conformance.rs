@@ -122,6 +122,18 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         .extend(bodies_refused(&operations["availability_batch"]).await);
     seen.entry("events").or_default().insert("200".to_owned());
     for (id, operation) in &operations {
+        for (header, value) in [("host", "evil.example"), ("origin", "https://evil.example")] {
+            if header == "origin" && operation.method == "get" {
+                continue;
+            }
+            let uri = operation.path.replace(['{', '}'], "");
+            let request = Request::builder().method(operation.method.to_uppercase().as_str()).uri(uri);
+            let answer = site.ask(request.header(header, value).body(Body::empty()).unwrap()).await;
+            assert_eq!(check(&document, operation, &answer), Vec::<String>::new(), "{id} with {header}");
+            seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
+        }
+    }
+    for (id, operation) in &operations {
         let described: BTreeSet<_> = operation.responses.keys().cloned().collect();
         let mut occurring = seen.remove(id.as_str()).unwrap_or_default();
         occurring.extend(UNPROVOKED.map(str::to_owned));

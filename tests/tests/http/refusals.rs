@@ -7,6 +7,7 @@ use axum::http::{Request, StatusCode};
 use futures_util::stream;
 use serde_json::json;
 use sifleet_coordinator::http::Limits;
+use sifleet_coordinator::http::hosts::Hosts;
 
 use crate::site::{Answer, Site};
 
@@ -187,4 +188,28 @@ async fn not_ready_and_stopping_are_said_as_such() {
     check(&site.get("/readyz").await, 503, "stopping");
     site.tasks.shutdown(crate::site::LONG).await;
     check(&site.post("/v1/nodes/viz001/rescan", &json!({})).await, 503, "stopping");
+}
+
+#[tokio::test]
+async fn web_pages_of_others_cannot_have_a_browser_ask() {
+    let hosts = Hosts { listen: None, names: vec!["head01.cluster".to_owned()] };
+    let site = Site::new(Limits { hosts, ..Limits::default() }).await;
+    let rescan = |headers: [(&str, &str); 2]| {
+        let [one, two] = headers;
+        let request = Request::post("/v1/nodes/viz001/rescan").header(one.0, one.1).header(two.0, two.1);
+        site.ask(request.body(Body::empty()).unwrap())
+    };
+    let host = ("host", "head01.cluster:7440");
+    for foreign in [("origin", "https://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")]
+    {
+        check(&rescan([host, foreign]).await, 403, "cross_site");
+    }
+    check(&rescan([("host", "evil.example"), ("accept", "*/*")]).await, 421, "bad_host");
+    let own = ("origin", "https://head01.cluster:7440");
+    assert_eq!(rescan([host, own]).await.status, StatusCode::OK);
+    assert_eq!(rescan([host, ("user-agent", "curl")]).await.status, StatusCode::OK);
+    for path in ["/v1/nodes", "/docs/", "/metrics", "/none"] {
+        let request = Request::get(path).header("host", "evil.example").body(Body::empty()).unwrap();
+        check(&site.ask(request).await, 421, "bad_host");
+    }
 }

@@ -9,7 +9,7 @@ use super::*;
 
 async fn ask(router: MethodRouter, deadline: Option<Duration>) -> (Response, Problem) {
     let metrics = RouteMetrics::unregistered("/");
-    let edge = EdgeLayer::new("/", metrics, Arc::new(RequestIds::new(7)), deadline);
+    let edge = EdgeLayer::new("/", metrics, Arc::new(RequestIds::new(7)), deadline, Arc::default());
     let request = Request::get("/").body(Body::empty()).unwrap();
     let router: MethodRouter = router.layer(edge);
     let (parts, body) = router.oneshot(request).await.unwrap().into_parts();

@@ -3,6 +3,7 @@
 //! This is the certificate that browsers and command lines see, from whichever authority the site trusts; the
 //! cluster's own CA, which agents prove themselves with, is in `common::tls`.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +12,9 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
 
 /// What handshakes start with; storing another one applies to connections accepted afterwards.
 pub type Tls = Arc<ArcSwap<ServerConfig>>;
@@ -38,6 +42,29 @@ pub enum TlsError {
         /// What is wrong.
         source: rustls::Error,
     },
+}
+
+/// Lists the names and addresses that a certificate stands for, in lower case.
+///
+/// # Errors
+/// [`TlsError::Pem`]. A certificate whose names cannot be read has none.
+pub fn names(certificate: &Path) -> Result<Vec<String>, TlsError> {
+    let unreadable = |source| TlsError::Pem { what: "a certificate", path: certificate.to_owned(), source };
+    let der = CertificateDer::from_pem_file(certificate).map_err(unreadable)?;
+    let parsed = X509Certificate::from_der(&der).map(|(_, parsed)| parsed);
+    let names = parsed.as_ref().ok().and_then(|parsed| parsed.subject_alternative_name().ok().flatten());
+    let names = names.iter().flat_map(|names| &names.value.general_names);
+    Ok(names.filter_map(name).collect())
+}
+
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    if let GeneralName::DNSName(name) = name {
+        return Some(name.to_ascii_lowercase());
+    }
+    let GeneralName::IPAddress(bytes) = name else { return None };
+    let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+    let address = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+    address.ok().map(|address| address.to_string())
 }
 
 /// Reads a certificate chain and its key for HTTP/1.1 over TLS 1.2 or 1.3.

@@ -1,0 +1,130 @@
+//! What goes together in the settings: each table that has a rule is read into a draft and checked, so that a mistake
+//! is shown with its place.
+
+/// The rules of `[control]`.
+pub(super) mod control {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use serde::Deserialize;
+    use sifleet_common::settings::Period;
+
+    use super::super::Control;
+
+    /// Longest lease: an agent that is gone is believed for so long.
+    const MAX_LEASE: Duration = Duration::from_secs(3_600);
+    /// A lease is to survive two lost heartbeats.
+    const HEARTBEATS_PER_LEASE: u32 = 3;
+    /// Agents send no two heartbeats closer together.
+    const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(in crate::settings) struct Raw {
+        listen: Option<SocketAddr>,
+        lease: Option<Period>,
+        heartbeat: Option<Period>,
+    }
+
+    impl TryFrom<Raw> for Control {
+        type Error = String;
+
+        fn try_from(raw: Raw) -> Result<Self, String> {
+            let default = Self::default();
+            let lease = raw.lease.unwrap_or(default.lease);
+            if lease.get() > MAX_LEASE {
+                return Err(format!("the lease is {lease}, longer than {MAX_LEASE:?}"));
+            }
+            let heartbeat = raw.heartbeat.unwrap_or(default.heartbeat);
+            if heartbeat.get() < MIN_HEARTBEAT {
+                return Err(format!(
+                    "the heartbeat is {heartbeat}, shorter than the {MIN_HEARTBEAT:?} that agents keep"
+                ));
+            }
+            if heartbeat.get() * HEARTBEATS_PER_LEASE > lease.get() {
+                return Err(format!(
+                    "the heartbeat of {heartbeat} is longer than a third of the lease of {lease}, so that a lost one \
+                     would make a healthy node unknown; set control.heartbeat lower or control.lease higher"
+                ));
+            }
+            Ok(Self { listen: raw.listen.unwrap_or(default.listen), lease, heartbeat })
+        }
+    }
+}
+
+/// The rules of `[http]`.
+pub(super) mod web {
+    use std::net::SocketAddr;
+
+    use serde::Deserialize;
+
+    use super::super::{Http, HttpTls};
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(in crate::settings) struct Raw {
+        listen: Option<SocketAddr>,
+        tls: Option<HttpTls>,
+        hosts: Option<Vec<String>>,
+    }
+
+    impl TryFrom<Raw> for Http {
+        type Error = String;
+
+        fn try_from(raw: Raw) -> Result<Self, String> {
+            let listen = raw.listen.unwrap_or(Self::default().listen);
+            if raw.tls.is_none() && !listen.ip().to_canonical().is_loopback() {
+                return Err(format!(
+                    "http.listen is {listen}, which others can reach: set http.tls.certificate and http.tls.key, or \
+                     listen on 127.0.0.1"
+                ));
+            }
+            let hosts = raw.hosts.unwrap_or_default();
+            let plain = |name: &&String| !name.is_empty() && !name.contains(['/', ':', '[', '@']);
+            if let Some(name) = hosts.iter().find(|name| !plain(name)) {
+                return Err(format!("http.hosts names {name:?}: write names alone, without scheme and port"));
+            }
+            Ok(Self { listen, tls: raw.tls, hosts })
+        }
+    }
+}
+
+/// The rules of `[limits]`.
+pub(super) mod limits {
+    use serde::Deserialize;
+
+    use super::super::Limits;
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(in crate::settings) struct Raw {
+        max_nodes: Option<usize>,
+        max_replicas: Option<usize>,
+        max_http_connections: Option<u32>,
+        max_event_streams: Option<usize>,
+    }
+
+    impl TryFrom<Raw> for Limits {
+        type Error = String;
+
+        fn try_from(raw: Raw) -> Result<Self, String> {
+            let default = Self::default();
+            let limits = Self {
+                max_nodes: raw.max_nodes.unwrap_or(default.max_nodes),
+                max_replicas: raw.max_replicas.unwrap_or(default.max_replicas),
+                max_http_connections: raw.max_http_connections.unwrap_or(default.max_http_connections),
+                max_event_streams: raw.max_event_streams.unwrap_or(default.max_event_streams),
+            };
+            for (name, nothing) in [
+                ("max_nodes", limits.max_nodes == 0),
+                ("max_replicas", limits.max_replicas == 0),
+                ("max_http_connections", limits.max_http_connections == 0),
+            ] {
+                if nothing {
+                    return Err(format!("limits.{name} is 0, with which nobody is served: set 1 or more"));
+                }
+            }
+            Ok(limits)
+        }
+    }
+}
