@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::identity::{self, IdentityError};
-use crate::state::run::{Handle, OUTBOX, Stopped, ToSession};
+use crate::state::run::{Handle, OUTBOX, Share, Stopped, ToSession};
 use crate::state::{Event, SessionId};
 
 /// How long a peer may take over its hello, and over taking one message.
@@ -151,13 +151,14 @@ async fn hello(frames: &mut FrameReader<RecvStream>) -> Result<Hello, SessionEnd
 }
 
 async fn listen(mut frames: FrameReader<RecvStream>, session: SessionId, handle: &Handle) -> SessionEnd {
+    let share = Share::default();
     loop {
         let message = match frames.next::<ToCoordinator>().await {
             Ok(Some(message)) => message,
             Ok(None) => return SessionEnd::Ended,
             Err(source) => return SessionEnd::Frame { source },
         };
-        if let Err(stopped) = handle.send(Event::Message { session, message }).await {
+        if let Err(stopped) = handle.say(session, message, &share).await {
             return stopped.into();
         }
     }

@@ -1,10 +1,12 @@
 //! The only loop around the state: takes events in, carries effects out, publishes the view.
 //!
-//! One task owns the [`State`]; everybody else has a [`Handle`]. The input queue is bounded: when it is full,
+//! One task owns the [`State`]; everybody else has a [`Handle`]. The input queue is bounded ([`input`]): when it is full,
 //! sessions wait, QUIC's flow control makes their agents wait, and leases that cannot be renewed in time run
 //! out, so an overloaded coordinator says "unknown", never something stale.
 
-use std::collections::BTreeMap;
+mod input;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,11 +25,15 @@ use super::{Announcement, Effect, Event, SessionId, State};
 use crate::store::Op;
 use crate::store::sqlite::Store;
 use crate::view::Views;
+pub use input::Share;
+use input::{Input, Waiting};
 
 /// Events waiting for the loop. When they are this many, sessions wait.
 const INPUT_QUEUE: usize = 8_192;
 /// Events taken in before the view is published.
 const BATCH: usize = 1_024;
+/// The longest time events are taken in before the view is published and the watchdog hears of the loop.
+const BATCH_TIME: Duration = Duration::from_millis(20);
 /// Messages waiting for one agent. An agent that lets so many wait is cut off and comes back: more than the
 /// acknowledgements of what QUIC's window holds of it.
 pub const OUTBOX: usize = 1_024;
@@ -47,12 +53,6 @@ pub enum ToSession {
     Message(ToAgent),
     /// The end.
     Close(CloseCode, String),
-}
-
-enum Input {
-    Open { session: SessionId, node: NodeName, hello: Hello, outbox: mpsc::Sender<ToSession> },
-    Event(Event),
-    Rescan { nodes: Vec<NodeName>, reply: oneshot::Sender<api::nodes::Rescan> },
 }
 
 /// The loop has ended, because the coordinator stops.
@@ -93,6 +93,7 @@ pub struct Handle {
     /// What passed through the loop.
     pub counters: Arc<Counters>,
     input: mpsc::Sender<Input>,
+    waiting: Waiting,
     followers: broadcast::Sender<Arc<api::events::Event>>,
 }
 
@@ -117,6 +118,15 @@ impl Handle {
     /// [`Stopped`].
     pub async fn send(&self, event: Event) -> Result<(), Stopped> {
         self.put(Input::Event(event)).await
+    }
+
+    /// Hands an agent's message over, waiting while too much of its session, or of all, is not applied yet.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn say(&self, session: SessionId, message: ToCoordinator, own: &Share) -> Result<(), Stopped> {
+        let held = self.waiting.hold(own, &message).await.map_err(|_closed| Stopped)?;
+        self.put(Input::Said(Event::Message { session, message }, held)).await
     }
 
     /// Asks the agents of these nodes to reconcile, and tells which of them were there to be asked.
@@ -174,6 +184,7 @@ pub fn prepare(mut state: State, store: Store, clock: Clock) -> (Loop, Handle) {
         clock,
         counters: Arc::clone(&counters),
         input: sender,
+        waiting: Waiting::default(),
         followers: followers.clone(),
     };
     let run = Loop {
@@ -196,22 +207,22 @@ pub fn prepare(mut state: State, store: Store, clock: Clock) -> (Loop, Handle) {
 impl Loop {
     /// Runs until `stop`; `beat` is called after every turn, at least once a second.
     pub async fn run(mut self, stop: CancellationToken, beat: impl Fn()) {
-        let mut batch = Vec::with_capacity(BATCH);
+        let (mut batch, mut waiting) = (Vec::with_capacity(BATCH), VecDeque::with_capacity(BATCH));
         loop {
             let wake = self.clock.instant(self.next_turn());
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
-                _ = self.input.recv_many(&mut batch, BATCH) => {}
+                () = std::future::ready(()), if !waiting.is_empty() => {}
+                _ = self.input.recv_many(&mut batch, BATCH) => waiting.extend(batch.drain(..)),
                 () = tokio::time::sleep_until(wake.into()) => self.take(Input::Event(Event::Tick)),
             }
-            for input in batch.drain(..) {
-                self.take(input);
-            }
+            self.take_for(BATCH_TIME, &mut waiting);
             self.views.store(Arc::new(self.state.view()));
             self.counters.views.fetch_add(1, Ordering::Relaxed);
             self.announce();
             self.mend();
-            self.keep().await;
+            self.keep();
             beat();
             tokio::time::sleep(PUBLISH_SPACING).await;
         }
@@ -221,6 +232,17 @@ impl Loop {
     fn next_turn(&self) -> Monotonic {
         let idle = self.clock.now().mono.after(IDLE_TURN);
         self.state.next_expiry().map_or(idle, |expiry| expiry.min(idle))
+    }
+
+    /// Takes in what waits, for about so long.
+    fn take_for(&mut self, time: Duration, waiting: &mut VecDeque<Input>) {
+        let until = self.clock.now().mono.after(time);
+        while let Some(input) = waiting.pop_front() {
+            self.take(input);
+            if self.clock.now().mono >= until {
+                break;
+            }
+        }
     }
 
     fn take(&mut self, input: Input) {
@@ -233,10 +255,14 @@ impl Loop {
                 self.state.handle(Event::Opened { session, node, hello }, now)
             }
             Input::Event(event) => {
-                self.count(&event);
                 if let Event::Closed { session } = &event {
                     self.outboxes.remove(session);
                 }
+                self.count(&event);
+                self.state.handle(event, now)
+            }
+            Input::Said(event, _held) => {
+                self.count(&event);
                 self.state.handle(event, now)
             }
             Input::Rescan { nodes, reply } => {
@@ -323,12 +349,14 @@ impl Loop {
         self.ops.extend(lost.iter().filter_map(|name| self.state.whole(name)));
     }
 
-    async fn keep(&mut self) {
+    /// Hands durable steps over. What a store that is behind does not take is mended later, for the disk is not waited
+    /// for.
+    fn keep(&mut self) {
         let ops = std::mem::take(&mut self.ops);
         if ops.is_empty() {
             return;
         }
-        if let Err(error) = self.store.submit(ops).await {
+        if let Err(error) = self.store.try_submit(ops) {
             self.counters.store_failures.fetch_add(1, Ordering::Relaxed);
             error!(error = &error as &dyn std::error::Error, "the store does not take changes");
         }
@@ -354,3 +382,6 @@ fn log(kind: api::events::EventKind, node: Option<&NodeName>, detail: Option<&st
         EventKind::ImageReady | EventKind::ImageGone | EventKind::Missed => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

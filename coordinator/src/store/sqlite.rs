@@ -22,13 +22,14 @@ use rusqlite::Connection;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::ImageMetadata;
 use sifleet_common::name::NodeName;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Op, Restored};
 use writer::{Command, Shared, Writer};
 
-/// Most submissions that wait for the writer. When it is full, submitting waits: the owner loop is then held up
-/// by the disk rather than by memory that grows without end.
+/// Most submissions that wait for the writer. When it is full, steps of the owner loop are lost and mended later
+/// ([`Store::try_submit`]), rather than waited for or piled up.
 const QUEUE: usize = 1_024;
 
 /// Says why something is not stored or found again.
@@ -110,6 +111,9 @@ pub enum StoreError {
         /// What the system says.
         source: io::Error,
     },
+    /// The writer is behind: so much waits for the disk that nothing more is taken.
+    #[error("the store is {QUEUE} submissions behind; the inventories concerned are written anew")]
+    Behind,
     /// The store was closed, or its writer is gone.
     #[error("the store is closed")]
     Closed,
@@ -165,7 +169,28 @@ impl Store {
     /// # Errors
     /// [`StoreError::Closed`]; nothing was stored.
     pub async fn submit(&self, ops: Vec<Op>) -> Result<(), StoreError> {
-        self.queue.send(Command::Apply(ops)).await.map_err(|_closed| StoreError::Closed)
+        let place = self.queue.reserve().await.map_err(|_closed| StoreError::Closed)?;
+        place.send(Command::Apply { missed: self.shared.take_missed(), ops });
+        Ok(())
+    }
+
+    /// Hands steps over like [`Store::submit`], but never waits.
+    ///
+    /// # Errors
+    /// [`StoreError::Behind`]: nothing was stored, the nodes of the steps are listed by [`Store::take_lost`], and their
+    /// further steps are skipped until they are replaced as a whole. [`StoreError::Closed`].
+    pub fn try_submit(&self, ops: Vec<Op>) -> Result<(), StoreError> {
+        match self.queue.try_reserve() {
+            Ok(place) => {
+                place.send(Command::Apply { missed: self.shared.take_missed(), ops });
+                Ok(())
+            }
+            Err(TrySendError::Full(())) => {
+                self.shared.miss(&ops);
+                Err(StoreError::Behind)
+            }
+            Err(TrySendError::Closed(())) => Err(StoreError::Closed),
+        }
     }
 
     /// Waits until everything submitted before is committed, or has failed.
@@ -221,3 +246,6 @@ impl Store {
         self.shared.stats(self.queue.max_capacity() - self.queue.capacity())
     }
 }
+
+#[cfg(test)]
+mod tests;

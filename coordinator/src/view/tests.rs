@@ -185,3 +185,14 @@ fn what_lies_below_an_unknown_root_is_shown_as_last_known() {
     site.change("n1", vec![root(partial())]);
     assert_eq!(state(&mut site), "ready");
 }
+
+#[test]
+fn near_names_are_found_and_long_ones_compared_by_their_beginning() {
+    let long = "x".repeat(200);
+    let names = ["viz001", "viz002", "compute001", "sub/viz01", long.as_str()];
+    let near = |written: &str| super::near(written, names.into_iter());
+    assert_eq!(near("viz01"), ["sub/viz01", "viz001", "viz002"]);
+    assert_eq!(near("computer001"), ["compute001"]);
+    assert_eq!(near(&"x".repeat(5_000)), [long.as_str()]);
+    assert!(near("something else").is_empty());
+}

@@ -90,3 +90,20 @@ pub fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn a_certificate_tells_by_which_names_it_may_be_asked() {
+        let given = ["Head01.cluster", "*.example.org", "10.0.0.1", "::1"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(given).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.pem");
+        std::fs::write(&path, made.cert.pem()).unwrap();
+        assert_eq!(names(&path).unwrap(), ["head01.cluster", "*.example.org", "10.0.0.1", "::1"]);
+        std::fs::write(&path, "no certificate").unwrap();
+        assert!(names(&path).is_err());
+    }
+}

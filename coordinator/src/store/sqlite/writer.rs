@@ -31,7 +31,11 @@ const SPACING: Duration = Duration::from_millis(20);
 /// What the writer is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    Apply(Vec<Op>),
+    Apply {
+        ops: Vec<Op>,
+        /// Nodes of which steps were lost before these, for want of room in the queue.
+        missed: BTreeSet<NodeName>,
+    },
     Flush(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
@@ -43,6 +47,8 @@ pub(super) struct Shared {
     ops: AtomicU64,
     failures: AtomicU64,
     lost: Mutex<BTreeSet<NodeName>>,
+    /// Nodes of which steps found no room in the queue, until the writer is told.
+    missed: Mutex<BTreeSet<NodeName>>,
 }
 
 impl Shared {
@@ -59,10 +65,34 @@ impl Shared {
         }
     }
 
-    /// A set of names is valid whatever panicked while it was held.
-    fn lost(&self) -> MutexGuard<'_, BTreeSet<NodeName>> {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes that steps found no room.
+    pub(super) fn miss(&self, ops: &[Op]) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let nodes: BTreeSet<NodeName> = moved(ops).cloned().collect();
+        self.lost().extend(nodes.iter().cloned());
+        held(&self.missed).extend(nodes);
     }
+
+    pub(super) fn take_missed(&self) -> BTreeSet<NodeName> {
+        std::mem::take(&mut *held(&self.missed))
+    }
+
+    fn lost(&self) -> MutexGuard<'_, BTreeSet<NodeName>> {
+        held(&self.lost)
+    }
+}
+
+/// A set of names is valid whatever panicked while it was held.
+fn held(names: &Mutex<BTreeSet<NodeName>>) -> MutexGuard<'_, BTreeSet<NodeName>> {
+    names.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lists the nodes whose inventories are moved by steps.
+fn moved(ops: &[Op]) -> impl Iterator<Item = &NodeName> {
+    ops.iter().filter_map(|op| match op {
+        Op::Advance { node, .. } | Op::Replace { node, .. } => Some(node),
+        Op::PutNode { .. } | Op::PutMetadata { .. } | Op::PutMembers { .. } | Op::HeardOf { .. } => None,
+    })
 }
 
 /// Owns the connection that writes.
@@ -102,7 +132,14 @@ impl Writer {
             let mut ops = Vec::with_capacity(batch.len());
             for command in batch.drain(..) {
                 match command {
-                    Command::Apply(steps) => ops.extend(steps),
+                    Command::Apply { ops: steps, missed } => {
+                        if !missed.is_empty() {
+                            // What came before must not be taken for what comes after.
+                            self.commit(&std::mem::take(&mut ops));
+                            self.lost.extend(missed);
+                        }
+                        ops.extend(steps);
+                    }
                     Command::Flush(done) => flushed.push(done),
                     Command::Close(done) => {
                         close = Some(done);
@@ -169,12 +206,8 @@ impl Writer {
                 "the store cannot write; answers stay right, but a restart would ask the agents for snapshots"
             );
         }
-        let moved = ops.iter().filter_map(|op| match op {
-            Op::Advance { node, .. } | Op::Replace { node, .. } => Some(node.clone()),
-            Op::PutNode { .. } | Op::PutMetadata { .. } | Op::PutMembers { .. } | Op::HeardOf { .. } => None,
-        });
         let mut shared = self.shared.lost();
-        for node in moved {
+        for node in moved(ops).cloned() {
             shared.insert(node.clone());
             self.lost.insert(node);
         }

@@ -1,0 +1,90 @@
+//! What waits for the owner loop, and how much of it may wait: by number, and of agents' messages also by bytes.
+//!
+//! A message holds its share of both budgets, its session's and everybody's, until it is applied. A session whose share
+//! is used up waits, QUIC's flow control makes its agent wait, and nobody else does.
+
+use std::sync::Arc;
+
+use sifleet_common::api;
+use sifleet_common::image::MAX_METADATA;
+use sifleet_common::inventory::Change;
+use sifleet_common::name::NodeName;
+use sifleet_common::wire::control::{Hello, MAX_SIDECAR, ToCoordinator};
+use sifleet_common::wire::frame::MAX_FRAME;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::ToSession;
+use crate::state::{Event, SessionId};
+
+/// Most bytes of messages of one session that are not applied yet: one frame of the largest kind.
+const SESSION_BYTES: usize = MAX_FRAME;
+/// Most bytes of messages of all sessions that are not applied yet.
+const WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// What a message without lists takes.
+const SMALL: usize = 128;
+
+/// One thing that waits for the loop.
+pub(super) enum Input {
+    Open {
+        session: SessionId,
+        node: NodeName,
+        hello: Hello,
+        outbox: mpsc::Sender<ToSession>,
+    },
+    Event(Event),
+    /// A message, and its share of the budgets.
+    Said(Event, Held),
+    Rescan {
+        nodes: Vec<NodeName>,
+        reply: oneshot::Sender<api::nodes::Rescan>,
+    },
+}
+
+/// A share of both budgets; given back when dropped.
+pub(super) struct Held {
+    _own: OwnedSemaphorePermit,
+    _common: OwnedSemaphorePermit,
+}
+
+/// The budget of all sessions.
+#[derive(Clone)]
+pub(super) struct Waiting(Arc<Semaphore>);
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(WAITING_BYTES)))
+    }
+}
+
+/// The budget of one session.
+pub struct Share(Arc<Semaphore>);
+
+impl Default for Share {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(SESSION_BYTES)))
+    }
+}
+
+impl Waiting {
+    /// Waits until a message of this session may wait.
+    pub(super) async fn hold(&self, own: &Share, message: &ToCoordinator) -> Result<Held, AcquireError> {
+        let bytes = u32::try_from(weight(message).min(SESSION_BYTES)).unwrap_or(u32::MAX);
+        let own = Arc::clone(&own.0).acquire_many_owned(bytes).await?;
+        let common = Arc::clone(&self.0).acquire_many_owned(bytes).await?;
+        Ok(Held { _own: own, _common: common })
+    }
+}
+
+/// Estimates the bytes of a message, from above.
+fn weight(message: &ToCoordinator) -> usize {
+    let changes = |changes: &[Change]| SMALL + changes.iter().map(Change::weight).sum::<usize>();
+    match message {
+        ToCoordinator::Snapshot(part) => changes(&part.changes),
+        ToCoordinator::Delta(delta) => changes(&delta.changes),
+        ToCoordinator::Described(described) if described.metadata.is_some() => MAX_METADATA + MAX_SIDECAR,
+        ToCoordinator::Described(_)
+        | ToCoordinator::Hello(_)
+        | ToCoordinator::Heartbeat(_)
+        | ToCoordinator::Goodbye => SMALL,
+    }
+}
