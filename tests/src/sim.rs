@@ -6,6 +6,7 @@
 
 mod agent;
 pub mod disk;
+mod faults;
 pub mod truth;
 
 use std::time::Duration;
@@ -13,14 +14,16 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sifleet_agent::session::report::Output;
+use sifleet_common::nodeset::fold;
 use sifleet_common::time::{Monotonic, Now, UnixMillis};
 use sifleet_common::wire::control::ToCoordinator;
 use sifleet_coordinator::state::{Effect, Event, Limits, SessionId, State};
 use sifleet_coordinator::store::Op;
 use sifleet_coordinator::view::View;
 
-use agent::{Agent, due};
+use agent::{Agent, due, finely};
 use disk::Durable;
+pub use faults::Faults;
 use truth::Answers;
 
 /// Agents in a world: few, so that faults meet.
@@ -28,25 +31,8 @@ pub const AGENTS: usize = 4;
 /// The partition all of them belong to.
 pub const PARTITION: &str = "p";
 
-/// What the links and machines do to the system.
-#[derive(Clone, Copy, Debug)]
-pub struct Faults {
-    /// Share of messages that vanish, in percent.
-    pub loss: u32,
-    /// Share of messages that arrive twice, in percent.
-    pub double: u32,
-    /// Longest time a message is under way, in milliseconds.
-    pub delay: u64,
-    /// Share of steps in which something crashes or breaks off, in percent.
-    pub crash: u32,
-    /// Renumbers every delta to what the coordinator waits for, as if it did not look at generations.
-    pub blind_generations: bool,
-}
-
-impl Faults {
-    /// Links and machines as they should be.
-    pub const NONE: Self = Self { loss: 0, double: 0, delay: 20, crash: 0, blind_generations: false };
-}
+/// The partition that some of them say they are in.
+pub const DECLARED: &str = "declared";
 
 /// The whole cluster.
 pub struct World {
@@ -165,9 +151,23 @@ impl World {
         let names = self.agents.iter().map(|agent| agent.name.clone());
         let mut state = State::restore(limits(), self.durable.restored());
         let members = [(crate::known(PARTITION), names.collect())].into();
+        self.check_declared(&mut state);
         let effects = state.handle(Event::Members { source: "file", members }, self.now());
         self.state = Some(state);
         self.carry_out(effects);
+    }
+
+    /// Notes when a coordinator comes back without a partition of which an agent had told its former life.
+    fn check_declared(&mut self, state: &mut State) {
+        let told =
+            self.durable.restored().nodes.into_iter().filter(|known| !known.facts.partitions.is_empty());
+        let told =
+            fold(told.map(|known| known.node.to_string()).collect::<Vec<_>>().iter().map(String::as_str));
+        let known = state.view().partition(DECLARED, self.now());
+        let known = known.map(|partition| partition.summary.nodes).unwrap_or_default();
+        if known != told {
+            self.wrong = Some(format!("{told:?} declared a partition, and {known:?} came back with it"));
+        }
     }
 
     fn crash(&mut self, who: usize) {
@@ -307,7 +307,7 @@ impl World {
             for output in agent.reporter.receive(message) {
                 match output {
                     Output::Say(message) => said.push(message),
-                    Output::SayAll(parts) => said.extend(parts),
+                    Output::SayAll(parts) => said.extend(finely(parts)),
                     Output::BeatEvery(millis) => agent.next_beat = self.millis + u64::from(millis),
                     Output::Rescan | Output::Describe(_) => {}
                 }

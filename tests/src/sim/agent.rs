@@ -7,17 +7,22 @@ use rand::rngs::StdRng;
 use sifleet_agent::session::report::{About, Reporter};
 use sifleet_common::image::Arch;
 use sifleet_common::inventory::{Change, Generation, InventoryDigest};
-use sifleet_common::name::NodeName;
-use sifleet_common::wire::control::{StreamId, ToAgent, ToCoordinator};
+use sifleet_common::name::{NodeName, PartitionName};
+use sifleet_common::wire::control::{Snapshot, StreamId, ToAgent, ToCoordinator};
 use sifleet_coordinator::state::SessionId;
 
 use super::truth::Truth;
+
+/// Changes in one part of a snapshot.
+const CHANGES_A_PART: usize = 3;
 
 /// One agent with its disk and its link.
 pub(super) struct Agent {
     pub(super) name: NodeName,
     pub(super) reporter: Reporter,
     pub(super) stream: StreamId,
+    /// The partitions it says it is in.
+    pub(super) declared: Vec<PartitionName>,
     /// Where its inventory stood at every generation of every life.
     pub(super) stood: BTreeMap<(StreamId, Generation), InventoryDigest>,
     pub(super) truth: Truth,
@@ -36,7 +41,8 @@ impl Agent {
     pub(super) fn new(number: usize, rng: &mut StdRng) -> Self {
         let mut agent = Self {
             name: crate::known(&format!("n{number}")),
-            reporter: reporter(StreamId(0)),
+            reporter: reporter(StreamId(0), declared(number)),
+            declared: declared(number),
             stream: StreamId(0),
             stood: BTreeMap::new(),
             truth: Truth::new(rng),
@@ -68,15 +74,44 @@ impl Agent {
         if !self.up {
             self.up = true;
             self.stream = StreamId(rng.random());
-            self.reporter = reporter(self.stream);
+            self.reporter = reporter(self.stream, self.declared.clone());
             drop(self.observe(self.truth.everything()));
         }
     }
 }
 
-fn reporter(stream: StreamId) -> Reporter {
-    let about = About { build: "0.0.0".into(), arch: Arch::default(), partitions: Vec::new() };
-    Reporter::new(stream, about)
+fn reporter(stream: StreamId, partitions: Vec<PartitionName>) -> Reporter {
+    Reporter::new(stream, About { build: "0.0.0".into(), arch: Arch::default(), partitions })
+}
+
+/// Every other agent says that it is in a partition.
+fn declared(number: usize) -> Vec<PartitionName> {
+    if number.is_multiple_of(2) { vec![crate::known(super::DECLARED)] } else { Vec::new() }
+}
+
+/// Cuts the parts of a snapshot into smaller ones, so that there are always several to lose or to confuse.
+pub(super) fn finely(parts: impl Iterator<Item = ToCoordinator>) -> Vec<ToCoordinator> {
+    let (mut generation, mut all, mut others) = (Generation::default(), Vec::new(), Vec::new());
+    for part in parts {
+        match part {
+            ToCoordinator::Snapshot(part) => {
+                generation = part.generation;
+                all.extend(part.changes);
+            }
+            other @ (ToCoordinator::Hello(_)
+            | ToCoordinator::Delta(_)
+            | ToCoordinator::Heartbeat(_)
+            | ToCoordinator::Described(_)
+            | ToCoordinator::Goodbye) => others.push(other),
+        }
+    }
+    let groups: Vec<Vec<Change>> = all.chunks(CHANGES_A_PART).map(<[Change]>::to_vec).collect();
+    let parts = groups.len();
+    let part = |(part, changes): (usize, Vec<Change>)| {
+        let number = u32::try_from(part).unwrap_or(u32::MAX);
+        ToCoordinator::Snapshot(Snapshot { generation, part: number, last: part + 1 == parts, changes })
+    };
+    groups.into_iter().enumerate().map(part).chain(others).collect()
 }
 
 /// Takes what is due off a link, in random order.

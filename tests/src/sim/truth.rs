@@ -8,7 +8,9 @@ use rand::rngs::StdRng;
 use sifleet_common::availability::Require;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, Format};
-use sifleet_common::inventory::{Change, Content, Image, Replica, ReplicaKey, Root, RootId, RootState};
+use sifleet_common::inventory::{
+    Change, Content, Image, Pending, Replica, ReplicaKey, Root, RootId, RootState,
+};
 use sifleet_common::name::NodeName;
 use sifleet_common::nodeset::NodeSet;
 use sifleet_common::time::{Now, UnixMillis};
@@ -17,11 +19,17 @@ use sifleet_coordinator::view::{QueryError, View};
 use super::PARTITION;
 
 const IMAGES: [&str; 3] = ["a.sif", "b.sif", "c.sif"];
-const ROOT: RootId = RootId(0);
+/// Paths of the roots of every disk.
+const ROOTS: [&str; 2] = ["/opt/apptainers", "/scratch/apptainer"];
+/// Bytes of a file that is being written.
+const PENDING: u8 = 0;
 
-/// A disk at one moment.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Moment {
+/// A disk at one moment: its roots.
+type Moment = [Below; ROOTS.len()];
+
+/// What is below one root.
+#[derive(Clone, Debug, PartialEq)]
+struct Below {
     /// Whether the root can be read.
     readable: bool,
     /// Which bytes lie under which name.
@@ -38,8 +46,11 @@ pub struct Truth {
 impl Truth {
     /// Makes a disk with some files.
     pub fn new(rng: &mut StdRng) -> Self {
-        let files = IMAGES.into_iter().filter(|_| rng.random()).map(|name| (name, 1)).collect();
-        Self { history: vec![(0, Moment { readable: true, files })] }
+        let mut below = || {
+            let files = IMAGES.into_iter().filter(|_| rng.random()).map(|name| (name, 1)).collect();
+            Below { readable: true, files }
+        };
+        Self { history: vec![(0, [below(), below()])] }
     }
 
     fn latest(&self) -> &Moment {
@@ -50,24 +61,25 @@ impl Truth {
     /// Changes something and returns what an agent sees of it.
     pub fn change(&mut self, rng: &mut StdRng, millis: u64) -> Vec<Change> {
         let mut moment = self.latest().clone();
-        let name = IMAGES[rng.random_range(0..IMAGES.len())];
+        let (name, at) = (IMAGES[rng.random_range(0..IMAGES.len())], rng.random_range(0..ROOTS.len()));
+        let below = &mut moment[at];
         match rng.random_range(0..10) {
-            0 => moment.readable = !moment.readable,
+            0 => below.readable = !below.readable,
             1..5 => {
-                moment.files.remove(name);
+                below.files.remove(name);
             }
             _ => {
-                moment.files.insert(name, rng.random_range(1..4));
+                below.files.insert(name, rng.random_range(PENDING..4));
             }
         }
-        let changes = if moment.readable != self.latest().readable {
-            everything(&moment)
+        let changes = if below.readable != self.latest()[at].readable {
+            all_below(at, below)
         } else {
-            match moment.files.get(name) {
+            match below.files.get(name) {
                 // Nobody sees the files of a root that cannot be read.
-                _ if !moment.readable => Vec::new(),
-                Some(bytes) => vec![Change::Put(key(name), replica(*bytes))],
-                None => vec![Change::Remove(key(name))],
+                _ if !below.readable => Vec::new(),
+                Some(bytes) => vec![Change::Put(key(at, name), replica(*bytes))],
+                None => vec![Change::Remove(key(at, name))],
             }
         };
         self.history.push((millis, moment));
@@ -93,11 +105,10 @@ impl Truth {
     ) -> Result<(), String> {
         for (image, answer) in answers.of(node) {
             let held = self.during(now, lease).any(|moment| match &answer {
-                Answer::Ready(digest) => {
-                    moment.readable
-                        && moment.files.get(image).is_some_and(|bytes| digest_of(*bytes) == *digest)
+                Answer::Ready(digest) => whole(moment, image).any(|bytes| digest_of(bytes) == *digest),
+                Answer::Missing => {
+                    moment.iter().all(|below| below.readable && !below.files.contains_key(image))
                 }
-                Answer::Missing => moment.readable && !moment.files.contains_key(image),
                 Answer::Unknown => true,
             });
             if !held {
@@ -119,14 +130,15 @@ impl Truth {
     pub fn exactly(&self, answers: &Answers, node: &NodeName) -> Result<(), String> {
         let moment = self.latest();
         for (image, answered) in answers.of(node) {
-            let expected = match moment.files.get(image) {
-                _ if !moment.readable => Answer::Unknown,
-                Some(bytes) => Answer::Ready(digest_of(*bytes)),
-                None => Answer::Missing,
+            let open = moment.iter().any(|below| !below.readable || below.files.get(image) == Some(&PENDING));
+            let right = match &answered {
+                Answer::Ready(digest) => whole(moment, image).any(|bytes| digest_of(bytes) == *digest),
+                Answer::Unknown => open && whole(moment, image).next().is_none(),
+                Answer::Missing => !open && moment.iter().all(|below| !below.files.contains_key(image)),
             };
-            if answered != expected {
+            if !right {
                 return Err(format!(
-                    "{node} is answered {answered:?} for {image}, the disk says {expected:?}"
+                    "{node} is answered {answered:?} for {image}, the disk holds {moment:?}"
                 ));
             }
         }
@@ -204,25 +216,38 @@ fn set(folded: &str) -> NodeSet {
     folded.parse().unwrap_or_default()
 }
 
+/// Lists the bytes of the whole images of a name, below all roots that can be read.
+fn whole<'a>(moment: &'a Moment, image: &'a str) -> impl Iterator<Item = u8> + 'a {
+    let readable = moment.iter().filter(|below| below.readable);
+    readable.filter_map(move |below| below.files.get(image).copied()).filter(|bytes| *bytes != PENDING)
+}
+
 fn everything(moment: &Moment) -> Vec<Change> {
-    let state = if moment.readable {
+    moment.iter().enumerate().flat_map(|(at, below)| all_below(at, below)).collect()
+}
+
+fn all_below(at: usize, below: &Below) -> Vec<Change> {
+    let state = if below.readable {
         RootState::Watched
     } else {
         RootState::Unknown { reason: "it cannot be read".into() }
     };
-    let root = Change::Root(ROOT, Root { path: "/opt/apptainers".into(), library: false, state });
-    let mut changes = vec![root];
-    if moment.readable {
-        changes.extend(IMAGES.into_iter().map(|name| match moment.files.get(name) {
-            Some(bytes) => Change::Put(key(name), replica(*bytes)),
-            None => Change::Remove(key(name)),
+    let mut changes = vec![Change::Root(root(at), Root { path: ROOTS[at].into(), library: false, state })];
+    if below.readable {
+        changes.extend(IMAGES.into_iter().map(|name| match below.files.get(name) {
+            Some(bytes) => Change::Put(key(at, name), replica(*bytes)),
+            None => Change::Remove(key(at, name)),
         }));
     }
     changes
 }
 
-fn key(name: &str) -> ReplicaKey {
-    ReplicaKey { root: ROOT, name: crate::known(name) }
+fn root(at: usize) -> RootId {
+    RootId(u8::try_from(at).unwrap_or(u8::MAX))
+}
+
+fn key(at: usize, name: &str) -> ReplicaKey {
+    ReplicaKey { root: root(at), name: crate::known(name) }
 }
 
 fn digest_of(bytes: u8) -> Digest {
@@ -230,6 +255,10 @@ fn digest_of(bytes: u8) -> Digest {
 }
 
 fn replica(bytes: u8) -> Replica {
+    if bytes == PENDING {
+        let content = Content::Pending(Pending::BeingWritten);
+        return Replica { size: 1, modified: UnixMillis(0), content };
+    }
     let image =
         Image { digest: digest_of(bytes), format: Format::Sif, arch: Arch::default(), mutable: false };
     Replica { size: 1, modified: UnixMillis(0), content: Content::Image(image) }
