@@ -19,6 +19,7 @@ pub mod store;
 pub mod view;
 
 mod listen;
+mod waiting;
 
 use std::io;
 use std::time::Duration;

@@ -1,10 +1,8 @@
 //! The only loop around the state: takes events in, carries effects out, publishes the view.
 //!
-//! One task owns the [`State`]; everybody else has a [`Handle`]. The input queue is bounded ([`input`]): when it is full,
+//! One task owns the [`State`]; everybody else has a [`Handle`]. The input queue is bounded ([`crate::waiting`]): when it is full,
 //! sessions wait, QUIC's flow control makes their agents wait, and leases that cannot be renewed in time run
 //! out, so an overloaded coordinator says "unknown", never something stale.
-
-mod input;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -25,8 +23,8 @@ use super::{Announcement, Effect, Event, SessionId, State};
 use crate::store::Op;
 use crate::store::sqlite::Store;
 use crate::view::Views;
-pub use input::Share;
-use input::{Input, Waiting};
+pub use crate::waiting::Share;
+use crate::waiting::{Input, Waiting};
 
 /// Events waiting for the loop. When they are this many, sessions wait.
 const INPUT_QUEUE: usize = 8_192;

@@ -137,14 +137,18 @@ impl View {
     }
 
     fn resolve_name(&self, reference: &str, name: &str) -> Result<Option<ImageName>, QueryError> {
-        if let Err(error) = name.parse::<ImageName>() {
-            return Err(QueryError::BadReference { reference: shorten(reference), why: error.to_string() });
-        }
         let with_suffix = format!("{name}.sif");
         let exact: Vec<&ImageName> = [with_suffix.as_str(), name]
             .iter()
             .filter_map(|exact| self.names.get_key_value(*exact).map(|(found, _)| found))
             .collect();
+        // Nearly every question ends here.
+        if let Some(found) = exact.iter().find(|found| self.standing(found) == Some(Standing::Image)) {
+            return Ok(Some((*found).clone()));
+        }
+        if let Err(error) = name.parse::<ImageName>() {
+            return Err(QueryError::BadReference { reference: shorten(reference), why: error.to_string() });
+        }
         let stem = name.strip_suffix(".sif").unwrap_or(name);
         let fitting: Vec<&ImageName> = self
             .stems

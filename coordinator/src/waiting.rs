@@ -13,7 +13,7 @@ use sifleet_common::wire::control::{Hello, MAX_SIDECAR, ToCoordinator};
 use sifleet_common::wire::frame::MAX_FRAME;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::ToSession;
+use crate::state::run::ToSession;
 use crate::state::{Event, SessionId};
 
 /// Most bytes of messages of one session that are not applied yet: one frame of the largest kind.
@@ -24,7 +24,7 @@ const WAITING_BYTES: usize = 64 * 1024 * 1024;
 const SMALL: usize = 128;
 
 /// One thing that waits for the loop.
-pub(super) enum Input {
+pub(crate) enum Input {
     Open {
         session: SessionId,
         node: NodeName,
@@ -41,14 +41,14 @@ pub(super) enum Input {
 }
 
 /// A share of both budgets; given back when dropped.
-pub(super) struct Held {
+pub(crate) struct Held {
     _own: OwnedSemaphorePermit,
     _common: OwnedSemaphorePermit,
 }
 
 /// The budget of all sessions.
 #[derive(Clone)]
-pub(super) struct Waiting(Arc<Semaphore>);
+pub(crate) struct Waiting(Arc<Semaphore>);
 
 impl Default for Waiting {
     fn default() -> Self {
@@ -67,7 +67,7 @@ impl Default for Share {
 
 impl Waiting {
     /// Waits until a message of this session may wait.
-    pub(super) async fn hold(&self, own: &Share, message: &ToCoordinator) -> Result<Held, AcquireError> {
+    pub(crate) async fn hold(&self, own: &Share, message: &ToCoordinator) -> Result<Held, AcquireError> {
         let bytes = u32::try_from(weight(message).min(SESSION_BYTES)).unwrap_or(u32::MAX);
         let own = Arc::clone(&own.0).acquire_many_owned(bytes).await?;
         let common = Arc::clone(&self.0).acquire_many_owned(bytes).await?;
