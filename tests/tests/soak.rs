@@ -1,6 +1,8 @@
 //! Hours of everyday life, or as many as there are: files come, change and go, programs die and return, and now and
 //! then everything has to agree with a look at the disks. Memory must not grow with what has passed.
 
+#![cfg(test)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
