@@ -89,6 +89,17 @@ impl NameEntry {
         }
     }
 
+    /// Tells whether the name is one of the library's, and no other root has or had it.
+    #[must_use]
+    pub fn is_only_in_library(&self) -> bool {
+        let elsewhere = |place: &Place| !place.library;
+        !self.is_empty()
+            && self.unusable.is_empty()
+            && !self.ready.keys().any(elsewhere)
+            && !self.last_known.keys().any(elsewhere)
+            && (self.open() - &self.library_open).is_empty()
+    }
+
     /// Returns the nodes on which the name may turn out to be any image: nobody vouches, nobody denies.
     #[must_use]
     pub fn open(&self) -> RoaringBitmap {

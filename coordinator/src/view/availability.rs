@@ -54,7 +54,7 @@ impl View {
         now: Now,
     ) -> Result<Arc<Rendered>, QueryError> {
         let partition = self.partition_info(partition)?;
-        let target = self.resolve(image)?;
+        let target = self.resolve(image, Some(&partition.name))?;
         if !target.heard_of && self.is_certain(&target, &partition.members, &self.live_at(now)) {
             return Err(unheard_of(image));
         }

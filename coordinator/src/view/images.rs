@@ -67,7 +67,7 @@ impl View {
     /// # Errors
     /// [`QueryError`] when the reference is malformed, ambiguous or unheard of.
     pub fn image(&self, reference: &str, now: Now) -> Result<ImageDetail, QueryError> {
-        let target = self.resolve(reference)?;
+        let target = self.resolve(reference, None)?;
         let live = self.live_at(now);
         let Some(name) = target.names.first().filter(|_| target.heard_of) else {
             return Err(unheard_of(reference));

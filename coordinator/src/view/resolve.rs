@@ -1,7 +1,9 @@
 //! From what people write to the image they mean.
 //!
 //! `vnc_desktop`, `vnc_desktop.sif`, `compute/openfoam_v2312.sif`, `name@blake3:…`, `blake3:…` or a digest
-//! prefix of at least 12 digits. Names with a whole image go before others. What is ambiguous is an error that lists what it may mean.
+//! prefix of at least 12 digits. Names with a whole image go before others. What lies in the library's folder of a
+//! partition (`viz/vnc_desktop.sif`) stands for the name that the partition's nodes are to hold it under. What is
+//! ambiguous is an error that lists what it may mean.
 
 use roaring::RoaringBitmap;
 use sifleet_common::digest::{Digest, MIN_PREFIX};
@@ -14,6 +16,9 @@ use crate::state::index::Standing;
 const MAX_REFERENCE: usize = 4_096 + 80;
 /// Most candidates an error lists.
 const MAX_CANDIDATES: usize = 10;
+
+/// The library's folder for all partitions.
+const SHARED: &str = "shared";
 
 /// What a question is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +91,12 @@ enum Bytes {
 }
 
 impl View {
-    /// Finds the image that a reference means.
-    pub(crate) fn resolve(&self, reference: &str) -> Result<Target, QueryError> {
+    /// Finds the image that a reference means, to people who ask about one partition or about none.
+    pub(crate) fn resolve(
+        &self,
+        reference: &str,
+        partition: Option<&PartitionName>,
+    ) -> Result<Target, QueryError> {
         if reference.is_empty() || reference.len() > MAX_REFERENCE {
             let why = format!("it must have 1 to {MAX_REFERENCE} bytes");
             return Err(QueryError::BadReference { reference: shorten(reference), why });
@@ -99,7 +108,7 @@ impl View {
             Some((name, hex)) => (name, Some(self.digest_of(reference, hex)?)),
             None => (reference, None),
         };
-        let found = self.resolve_name(reference, name)?;
+        let found = self.resolve_name(reference, name, partition)?;
         if found.is_none() && bytes.is_none() && is_prefix(name) {
             return self.resolve_digest(reference, name);
         }
@@ -136,7 +145,12 @@ impl View {
         candidates
     }
 
-    fn resolve_name(&self, reference: &str, name: &str) -> Result<Option<ImageName>, QueryError> {
+    fn resolve_name(
+        &self,
+        reference: &str,
+        name: &str,
+        partition: Option<&PartitionName>,
+    ) -> Result<Option<ImageName>, QueryError> {
         let with_suffix = format!("{name}.sif");
         let exact: Vec<&ImageName> = [with_suffix.as_str(), name]
             .iter()
@@ -144,7 +158,7 @@ impl View {
             .collect();
         // Nearly every question ends here.
         if let Some(found) = exact.iter().find(|found| self.standing(found) == Some(Standing::Image)) {
-            return Ok(Some((*found).clone()));
+            return Ok(Some(self.meant_on(partition, found)));
         }
         if let Err(error) = name.parse::<ImageName>() {
             return Err(QueryError::BadReference { reference: shorten(reference), why: error.to_string() });
@@ -161,12 +175,12 @@ impl View {
         for standing in [Standing::Image, Standing::Open, Standing::Nothing] {
             let stands = |found: &&&ImageName| self.standing(found) == Some(standing);
             if let Some(found) = exact.iter().find(stands) {
-                return Ok(Some((*found).clone()));
+                return Ok(Some(self.meant_on(partition, found)));
             }
-            let several: Vec<&&ImageName> = fitting.iter().filter(stands).collect();
+            let several = self.closest(partition, fitting.iter().copied().filter(|found| stands(&found)));
             match several.as_slice() {
                 [] => {}
-                [only] => return Ok(Some((**only).clone())),
+                [only] => return Ok(Some(only.clone())),
                 several => {
                     let candidates = several.iter().take(MAX_CANDIDATES).map(ToString::to_string).collect();
                     return Err(QueryError::Ambiguous { reference: shorten(reference), candidates });
@@ -174,6 +188,42 @@ impl View {
             }
         }
         Ok(None)
+    }
+
+    /// Keeps the names that people who ask about a partition mean before all others: those that nodes hold, else those
+    /// of the library's folders for that partition, else any of the library.
+    fn closest<'a>(
+        &self,
+        partition: Option<&PartitionName>,
+        names: impl Iterator<Item = &'a ImageName>,
+    ) -> Vec<ImageName> {
+        let mut groups: [Vec<ImageName>; 3] = Default::default();
+        let [held, own, others] = &mut groups;
+        for name in names {
+            let meant = self.meant_on(partition, name);
+            let group = if meant != *name {
+                &mut *own
+            } else if partition.is_some() && self.is_only_in_library(name) {
+                &mut *others
+            } else {
+                &mut *held
+            };
+            if !group.contains(&meant) {
+                group.push(meant);
+            }
+        }
+        groups.into_iter().find(|group| !group.is_empty()).unwrap_or_default()
+    }
+
+    /// Turns the library's name of an image into the one under which nodes of a partition are to hold it.
+    fn meant_on(&self, partition: Option<&PartitionName>, name: &ImageName) -> ImageName {
+        let folders = partition.map(|partition| [partition.as_str(), SHARED]).into_iter().flatten();
+        let within = |folder: &str| name.as_str().strip_prefix(folder)?.strip_prefix('/')?.parse().ok();
+        folders.filter_map(within).find(|_| self.is_only_in_library(name)).unwrap_or_else(|| name.clone())
+    }
+
+    fn is_only_in_library(&self, name: &ImageName) -> bool {
+        self.names.get(name).is_some_and(|entry| entry.is_only_in_library())
     }
 
     fn standing(&self, name: &ImageName) -> Option<Standing> {
@@ -265,7 +315,7 @@ impl View {
         let within = |folder: &str| format!("{folder}/{name}");
         let mut names: Vec<String> =
             partition.map(|partition| within(partition.as_str())).into_iter().collect();
-        names.extend([within("shared"), name.to_string()]);
+        names.extend([within(SHARED), name.to_string()]);
         names
     }
 }

@@ -196,3 +196,21 @@ fn near_names_are_found_and_long_ones_compared_by_their_beginning() {
     assert_eq!(near(&"x".repeat(5_000)), [long.as_str()]);
     assert!(near("something else").is_empty());
 }
+
+#[test]
+fn what_the_library_has_for_a_partition_is_missing_on_nodes_that_lack_it_and_never_ambiguous() {
+    let mut site = Site::new();
+    site.partition("p", "n1");
+    site.agent("n1", vec![root(watched())]);
+    site.agent("head", vec![library(watched()), image("p/tool.sif", 1), image("c/tool.sif", 2)]);
+    for asked in ["tool", "tool.sif", "p/tool.sif"] {
+        let answer = site.ask(asked, "p").unwrap();
+        assert_eq!((answer.image.as_str(), answer.nodes.missing.as_str()), ("tool.sif", "n1"), "{asked}");
+        assert_eq!(answer.expected_digest, Some(digest(1).to_string()), "{asked}");
+    }
+    assert_eq!(site.ask("c/tool.sif", "p").unwrap().image, "c/tool.sif", "that is another partition's");
+    site.change("n1", vec![image("tool.sif", 1)]);
+    check(&mut site, "tool", ["n1", "", "", ""]);
+    site.change("head", vec![gone("c/tool.sif")]);
+    check(&mut site, "p/tool", ["n1", "", "", ""]);
+}
