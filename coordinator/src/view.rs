@@ -203,6 +203,8 @@ pub struct Stats {
     pub replicas: u64,
     /// Partitions.
     pub partitions: u32,
+    /// Partitions whose list of nodes is only the last known one.
+    pub stale_partitions: u32,
     /// Number of the view.
     pub generation: u64,
 }
@@ -217,6 +219,8 @@ pub(crate) fn near<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> V
     const MAX_COMPARED: usize = 20_000;
     /// The cost grows with the product of the lengths.
     const MAX_CHARS: usize = 64;
+    /// So much of a name tells which one is meant.
+    const MIN_PART: usize = 4;
     let start = |text: &str| text.chars().take(MAX_CHARS).collect::<String>();
     let written = start(written);
     let length = written.chars().count();
@@ -224,6 +228,9 @@ pub(crate) fn near<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> V
         .take(MAX_COMPARED)
         .filter_map(|name| {
             let last = start(name.rsplit('/').next().unwrap_or(name));
+            if length >= MIN_PART && last.contains(&written) {
+                return Some((1, name));
+            }
             let bound = 2 + name.len().min(MAX_CHARS) / 5;
             if last.chars().count().abs_diff(length) > bound {
                 return None;

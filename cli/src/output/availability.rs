@@ -134,10 +134,10 @@ impl Render for Availability {
         let mut notes = Vec::new();
         if self.membership.stale {
             notes.push(Note::Warning(format!(
-                "the nodes of {} are as of {} ago: {} does not answer",
+                "the nodes of {} are as of {} ago: {}",
                 self.partition,
                 human::age(&self.membership.as_of, &self.as_of),
-                self.membership.source
+                self.membership.reason.as_deref().unwrap_or("their source does not answer")
             )));
         }
         if self.digests.len() > 1 {
@@ -196,6 +196,7 @@ mod tests {
     fn a_partial_answer_names_every_node_and_the_reason() {
         let mut answer = availability();
         answer.membership.stale = true;
+        answer.membership.reason = Some("slurm: sinfo took longer than 10 s".to_owned());
         assert_eq!(
             both(&answer, false),
             "\
@@ -206,7 +207,7 @@ vnc_desktop.sif on viz: partial — 1 of 4 nodes ready
                 viz003 (1)  no sign of life for 42 s; it held blake3:0123456789ab
                 viz004 (1)  never seen
 ---
-warning: the nodes of viz are as of 60s ago: slurm does not answer
+warning: the nodes of viz are as of 60s ago: slurm: sinfo took longer than 10 s
 warning: drift: blake3:000000000000 on viz001; blake3:111111111111 on viz003
 warning: viz001 is degraded: no inotify watches left
 hint: a job that may run on ready nodes alone asks with --require any: viz001

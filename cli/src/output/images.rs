@@ -96,7 +96,7 @@ fn csv_rows(csv: &mut Csv, image: &ImageSummary) {
 impl Render for ImageList {
     fn blocks(&self, wide: bool) -> Vec<Block> {
         if self.images.is_empty() {
-            return vec![Block::Line(vec![Cell::new("no images are known")])];
+            return vec![Block::Line(vec![Cell::new("no such images are known")])];
         }
         let mut table = table();
         for image in &self.images {

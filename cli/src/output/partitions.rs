@@ -14,9 +14,10 @@ fn source(partition: &PartitionSummary, now: &str) -> String {
 fn stale(partition: &PartitionSummary, now: &str) -> Option<Note> {
     partition.membership.stale.then(|| {
         Note::Warning(format!(
-            "the nodes of {} are last known ({}): its source does not answer",
+            "the nodes of {} are last known ({}): {}",
             partition.name,
-            source(partition, now)
+            source(partition, now),
+            partition.membership.reason.as_deref().unwrap_or("its source does not answer")
         ))
     })
 }

@@ -42,7 +42,7 @@ pub(super) fn node(name: &str, state: NodeState) -> NodeSummary {
 
 /// A list of nodes that Slurm gave a minute before [`NOW`].
 pub(super) fn membership() -> Membership {
-    Membership { source: "slurm".into(), as_of: "2026-03-01T11:59:00Z".into(), stale: false }
+    Membership { source: "slurm".into(), as_of: "2026-03-01T11:59:00Z".into(), stale: false, reason: None }
 }
 
 /// One node ready, one without, two unknown, with drift and a degraded node.

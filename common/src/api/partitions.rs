@@ -53,5 +53,7 @@ super::body! {
         pub as_of: String,
         /// Whether the source does not answer, so that this is the last known list.
         pub stale: bool,
+        /// Why it is stale: what the source said instead.
+        pub reason: Option<String>,
     }
 }

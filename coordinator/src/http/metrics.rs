@@ -69,16 +69,16 @@ impl Metrics {
         let latencies = Latencies::new_with_constructor(|| Histogram::new(LATENCY));
         let (connections, streams, store_reads_failed) =
             (Gauge::default(), Gauge::default(), Counter::default());
-        registry.register("build", "What runs.", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
-        registry.register("http_requests", "Requests answered.", requests.clone());
+        registry.register("build", "What runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("http_requests", "Requests answered", requests.clone());
         registry.register(
             "http_request_duration_seconds",
-            "Time from the head of a request to the head of its answer.",
+            "Time from the head of a request to the head of its answer",
             latencies.clone(),
         );
-        registry.register("http_connections", "Open connections.", connections.clone());
-        registry.register("http_event_streams", "Readers that follow the events.", streams.clone());
-        registry.register("store_read_failures", "Reads that the store failed.", store_reads_failed.clone());
+        registry.register("http_connections", "Open connections", connections.clone());
+        registry.register("http_event_streams", "Readers that follow the events", streams.clone());
+        registry.register("store_read_failures", "Reads that the store failed", store_reads_failed.clone());
         registry.register_collector(Box::new(fleet::Fleet::new(handle, store)));
         Self { registry, requests, latencies, connections, streams, store_reads_failed }
     }

@@ -11,7 +11,7 @@ use sifleet_common::wire::control::{Hello, ToCoordinator};
 use sifleet_common::wire::frame::{FrameError, FrameReader, write_frame};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::identity::{self, IdentityError};
 use crate::state::run::{Handle, OUTBOX, Share, Stopped, ToSession};
@@ -72,7 +72,8 @@ pub(super) async fn serve(incoming: Incoming, session: SessionId, handle: Handle
     let connection = match handshake(incoming).await {
         Ok(connection) => connection,
         Err(end) => {
-            debug!(%peer, error = &end as &dyn Error, "a connection did not come about");
+            // A node with a certificate of another authority shows nowhere else; repeats become a count.
+            warn!(%peer, error = &end as &dyn Error, "a connection did not come about");
             return;
         }
     };
@@ -91,6 +92,10 @@ pub(super) async fn serve(incoming: Incoming, session: SessionId, handle: Handle
     match &end {
         SessionEnd::Frame { .. } | SessionEnd::NotAHello | SessionEnd::Deaf => {
             warn!(%node, %peer, error = &end as &dyn Error, "a session was ended");
+        }
+        // Once is a node that came back on another way; again and again are two nodes with one certificate.
+        SessionEnd::Closed { code: CloseCode::Superseded, .. } => {
+            info!(%node, %peer, "another connection of the node took over");
         }
         SessionEnd::SlowHandshake
         | SessionEnd::Connection { .. }

@@ -49,7 +49,7 @@ impl Membership {
                 entry.nodes.extend(nodes.iter().cloned());
                 entry.sources.push(name.clone());
                 entry.at = Some(entry.at.map_or(source.at, |at| at.min(source.at)));
-                entry.stale |= source.failed.is_some();
+                entry.failed.extend(source.failed.as_ref().map(|reason| format!("{name}: {reason}")));
             }
         }
         merged
@@ -62,7 +62,8 @@ pub(super) struct Merged {
     pub(super) nodes: BTreeSet<NodeName>,
     sources: Vec<String>,
     at: Option<UnixMillis>,
-    stale: bool,
+    /// Sources that do not answer, with the reason.
+    failed: Vec<String>,
 }
 
 impl Merged {
@@ -70,7 +71,8 @@ impl Merged {
         partitions::Membership {
             source: self.sources.join("+"),
             as_of: self.at.unwrap_or_default().to_string(),
-            stale: self.stale,
+            stale: !self.failed.is_empty(),
+            reason: (!self.failed.is_empty()).then(|| self.failed.join("; ")),
         }
     }
 }

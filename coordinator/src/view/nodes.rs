@@ -76,6 +76,10 @@ impl View {
             names: u32::try_from(self.names.len()).unwrap_or(u32::MAX),
             digests: u32::try_from(self.digests.len()).unwrap_or(u32::MAX),
             partitions: u32::try_from(self.partitions.len()).unwrap_or(u32::MAX),
+            stale_partitions: u32::try_from(
+                self.partitions.values().filter(|one| one.membership.stale).count(),
+            )
+            .unwrap_or(u32::MAX),
             degraded: super::availability::count(&self.degraded),
             generation: self.generation,
             ..Stats::default()

@@ -80,7 +80,7 @@ mod tests {
             paths: Vec::new(),
             reasons: Vec::new(),
             degraded: Vec::new(),
-            membership: Membership { source: none(), as_of: none(), stale: false },
+            membership: Membership { source: none(), as_of: none(), stale: false, reason: None },
             as_of: "long ago".to_owned(),
             generation: 1,
         }

@@ -193,6 +193,7 @@ fn near_names_are_found_and_long_ones_compared_by_their_beginning() {
     let near = |written: &str| super::near(written, names.into_iter());
     assert_eq!(near("viz01"), ["sub/viz01", "viz001", "viz002"]);
     assert_eq!(near("computer001"), ["compute001"]);
+    assert_eq!(near("compute"), ["compute001"], "the beginning of a name tells which one is meant");
     assert_eq!(near(&"x".repeat(5_000)), [long.as_str()]);
     assert!(near("something else").is_empty());
 }

@@ -38,34 +38,39 @@ impl Collector for Fleet {
         let mut out = Out(encoder);
         let stats = self.handle.views.load().stats(self.handle.clock.now());
         out.nodes(&stats)?;
-        out.gauge("nodes_degraded", "Nodes whose watching is impaired.", stats.degraded.into())?;
-        out.gauge("images", "Names of images.", stats.names.into())?;
-        out.gauge("digests", "Distinct images.", stats.digests.into())?;
-        out.gauge("replicas", "Replicas on all nodes, current or last known.", stats.replicas)?;
-        out.gauge("partitions", "Partitions.", stats.partitions.into())?;
-        out.gauge("generation", "Number of the newest view.", stats.generation)?;
+        out.gauge("nodes_degraded", "Nodes whose watching is impaired", stats.degraded.into())?;
+        out.gauge("images", "Names of images", stats.names.into())?;
+        out.gauge("digests", "Distinct images", stats.digests.into())?;
+        out.gauge("replicas", "Replicas on all nodes, current or last known", stats.replicas)?;
+        out.gauge("partitions", "Partitions", stats.partitions.into())?;
+        out.gauge(
+            "partitions_stale",
+            "Partitions whose source does not answer",
+            stats.stale_partitions.into(),
+        )?;
+        out.gauge("generation", "Number of the newest view", stats.generation)?;
         self.counters(&mut out, &self.handle.counters)?;
         let store = self.store.stats();
-        out.counter("store_commits", "Transactions written.", store.commits)?;
-        out.counter("store_steps", "Steps written.", store.ops)?;
-        out.counter("store_failures", "Transactions that could not be written.", store.failures)?;
-        out.gauge("store_queue_depth", "Submissions that wait to be written.", wide(store.waiting))
+        out.counter("store_commits", "Transactions written", store.commits)?;
+        out.counter("store_steps", "Steps written", store.ops)?;
+        out.counter("store_failures", "Transactions that could not be written", store.failures)?;
+        out.gauge("store_queue_depth", "Submissions that wait to be written", wide(store.waiting))
     }
 }
 
 impl Fleet {
     fn counters(&self, out: &mut Out<'_>, counters: &Counters) -> fmt::Result {
-        out.gauge("sessions", "Agents that are connected.", read(&counters.sessions_open))?;
-        out.gauge("queue_depth", "Events that wait for the owner loop.", wide(self.handle.queued()))?;
+        out.gauge("sessions", "Agents that are connected", read(&counters.sessions_open))?;
+        out.gauge("queue_depth", "Events that wait for the owner loop", wide(self.handle.queued()))?;
         for (name, help, count) in [
-            ("state_events", "Events the owner loop took in.", &counters.events),
-            ("sessions_accepted", "Sessions of agents accepted.", &counters.sessions),
-            ("deltas", "Steps of inventories received.", &counters.deltas),
-            ("snapshot_parts", "Parts of whole inventories received.", &counters.snapshot_parts),
-            ("resyncs", "Inventories that had to be asked for again.", &counters.resyncs),
-            ("views", "Views published.", &counters.views),
-            ("events_told", "Events told to followers.", &counters.announced),
-            ("store_refusals", "Batches that the store did not take.", &counters.store_failures),
+            ("state_events", "Events the owner loop took in", &counters.events),
+            ("sessions_accepted", "Sessions of agents accepted", &counters.sessions),
+            ("deltas", "Steps of inventories received", &counters.deltas),
+            ("snapshot_parts", "Parts of whole inventories received", &counters.snapshot_parts),
+            ("resyncs", "Inventories that had to be asked for again", &counters.resyncs),
+            ("views", "Views published", &counters.views),
+            ("events_told", "Events told to followers", &counters.announced),
+            ("store_refusals", "Batches that the store did not take", &counters.store_failures),
         ] {
             out.counter(name, help, read(count))?;
         }
@@ -86,7 +91,7 @@ struct Out<'a>(DescriptorEncoder<'a>);
 impl Out<'_> {
     fn nodes(&mut self, stats: &Stats) -> fmt::Result {
         let mut family =
-            self.0.encode_descriptor("nodes", "Nodes by how current they are.", None, MetricType::Gauge)?;
+            self.0.encode_descriptor("nodes", "Nodes by how current they are", None, MetricType::Gauge)?;
         for (state, count) in [
             ("online", stats.online),
             ("syncing", stats.syncing),
