@@ -103,7 +103,7 @@ impl Render for NodeList {
 fn replica_row(replica: &ReplicaBody, wide: bool) -> Vec<Cell> {
     let tone = match replica.state.as_str() {
         "ready" => Tone::Good,
-        "pending" => Tone::Warn,
+        "pending" | "last_known" => Tone::Warn,
         _ => Tone::Bad,
     };
     let digest = replica.digest.as_ref().map(|digest| human::digest(digest, wide)).unwrap_or_default();
