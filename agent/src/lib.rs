@@ -11,10 +11,12 @@
 //! ```
 
 pub mod describe;
+pub mod fetch;
 pub mod hash;
 pub mod inventory;
 pub mod memory;
 pub mod scan;
+pub mod serve;
 pub mod session;
 pub mod settings;
 pub mod sys;

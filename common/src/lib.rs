@@ -15,6 +15,8 @@ pub mod sif;
 pub mod time;
 
 #[cfg(feature = "node")]
+pub mod chunk;
+#[cfg(feature = "node")]
 pub mod clock;
 #[cfg(feature = "node")]
 pub mod quic;

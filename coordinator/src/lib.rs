@@ -13,6 +13,7 @@ pub mod ca;
 pub mod http;
 pub mod nodes;
 pub mod partitions;
+pub mod plan;
 pub mod settings;
 pub mod state;
 pub mod store;

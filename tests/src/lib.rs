@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod programs;
 pub mod sif;
 pub mod sim;
+pub mod swarm;
 pub mod wait;
 
 /// Parses a text that the tests themselves wrote.

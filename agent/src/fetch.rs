@@ -1,0 +1,335 @@
+//! Which span is asked of whom: the pure heart of a transfer.
+//!
+//! Owns what is still wanted of one image, what each peer offers, and what was asked of it. It is told what happened
+//! and when, and says what to do; it moves no byte and knows no address. Rules, with the reasons in
+//! `docs/decisions/0013-mesh.md`: a peer is told that something is wanted of it, and when it has its turn to give, the
+//! rarest span that it offers is chosen, ties at random: so nobody waits in a queue with a choice made long ago; a
+//! question that takes too long is asked again elsewhere; a peer that breaks its word is dropped at once, with the reason.
+
+pub mod set;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use sifleet_common::chunk::span::SpanId;
+use sifleet_common::time::Monotonic;
+
+use set::SpanSet;
+
+/// Numbers a peer within one transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u32);
+
+/// How hard a fetcher pulls.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Spans on their way at once: as many as peers, so that the link towards us is never without work.
+    pub asked: usize,
+    /// Spans on their way at once from one peer: one arriving, and the next so that its link does not wait for us.
+    pub asked_of_one: usize,
+    /// A peer that sends nothing for so long while it is asked is dropped.
+    pub patience: Duration,
+    /// A question older than this may be asked of a second peer that has nothing better to do.
+    pub overdue: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { asked: 24, asked_of_one: 2, patience: Duration::from_secs(5), overdue: Duration::from_secs(2) }
+    }
+}
+
+/// When so few spans are missing, those on their way are asked for a second time of peers with nothing else to give.
+const ENDGAME: usize = 4;
+
+/// What can happen to a transfer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A peer can be asked.
+    Joined(PeerId),
+    /// A peer offers more.
+    Offered(PeerId, Vec<SpanId>),
+    /// A peer can give a span at once: which one?
+    Turn(PeerId),
+    /// Bytes of a span came; not all of it yet.
+    Heard(PeerId),
+    /// A span came whole, was verified and kept.
+    Got(PeerId, SpanId),
+    /// A peer broke its word, or its connection broke.
+    Failed(PeerId, Fault),
+    /// A peer is no longer to be asked.
+    Left(PeerId),
+    /// Time has passed.
+    Tick,
+}
+
+/// Why a peer is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// Its bytes are not those of the chunk map.
+    Poisoned,
+    /// It refused a span that it had offered.
+    Lied,
+    /// What it sent is no answer.
+    Garbage,
+    /// It sent nothing for too long.
+    Stalled,
+    /// Its connection broke, or could not be made.
+    Unreachable,
+}
+
+/// What a transfer wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Tell a peer that something is wanted of it.
+    Want(PeerId),
+    /// Ask a peer, whose turn it is, for a span.
+    Ask(PeerId, SpanId),
+    /// Tell a peer, whose turn it is, that nothing is wanted of it any longer.
+    Pass(PeerId),
+    /// The answer of this peer is no longer needed.
+    Cancel(PeerId, SpanId),
+    /// Have nothing to do with this peer any longer.
+    Drop(PeerId, Fault),
+    /// Everything is there.
+    Complete,
+}
+
+#[derive(Debug)]
+struct Peer {
+    offered: SpanSet,
+    /// Whether it was told that something is wanted of it, and had no turn since.
+    wanted: bool,
+    /// What it was asked, and when.
+    asked: BTreeMap<SpanId, Monotonic>,
+    /// When it last sent anything, or was asked while idle.
+    heard: Monotonic,
+}
+
+/// A transfer of one image to this node.
+#[derive(Debug)]
+pub struct Fetch {
+    limits: Limits,
+    missing: SpanSet,
+    /// How many peers offer each span.
+    rarity: Vec<u16>,
+    /// How many times each span is being asked for.
+    pending: Vec<u8>,
+    peers: BTreeMap<PeerId, Peer>,
+    asked: usize,
+    random: StdRng,
+    done: bool,
+}
+
+impl Fetch {
+    /// Starts a transfer of `spans` spans, of which `have` are there already.
+    #[must_use]
+    pub fn new(spans: u32, have: &SpanSet, limits: Limits, seed: u64) -> Self {
+        let count = spans as usize;
+        let mut missing = SpanSet::full(spans);
+        for span in have.iter() {
+            missing.remove(span);
+        }
+        Self {
+            limits,
+            missing,
+            rarity: vec![0; count],
+            pending: vec![0; count],
+            peers: BTreeMap::new(),
+            asked: 0,
+            random: StdRng::seed_from_u64(seed),
+            done: false,
+        }
+    }
+
+    /// Returns what is not there yet.
+    #[must_use]
+    pub const fn missing(&self) -> &SpanSet {
+        &self.missing
+    }
+
+    /// Tells when time alone would change something, if ever.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        let busy = self.peers.values().filter_map(|peer| Some((peer.heard, *peer.asked.values().min()?)));
+        busy.map(|(heard, since)| heard.after(self.limits.patience).min(since.after(self.limits.overdue)))
+            .min()
+    }
+
+    /// Takes one event in and returns what is to be done about it.
+    pub fn handle(&mut self, event: Event, now: Monotonic) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Joined(id) => {
+                let offered = SpanSet::empty(self.missing.len());
+                self.peers.entry(id).or_insert(Peer {
+                    offered,
+                    wanted: false,
+                    asked: BTreeMap::new(),
+                    heard: now,
+                });
+            }
+            Event::Offered(id, spans) => self.offered(id, &spans),
+            Event::Turn(id) => self.turn(id, now, &mut actions),
+            Event::Heard(id) => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.heard = now;
+                }
+            }
+            Event::Got(id, span) => self.got(id, span, now, &mut actions),
+            Event::Failed(id, fault) => self.drop_peer(id, fault, &mut actions),
+            Event::Left(id) => self.forget(id),
+            Event::Tick => self.drop_silent(now, &mut actions),
+        }
+        if !self.done && self.missing.is_empty() {
+            self.done = true;
+            actions.push(Action::Complete);
+        }
+        self.want(now, &mut actions);
+        actions
+    }
+
+    fn offered(&mut self, id: PeerId, spans: &[SpanId]) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        for span in spans {
+            if peer.offered.insert(*span)
+                && let Some(rarity) = self.rarity.get_mut(span.index())
+            {
+                *rarity = rarity.saturating_add(1);
+            }
+        }
+    }
+
+    fn got(&mut self, id: PeerId, span: SpanId, now: Monotonic, actions: &mut Vec<Action>) {
+        self.missing.remove(span);
+        for (other, peer) in &mut self.peers {
+            if *other == id {
+                peer.heard = now;
+            }
+            if peer.asked.remove(&span).is_some() {
+                self.asked -= 1;
+                if *other != id {
+                    actions.push(Action::Cancel(*other, span));
+                }
+            }
+        }
+        if let Some(pending) = self.pending.get_mut(span.index()) {
+            *pending = 0;
+        }
+    }
+
+    fn drop_silent(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
+        let patience = self.limits.patience;
+        let silent = |peer: &Peer| !peer.asked.is_empty() && peer.heard.after(patience) <= now;
+        let silent: Vec<PeerId> =
+            self.peers.iter().filter(|(_, peer)| silent(peer)).map(|(id, _)| *id).collect();
+        for id in silent {
+            self.drop_peer(id, Fault::Stalled, actions);
+        }
+    }
+
+    fn drop_peer(&mut self, id: PeerId, fault: Fault, actions: &mut Vec<Action>) {
+        if self.peers.contains_key(&id) {
+            self.forget(id);
+            actions.push(Action::Drop(id, fault));
+        }
+    }
+
+    fn forget(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.remove(&id) else { return };
+        for span in peer.offered.iter() {
+            if let Some(rarity) = self.rarity.get_mut(span.index()) {
+                *rarity -= 1;
+            }
+        }
+        for span in peer.asked.keys() {
+            self.asked -= 1;
+            if let Some(pending) = self.pending.get_mut(span.index()) {
+                *pending -= 1;
+            }
+        }
+    }
+
+    /// Answers a peer that can give at once.
+    fn turn(&mut self, id: PeerId, now: Monotonic, actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.wanted = false;
+        let room = self.asked < self.limits.asked && peer.asked.len() < self.limits.asked_of_one;
+        let Some(span) = room.then(|| self.choose(id, now)).flatten() else {
+            actions.push(Action::Pass(id));
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(&id) {
+            if peer.asked.is_empty() {
+                peer.heard = now;
+            }
+            peer.asked.insert(span, now);
+        }
+        self.asked += 1;
+        if let Some(pending) = self.pending.get_mut(span.index()) {
+            *pending += 1;
+        }
+        actions.push(Action::Ask(id, span));
+    }
+
+    /// Tells every idle peer that offers something of use that it is wanted.
+    fn want(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
+        if self.asked >= self.limits.asked {
+            return;
+        }
+        let idle = |peer: &Peer| !peer.wanted && peer.asked.len() < self.limits.asked_of_one;
+        let idle: Vec<PeerId> = self.peers.iter().filter(|(_, peer)| idle(peer)).map(|(id, _)| *id).collect();
+        for id in idle {
+            if self.is_of_use(id, now)
+                && let Some(peer) = self.peers.get_mut(&id)
+            {
+                peer.wanted = true;
+                actions.push(Action::Want(id));
+            }
+        }
+    }
+
+    fn is_of_use(&self, id: PeerId, now: Monotonic) -> bool {
+        let Some(peer) = self.peers.get(&id) else { return false };
+        let fresh = |span: SpanId| self.pending.get(span.index()) == Some(&0);
+        peer.offered.common(&self.missing).any(fresh) || self.overdue(id, now).is_some()
+    }
+
+    /// Finds what to ask of a peer: a span that nobody was asked for and the fewest offer, or else one that takes long.
+    fn choose(&mut self, id: PeerId, now: Monotonic) -> Option<SpanId> {
+        let peer = self.peers.get(&id)?;
+        let (mut best, mut least, mut ties) = (None, u16::MAX, 0_u32);
+        for span in peer.offered.common(&self.missing) {
+            let rarity = self.rarity.get(span.index()).copied().unwrap_or(u16::MAX);
+            if rarity > least || self.pending.get(span.index()) != Some(&0) {
+                continue;
+            }
+            ties = if rarity < least { 1 } else { ties + 1 };
+            least = rarity;
+            if self.random.random_range(0..ties) == 0 {
+                best = Some(span);
+            }
+        }
+        best.or_else(|| self.overdue(id, now))
+    }
+
+    /// Finds the span that another peer was asked for the longest ago and this one offers too: one that is late, or any
+    /// of the last ones.
+    fn overdue(&self, id: PeerId, now: Monotonic) -> Option<SpanId> {
+        let offered = &self.peers.get(&id)?.offered;
+        let endgame = self.missing.count() <= ENDGAME;
+        let others = self.peers.iter().filter(|(other, _)| **other != id);
+        let asked = others.flat_map(|(_, peer)| &peer.asked);
+        let late = asked.filter(|(span, since)| {
+            (endgame || since.after(self.limits.overdue) <= now)
+                && offered.contains(**span)
+                && self.pending.get(span.index()) == Some(&1)
+        });
+        late.min_by_key(|(_, since)| **since).map(|(span, _)| *span)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! One fetcher and its peers: what it asks when it is its turn, and what it does when peers fail.
+
+use super::*;
+
+const A: PeerId = PeerId(1);
+const B: PeerId = PeerId(2);
+
+fn at(millis: u64) -> Monotonic {
+    Monotonic(Duration::from_millis(millis))
+}
+
+fn all(count: u32) -> Vec<SpanId> {
+    (0..count).map(SpanId).collect()
+}
+
+fn fetch(spans: u32) -> Fetch {
+    Fetch::new(spans, &SpanSet::empty(spans), Limits::default(), 7)
+}
+
+/// Joins a peer that offers these spans.
+fn join(fetch: &mut Fetch, id: PeerId, spans: &[SpanId]) -> Vec<Action> {
+    assert_eq!(fetch.handle(Event::Joined(id), at(0)), []);
+    fetch.handle(Event::Offered(id, spans.to_vec()), at(0))
+}
+
+/// Gives a peer its turn; returns what it is asked for.
+fn turn(fetch: &mut Fetch, id: PeerId, now: Monotonic) -> Option<SpanId> {
+    match fetch.handle(Event::Turn(id), now).first() {
+        Some(Action::Ask(asked, span)) if *asked == id => Some(*span),
+        Some(Action::Pass(passed)) if *passed == id => None,
+        other => panic!("neither asked nor passed: {other:?}"),
+    }
+}
+
+#[test]
+fn everything_is_asked_for_once_and_then_it_is_complete() {
+    let mut fetch = fetch(40);
+    assert_eq!(join(&mut fetch, A, &all(40)), [Action::Want(A)]);
+    let mut got = SpanSet::empty(40);
+    loop {
+        let span = turn(&mut fetch, A, at(1)).unwrap();
+        assert!(got.insert(span), "{span:?} was asked for twice");
+        let actions = fetch.handle(Event::Got(A, span), at(1));
+        if got.count() == 40 {
+            assert_eq!(actions, [Action::Complete]);
+            return;
+        }
+        assert!(actions.iter().all(|action| *action == Action::Want(A)), "{actions:?}");
+    }
+}
+
+#[test]
+fn what_is_there_already_is_not_asked_for() {
+    let mut have = SpanSet::empty(3);
+    have.insert(SpanId(0));
+    have.insert(SpanId(2));
+    let mut fetch = Fetch::new(3, &have, Limits::default(), 7);
+    join(&mut fetch, A, &all(3));
+    assert_eq!(turn(&mut fetch, A, at(0)), Some(SpanId(1)));
+    let mut whole = Fetch::new(3, &SpanSet::full(3), Limits::default(), 7);
+    assert_eq!(whole.handle(Event::Tick, at(0)), [Action::Complete]);
+    assert_eq!(join(&mut whole, A, &all(3)), [], "nothing is wanted of anybody");
+}
+
+#[test]
+fn the_rarest_span_is_chosen_when_a_peer_has_its_turn_and_not_before() {
+    let mut fetch = fetch(3);
+    join(&mut fetch, A, &all(3));
+    // Whatever A was wanted for, by its turn span 2 is the rarest.
+    join(&mut fetch, B, &all(2));
+    assert_eq!(turn(&mut fetch, A, at(0)), Some(SpanId(2)));
+    assert!(turn(&mut fetch, B, at(0)).is_some_and(|span| span.0 < 2));
+}
+
+#[test]
+fn a_turn_without_use_is_passed_on_and_use_makes_a_peer_wanted_again() {
+    let mut fetch = fetch(9);
+    assert_eq!(join(&mut fetch, A, &[SpanId(4)]), [Action::Want(A)]);
+    assert_eq!(join(&mut fetch, B, &[SpanId(4)]), [Action::Want(B)]);
+    assert_eq!(turn(&mut fetch, A, at(0)), Some(SpanId(4)));
+    assert_eq!(turn(&mut fetch, B, at(0)), None);
+    assert_eq!(fetch.handle(Event::Offered(B, vec![SpanId(5)]), at(1)), [Action::Want(B)]);
+}
+
+#[test]
+fn a_peer_that_fails_is_dropped_and_its_span_is_asked_of_others() {
+    for fault in [Fault::Poisoned, Fault::Lied, Fault::Garbage, Fault::Unreachable] {
+        let mut fetch = fetch(9);
+        join(&mut fetch, A, &[SpanId(3)]);
+        join(&mut fetch, B, &[SpanId(3)]);
+        assert_eq!(turn(&mut fetch, A, at(0)), Some(SpanId(3)));
+        assert_eq!(turn(&mut fetch, B, at(0)), None);
+        let actions = fetch.handle(Event::Failed(A, fault), at(1));
+        assert_eq!(actions, [Action::Drop(A, fault), Action::Want(B)]);
+        assert_eq!(turn(&mut fetch, B, at(1)), Some(SpanId(3)));
+        assert_eq!(fetch.handle(Event::Failed(A, fault), at(2)), [], "it is not dropped twice");
+    }
+}
+
+#[test]
+fn a_silent_peer_is_dropped_and_a_slow_one_is_not() {
+    let mut fetch = fetch(1);
+    join(&mut fetch, A, &all(1));
+    turn(&mut fetch, A, at(0));
+    fetch.handle(Event::Heard(A), at(4_000));
+    assert_eq!(fetch.handle(Event::Tick, at(8_999)), []);
+    assert_eq!(fetch.handle(Event::Tick, at(9_000)), [Action::Drop(A, Fault::Stalled)]);
+    assert_eq!(fetch.handle(Event::Tick, at(60_000)), [], "nobody is left to be dropped");
+}
+
+#[test]
+fn a_late_span_is_asked_of_a_second_peer_and_the_slower_one_is_told() {
+    let mut fetch = fetch(20);
+    join(&mut fetch, A, &[SpanId(5)]);
+    turn(&mut fetch, A, at(0));
+    assert_eq!(join(&mut fetch, B, &[SpanId(5)]), []);
+    assert_eq!(fetch.handle(Event::Tick, at(1_999)), []);
+    assert_eq!(fetch.next_deadline(), Some(at(2_000)));
+    assert_eq!(fetch.handle(Event::Tick, at(2_000)), [Action::Want(B)]);
+    assert_eq!(turn(&mut fetch, B, at(2_001)), Some(SpanId(5)));
+    assert_eq!(fetch.handle(Event::Got(B, SpanId(5)), at(2_100)), [Action::Cancel(A, SpanId(5))]);
+}
+
+#[test]
+fn the_last_spans_are_asked_of_whoever_is_free() {
+    let mut fetch = fetch(1);
+    join(&mut fetch, A, &all(1));
+    turn(&mut fetch, A, at(0));
+    assert_eq!(join(&mut fetch, B, &all(1)), [Action::Want(B)]);
+    assert_eq!(turn(&mut fetch, B, at(1)), Some(SpanId(0)));
+}
+
+#[test]
+fn no_more_is_on_its_way_than_the_limit() {
+    let limits = Limits { asked: 3, ..Limits::default() };
+    let mut fetch = Fetch::new(50, &SpanSet::empty(50), limits, 7);
+    let asked = (0..10).filter(|id| {
+        let id = PeerId(*id);
+        join(&mut fetch, id, &all(50)).contains(&Action::Want(id)) && turn(&mut fetch, id, at(0)).is_some()
+    });
+    assert_eq!(asked.count(), 3);
+}
+
+#[test]
+fn spans_an_image_does_not_have_and_peers_that_never_joined_are_not_believed() {
+    let mut fetch = fetch(2);
+    assert_eq!(join(&mut fetch, A, &[SpanId(2), SpanId(u32::MAX)]), []);
+    assert_eq!(turn(&mut fetch, A, at(0)), None);
+    assert_eq!(fetch.handle(Event::Offered(B, all(2)), at(0)), []);
+    assert_eq!(fetch.handle(Event::Turn(B), at(0)), []);
+    assert_eq!(fetch.handle(Event::Got(B, SpanId(9)), at(0)), []);
+}

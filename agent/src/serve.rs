@@ -1,0 +1,5 @@
+//! Giving spans to other nodes.
+//!
+//! What is offered to whom is decided by the pure [`offer`].
+
+pub mod offer;
