@@ -1,5 +1,6 @@
 //! Giving spans to other nodes.
 //!
-//! What is offered to whom is decided by the pure [`offer`].
+//! What is offered to whom is decided by the pure [`offer`], whose turn it is by the pure [`giving`].
 
+pub mod giving;
 pub mod offer;

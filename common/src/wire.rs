@@ -41,6 +41,7 @@
 //! **Streams.** `stream` numbers one life of one agent process at random, `generation` counts its changes.
 //! A restarted agent has a new stream; equal inventory digests let it take over where the old one stood.
 
+pub mod chunk;
 pub mod code;
 pub mod control;
 pub mod frame;

@@ -5,7 +5,7 @@
 //! many nodes want one, and followers get different spans to trade among themselves (super-seeding, as in BitTorrent's
 //! BEP 16). A node that is still fetching offers what it has to everybody.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sifleet_common::chunk::span::SpanId;
 
@@ -27,7 +27,7 @@ pub struct Offers {
     have: SpanSet,
     /// Absent when everything is offered to everybody.
     seeding: Option<Seeding>,
-    followers: BTreeMap<FollowerId, ()>,
+    followers: BTreeSet<FollowerId>,
 }
 
 #[derive(Debug)]
@@ -47,18 +47,28 @@ impl Offers {
         let have = SpanSet::full(spans);
         let fresh = have.iter().collect();
         let seeding = Seeding { fresh, unsent: have.clone(), held: BTreeMap::new() };
-        Self { have, seeding: Some(seeding), followers: BTreeMap::new() }
+        Self { have, seeding: Some(seeding), followers: BTreeSet::new() }
     }
 
     /// Offers what is there of an image that is being fetched.
     #[must_use]
     pub const fn share(have: SpanSet) -> Self {
-        Self { have, seeding: None, followers: BTreeMap::new() }
+        Self { have, seeding: None, followers: BTreeSet::new() }
+    }
+
+    /// The same, given the spans that are there of so many.
+    #[must_use]
+    pub fn share_of(spans: u32, have: &[SpanId]) -> Self {
+        let mut set = SpanSet::empty(spans);
+        for span in have {
+            set.insert(*span);
+        }
+        Self::share(set)
     }
 
     /// Takes in a follower.
     pub fn join(&mut self, id: FollowerId) -> Vec<Offer> {
-        self.followers.insert(id, ());
+        self.followers.insert(id);
         match &mut self.seeding {
             None => vec![(id, self.have.iter().collect())],
             Some(_) => self.refill(id),
@@ -72,7 +82,7 @@ impl Offers {
         for span in seeding.held.remove(&id).unwrap_or_default() {
             seeding.fresh.push_front(span);
         }
-        let others: Vec<FollowerId> = self.followers.keys().copied().collect();
+        let others: Vec<FollowerId> = self.followers.iter().copied().collect();
         others.into_iter().flat_map(|other| self.refill(other)).collect()
     }
 
@@ -82,7 +92,7 @@ impl Offers {
         if new.is_empty() {
             return Vec::new();
         }
-        self.followers.keys().map(|id| (*id, new.clone())).collect()
+        self.followers.iter().map(|id| (*id, new.clone())).collect()
     }
 
     /// Notes that a span was sent whole to a follower.
@@ -113,7 +123,7 @@ impl Offers {
         }
         self.seeding = None;
         let all: Vec<SpanId> = self.have.iter().collect();
-        self.followers.keys().map(|id| (*id, all.clone())).collect()
+        self.followers.iter().map(|id| (*id, all.clone())).collect()
     }
 }
 

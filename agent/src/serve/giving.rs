@@ -1,0 +1,258 @@
+//! Whose turn it is to be given a span: pure, over all images and followers of this node.
+//!
+//! Few spans are given at once, so that each leaves at the full rate of the link and can be passed on, and so that whoever
+//! chooses does so at the last moment. Followers that want something have their turns in the order in which they said so.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use sifleet_common::chunk::span::SpanId;
+use sifleet_common::digest::Digest;
+
+use super::offer::{FollowerId, Offers};
+
+/// Most followers of a node: each has a connection of its own, or shares one with other images.
+pub const MAX_FOLLOWERS: usize = 256;
+
+/// What can happen to a node that gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody follows an image.
+    Followed(FollowerId, Digest),
+    /// A follower asks for a turn.
+    Wanted(FollowerId),
+    /// A turn is over: this span was sent whole, or none.
+    Ended(FollowerId, Option<SpanId>),
+    /// A follower is gone, and whatever it was being given with it.
+    Left(FollowerId),
+    /// This node has got more of an image.
+    Gained(Digest, Vec<SpanId>),
+    /// An image can be given from here.
+    Opened(Digest, Kept),
+    /// An image can no longer be given.
+    Closed(Digest),
+}
+
+/// How much of an image is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// All of it: so many spans.
+    Whole(u32),
+    /// Some of it, of so many spans.
+    Part(u32, Vec<SpanId>),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Tell a follower of these spans.
+    Offer(FollowerId, Vec<SpanId>),
+    /// Tell a follower that nothing of its image is here.
+    Absent(FollowerId),
+    /// Let a follower choose.
+    Turn(FollowerId),
+}
+
+/// Everything a node gives.
+#[derive(Debug)]
+pub struct Giving {
+    /// Turns at once.
+    limit: usize,
+    images: BTreeMap<Digest, Offers>,
+    followers: BTreeMap<FollowerId, Follower>,
+    waiting: VecDeque<FollowerId>,
+}
+
+#[derive(Debug)]
+struct Follower {
+    image: Digest,
+    /// Turns it has at present.
+    turns: usize,
+    waits: bool,
+}
+
+impl Giving {
+    /// Gives nothing yet, and later to `limit` followers at once.
+    #[must_use]
+    pub const fn new(limit: usize) -> Self {
+        Self { limit, images: BTreeMap::new(), followers: BTreeMap::new(), waiting: VecDeque::new() }
+    }
+
+    /// Tells whether a span of an image may be given.
+    #[must_use]
+    pub fn has(&self, image: &Digest, span: SpanId) -> bool {
+        self.images.get(image).is_some_and(|offers| offers.has(span))
+    }
+
+    /// Takes one event in and returns what is to be done about it.
+    pub fn handle(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Followed(id, image) => self.followed(id, image, &mut actions),
+            Event::Wanted(id) => {
+                if let Some(follower) = self.followers.get_mut(&id).filter(|follower| !follower.waits) {
+                    follower.waits = true;
+                    self.waiting.push_back(id);
+                }
+            }
+            Event::Ended(id, sent) => {
+                if let Some(follower) = self.followers.get_mut(&id) {
+                    follower.turns = follower.turns.saturating_sub(1);
+                    let offers = self.images.get_mut(&follower.image);
+                    let more = offers.zip(sent).map(|(offers, span)| offers.sent(id, span));
+                    tell(more.unwrap_or_default(), &mut actions);
+                }
+            }
+            Event::Left(id) => self.left(id, &mut actions),
+            Event::Gained(image, spans) => {
+                let more = self.images.get_mut(&image).map(|offers| offers.gained(&spans));
+                tell(more.unwrap_or_default(), &mut actions);
+            }
+            Event::Opened(image, kept) => self.opened(image, &kept, &mut actions),
+            Event::Closed(image) => self.closed(image, &mut actions),
+        }
+        self.give_turns(&mut actions);
+        actions
+    }
+
+    fn followed(&mut self, id: FollowerId, image: Digest, actions: &mut Vec<Action>) {
+        let Some(offers) = self.images.get_mut(&image).filter(|_| self.followers.len() < MAX_FOLLOWERS)
+        else {
+            actions.push(Action::Absent(id));
+            return;
+        };
+        self.followers.insert(id, Follower { image, turns: 0, waits: false });
+        tell(offers.join(id), actions);
+    }
+
+    fn left(&mut self, id: FollowerId, actions: &mut Vec<Action>) {
+        let Some(follower) = self.followers.remove(&id) else { return };
+        self.waiting.retain(|waiting| *waiting != id);
+        let more = self.images.get_mut(&follower.image).map(|offers| offers.leave(id));
+        tell(more.unwrap_or_default(), actions);
+    }
+
+    /// Begins to give an image; one that had been given in part is given as it is from here on.
+    fn opened(&mut self, image: Digest, kept: &Kept, actions: &mut Vec<Action>) {
+        let mut offers = match kept {
+            Kept::Whole(spans) => Offers::seed(*spans),
+            Kept::Part(spans, have) => Offers::share_of(*spans, have),
+        };
+        for id in self.followers.iter().filter(|(_, follower)| follower.image == image).map(|(id, _)| *id) {
+            tell(offers.join(id), actions);
+        }
+        self.images.insert(image, offers);
+    }
+
+    fn closed(&mut self, image: Digest, actions: &mut Vec<Action>) {
+        self.images.remove(&image);
+        let of_it = |follower: &Follower| follower.image == image;
+        let gone: Vec<FollowerId> =
+            self.followers.iter().filter(|(_, follower)| of_it(follower)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.left(id, actions);
+            actions.push(Action::Absent(id));
+        }
+    }
+
+    fn give_turns(&mut self, actions: &mut Vec<Action>) {
+        let mut active: usize = self.followers.values().map(|follower| follower.turns).sum();
+        while active < self.limit {
+            let Some(id) = self.waiting.pop_front() else { return };
+            let Some(follower) = self.followers.get_mut(&id) else { continue };
+            follower.waits = false;
+            follower.turns += 1;
+            active += 1;
+            actions.push(Action::Turn(id));
+        }
+    }
+}
+
+fn tell(offers: Vec<super::offer::Offer>, actions: &mut Vec<Action>) {
+    let some = offers.into_iter().filter(|(_, spans)| !spans.is_empty());
+    actions.extend(some.map(|(id, spans)| Action::Offer(id, spans)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: FollowerId = FollowerId(1);
+    const B: FollowerId = FollowerId(2);
+    const C: FollowerId = FollowerId(3);
+
+    fn image() -> Digest {
+        Digest::from(blake3::hash(b"image"))
+    }
+
+    /// A node that gives two spans at once of an image that is whole, to three followers.
+    fn giving() -> Giving {
+        let mut giving = Giving::new(2);
+        assert_eq!(giving.handle(Event::Opened(image(), Kept::Whole(100))), []);
+        for id in [A, B, C] {
+            let actions = giving.handle(Event::Followed(id, image()));
+            assert!(
+                matches!(actions.as_slice(), [Action::Offer(to, spans)] if *to == id && !spans.is_empty())
+            );
+        }
+        giving
+    }
+
+    #[test]
+    fn turns_come_in_order_and_never_more_at_once_than_the_limit() {
+        let mut giving = giving();
+        assert_eq!(giving.handle(Event::Wanted(A)), [Action::Turn(A)]);
+        assert_eq!(giving.handle(Event::Wanted(B)), [Action::Turn(B)]);
+        assert_eq!(giving.handle(Event::Wanted(C)), []);
+        assert_eq!(giving.handle(Event::Wanted(A)), []);
+        assert_eq!(giving.handle(Event::Wanted(A)), [], "one wish at a time");
+        assert_eq!(giving.handle(Event::Ended(B, None)), [Action::Turn(C)]);
+        let actions = giving.handle(Event::Ended(A, Some(SpanId(0))));
+        assert_eq!(actions.last(), Some(&Action::Turn(A)));
+        assert_eq!(giving.handle(Event::Ended(C, None)), [], "nobody waits");
+    }
+
+    #[test]
+    fn the_turn_of_who_leaves_goes_to_the_next() {
+        let mut giving = giving();
+        for id in [A, B, C] {
+            giving.handle(Event::Wanted(id));
+        }
+        assert_eq!(giving.handle(Event::Left(A)).last(), Some(&Action::Turn(C)));
+        assert_eq!(giving.handle(Event::Ended(A, Some(SpanId(1)))), [], "it is forgotten");
+    }
+
+    #[test]
+    fn what_is_not_here_and_what_was_never_here_look_the_same() {
+        let mut giving = giving();
+        let other = Digest::from(blake3::hash(b"other"));
+        assert_eq!(giving.handle(Event::Followed(FollowerId(9), other)), [Action::Absent(FollowerId(9))]);
+        let gone = giving.handle(Event::Closed(image()));
+        assert_eq!(gone, [A, B, C].map(Action::Absent));
+        assert_eq!(giving.handle(Event::Followed(A, image())), [Action::Absent(A)]);
+        assert!(!giving.has(&image(), SpanId(0)));
+    }
+
+    #[test]
+    fn what_a_fetching_node_gains_its_followers_hear_of() {
+        let mut giving = Giving::new(2);
+        giving.handle(Event::Opened(image(), Kept::Part(10, vec![SpanId(4)])));
+        assert_eq!(giving.handle(Event::Followed(A, image())), [Action::Offer(A, vec![SpanId(4)])]);
+        let gained = Event::Gained(image(), vec![SpanId(4), SpanId(5)]);
+        assert_eq!(giving.handle(gained), [Action::Offer(A, vec![SpanId(5)])]);
+        assert!(giving.has(&image(), SpanId(5)) && !giving.has(&image(), SpanId(6)));
+    }
+
+    #[test]
+    fn there_is_an_end_to_followers() {
+        let mut giving = Giving::new(2);
+        giving.handle(Event::Opened(image(), Kept::Whole(3)));
+        for id in 0..MAX_FOLLOWERS as u64 {
+            assert_ne!(
+                giving.handle(Event::Followed(FollowerId(id), image())),
+                [Action::Absent(FollowerId(id))]
+            );
+        }
+        let late = FollowerId(u64::MAX);
+        assert_eq!(giving.handle(Event::Followed(late, image())), [Action::Absent(late)]);
+    }
+}

@@ -1,0 +1,218 @@
+//! The protocol between two agents, by which image bytes travel from node to node.
+//!
+//! **Participants.** The fetcher dials the source; both prove which node they are with certificates of the cluster's
+//! authority (mutual TLS 1.3). Who may fetch what from whom the coordinator decides; the fetcher decides which span next,
+//! the source whose turn it is.
+//!
+//! **Transport.** One QUIC connection for each pair, ALPN [`CHUNK_ALPN`], whatever number of images. Messages are frames
+//! as on the control stream; image bytes follow bare, their number being known from the chunk map.
+//!
+//! **Goals.** Every byte is provable by the fetcher alone, from the chunk map. A source's link is never idle while
+//! anybody wants something of it, and nobody waits in its queue with a choice made long ago. Neither side can make the
+//! other hold more than a window of bytes.
+//!
+//! **Non-goals.** Names and paths (only digests travel), who is allowed what, the inventory.
+//!
+//! **Streams.**
+//! ```text
+//! fetcher                                        source
+//!  opens one stream for each image
+//!    Opening::Follow{image, map} ───────────────►       "I am fetching this"
+//!            ◄─────────────────── Offer::Spans          "these you may ask for"; more as there are more
+//!    Wish::Want ────────────────────────────────►       "one of them is of use to me"
+//!                                                source opens one stream for each turn
+//!            ◄─────────────────── Turn{image}           "it is your turn"
+//!    Choice::Ask{span, chunks} ─────────────────►       "then these chunks of this span"
+//!            ◄─────────────────── their bytes           and the stream ends
+//!    Choice::Pass ──────────────────────────────►       "nothing of use is left"
+//!  opens a stream for a chunk map
+//!    Opening::Map{image} ───────────────────────►
+//!            ◄─────────────────── MapPart ...           and the stream ends
+//! ```
+//! A fetcher that no longer needs what is on its way stops that stream ([`StopCode::Elsewhere`]); a source that cannot
+//! go on resets it. After anything that is not as told here the connection is closed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::span::{MAX_SPANS, SpanId};
+use crate::chunk::{Chunk, ChunkMap, MapDigest};
+use crate::digest::Digest;
+
+/// Application protocol of connections between agents; its number is the version of everything in this file.
+pub const CHUNK_ALPN: &[u8] = b"sifleet-chunk/1";
+
+/// Chunks in one part of a map: 36 bytes each, half a frame.
+pub const MAP_PART: usize = 14_000;
+/// Most runs in an offer or a question: every other span of the largest image.
+pub const MAX_RUNS: usize = MAX_SPANS as usize / 2;
+
+/// Opens a stream of the fetcher.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Opening {
+    /// Follows what the source has of an image.
+    Follow {
+        /// Which image.
+        image: Digest,
+        /// Cut in which way: both sides must mean the same spans.
+        map: MapDigest,
+    },
+    /// Asks for the chunk map of an image.
+    Map {
+        /// Which image.
+        image: Digest,
+    },
+}
+
+/// What a follower says after its opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wish {
+    /// Something that was offered is of use; asks for a turn.
+    Want,
+}
+
+/// What a source tells a follower.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Offer {
+    /// These spans may be asked for from now on.
+    Spans(Vec<Run>),
+    /// Nothing of the image is here; nothing says whether there ever was.
+    Absent,
+}
+
+/// Opens a stream of the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Of which image a span may be chosen.
+    pub image: Digest,
+}
+
+/// Answers a turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Choice {
+    /// Asks for chunks of one span, in order.
+    Ask {
+        /// Which span.
+        span: SpanId,
+        /// Its chunks, counted from the first of the span; those that the fetcher has already are left out.
+        chunks: Vec<Run>,
+    },
+    /// Nothing is of use any longer.
+    Pass,
+}
+
+/// A part of a chunk map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapPart {
+    /// How it was cut.
+    pub chunker: u8,
+    /// At most [`MAP_PART`] chunks.
+    pub chunks: Vec<Chunk>,
+    /// Whether this is the last part.
+    pub last: bool,
+}
+
+/// Consecutive numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The first of them.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// Why a stream was stopped or reset. The numbers are on the wire: append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum StopCode {
+    /// The bytes came from elsewhere meanwhile.
+    Elsewhere = 0,
+    /// The image can no longer be read here.
+    Unreadable = 1,
+    /// The sender stops in good order.
+    Stopping = 2,
+}
+
+/// Writes numbers, in order, as runs.
+#[must_use]
+pub fn runs(numbers: impl IntoIterator<Item = u32>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some(run) if run.first.checked_add(run.count) == Some(number) => run.count += 1,
+            _ => runs.push(Run { first: number, count: 1 }),
+        }
+    }
+    runs
+}
+
+/// Lists the numbers of runs, in order, each once and none of them `end` or beyond, whatever a stranger wrote.
+pub fn numbers(runs: &[Run], end: u32) -> impl Iterator<Item = u32> + '_ {
+    let mut next = 0;
+    runs.iter().flat_map(move |run| {
+        let first = run.first.max(next);
+        next = run.first.saturating_add(run.count).min(end).max(next);
+        first..next
+    })
+}
+
+/// Cuts a map into parts; an empty one has one part.
+pub fn map_parts(map: &ChunkMap) -> impl Iterator<Item = MapPart> + '_ {
+    let count = map.chunks().len().div_ceil(MAP_PART).max(1);
+    (0..count).map(move |at| MapPart {
+        chunker: crate::chunk::CHUNKER,
+        chunks: map.chunks().iter().skip(at * MAP_PART).take(MAP_PART).copied().collect(),
+        last: at + 1 == count,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::{MAX_FRAME, encode};
+
+    #[test]
+    fn runs_are_what_they_were_made_of() {
+        for list in [vec![], vec![7], vec![0, 1, 2, 5, 9, 10], vec![u32::MAX - 1, u32::MAX]] {
+            assert_eq!(numbers(&runs(list.iter().copied()), u32::MAX).count(), {
+                list.iter().filter(|number| **number < u32::MAX).count()
+            });
+        }
+        assert_eq!(runs([3, 4, 5, 8]), [Run { first: 3, count: 3 }, Run { first: 8, count: 1 }]);
+    }
+
+    #[test]
+    fn runs_of_a_stranger_cost_no_more_than_the_image_has() {
+        let check = |runs: &[(u32, u32)], expected: &[u32]| {
+            let runs: Vec<Run> =
+                runs.iter().map(|(first, count)| Run { first: *first, count: *count }).collect();
+            assert_eq!(numbers(&runs, 10).collect::<Vec<_>>(), expected);
+        };
+        check(&[(0, u32::MAX), (u32::MAX, u32::MAX), (3, 4)], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        check(&[(4, 2), (4, 2), (1, 4), (5, 2), (9, 9)], &[4, 5, 6, 9]);
+        check(&[(10, 1), (3, 0)], &[]);
+    }
+
+    #[test]
+    fn the_largest_messages_fit_into_a_frame() {
+        let run = Run { first: u32::MAX - 1, count: u32::MAX };
+        assert!(encode(&Offer::Spans(vec![run; MAX_RUNS])).is_ok());
+        let chunk = Chunk { digest: crate::chunk::ChunkDigest::of(b"x"), len: u32::MAX };
+        let part = MapPart { chunker: u8::MAX, chunks: vec![chunk; MAP_PART], last: true };
+        assert!(encode(&part).is_ok_and(|body| body.len() < MAX_FRAME * 2 / 3));
+    }
+
+    #[test]
+    fn a_map_survives_its_parts() {
+        let chunks = (0..MAP_PART as u32 * 2 + 1)
+            .map(|n| Chunk { digest: crate::chunk::ChunkDigest::of(&n.to_le_bytes()), len: 1 + n % 1_000 })
+            .collect();
+        let image = Digest::from(blake3::hash(b"image"));
+        let map = ChunkMap::new(image, crate::chunk::CHUNKER, chunks).unwrap();
+        let parts: Vec<MapPart> = map_parts(&map).collect();
+        assert_eq!(parts.iter().map(|part| part.last).collect::<Vec<_>>(), [false, false, true]);
+        let joined = parts.into_iter().flat_map(|part| part.chunks).collect();
+        assert_eq!(ChunkMap::new(image, crate::chunk::CHUNKER, joined).unwrap(), map);
+        let empty = ChunkMap::new(image, crate::chunk::CHUNKER, Vec::new()).unwrap();
+        assert_eq!(map_parts(&empty).count(), 1);
+    }
+}
