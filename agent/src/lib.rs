@@ -19,6 +19,7 @@ pub mod scan;
 pub mod serve;
 pub mod session;
 pub mod settings;
+pub mod staging;
 pub mod sys;
 pub mod thread;
 pub mod watch;

@@ -1,0 +1,278 @@
+//! The invisible file in which an image grows, and the moment in which it becomes visible.
+//!
+//! Owns the folder [`FOLDER`] of a root: nothing below it is ever listed, and it lies on the file system on which the
+//! image is wanted, so that the last step is a rename. What a file here holds is not believed after a restart but held
+//! against the chunk map again. Nothing is ever written under an image's own name: running jobs keep the old file.
+//! Outside facts: rename(2) and fsync(2): a new name is durable once its directory was synced; openat2(2).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FallocateFlags, Gid, Mode, OFlags, ResolveFlags, Uid, fallocate, fchmod, fchown, fstat,
+    fstatvfs, fsync, ftruncate, mkdirat, openat2, renameat, unlinkat,
+};
+use rustix::io::Errno;
+use sifleet_common::digest::Digest;
+use sifleet_common::name::ImageName;
+
+/// Where unfinished images lie, in the root they are for. Hidden names are not listed.
+pub const FOLDER: &str = ".sifleet";
+
+/// Who owns a published image, and who may read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// User and group; absent: the agent's own.
+    pub ids: Option<(u32, u32)>,
+    /// Permission bits of the file; directories get the execute bits that go with them.
+    pub mode: u32,
+}
+
+/// Says why an image cannot be kept. What was there before under its name is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum StagingError {
+    /// There is too little room, before a byte was moved.
+    #[error(
+        "{} has {free} bytes free, the image needs {needed} and {floor} are to stay free: remove something",
+        root.display()
+    )]
+    NoSpace {
+        /// The root.
+        root: PathBuf,
+        /// In bytes.
+        free: u64,
+        /// What is still to be written, in bytes.
+        needed: u64,
+        /// What is to stay free, in bytes.
+        floor: u64,
+    },
+    /// The system refused a step.
+    #[error("cannot {step} in {}", root.display())]
+    Disk {
+        /// What was being done.
+        step: &'static str,
+        /// The root.
+        root: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// An image that is not whole yet.
+#[derive(Debug)]
+pub struct Staging {
+    root: PathBuf,
+    above: OwnedFd,
+    folder: OwnedFd,
+    name: String,
+    file: File,
+    size: u64,
+}
+
+impl Staging {
+    /// Opens the file for an image, with what an earlier attempt left in it, and sees to it that there is room for all
+    /// of it and `floor` bytes besides.
+    ///
+    /// # Errors
+    /// [`StagingError`]; what an earlier attempt left stays.
+    pub fn open(root: &Path, image: Digest, size: u64, floor: u64) -> Result<Self, StagingError> {
+        let failed = |step| move |errno: Errno| disk(root, step, errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = rustix::fs::open(root, flags, Mode::empty()).map_err(failed("open the root"))?;
+        let folder = folder(&above, FOLDER, Mode::RWXU).map_err(failed("make the staging folder"))?;
+        let name = format!("{}.part", image.hex());
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat2(&folder, &name, flags, Mode::RUSR | Mode::WUSR, RESOLVE)
+            .map_err(failed("make the staging file"))?;
+        let staging = Self { root: root.to_owned(), above, folder, name, file: File::from(file), size };
+        staging.reserve(floor)?;
+        Ok(staging)
+    }
+
+    fn reserve(&self, floor: u64) -> Result<(), StagingError> {
+        const SECTOR: u64 = 512;
+        let root = &self.root;
+        let failed = |step| move |errno: Errno| disk(root, step, errno);
+        let stat = fstat(&self.file).map_err(failed("look at the staging file"))?;
+        let kept = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(SECTOR);
+        let room = fstatvfs(&self.file).map_err(failed("ask for free space"))?;
+        let free = room.f_bavail.saturating_mul(room.f_frsize);
+        let needed = self.size.saturating_sub(kept);
+        if free < needed.saturating_add(floor) {
+            return Err(StagingError::NoSpace { root: self.root.clone(), free, needed, floor });
+        }
+        ftruncate(&self.file, self.size).map_err(failed("size the staging file"))?;
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, self.size.max(1)) {
+            // Not every file system can; then a full disk is found out later.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(errno) => Err(disk(&self.root, "reserve space", errno)),
+        }
+    }
+
+    /// Writes bytes that were verified.
+    ///
+    /// # Errors
+    /// [`StagingError::Disk`]; the bytes count as missing.
+    pub fn write(&self, bytes: &[u8], at: u64) -> Result<(), StagingError> {
+        self.file.write_all_at(bytes, at).map_err(|source| self.failed("write", source))
+    }
+
+    /// Reads what is there, for verifying it and for giving it to others.
+    ///
+    /// # Errors
+    /// [`StagingError::Disk`].
+    pub fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), StagingError> {
+        self.file.read_exact_at(bytes, at).map_err(|source| self.failed("read back", source))
+    }
+
+    /// Makes the image visible under its name, in one step, for good.
+    ///
+    /// To be called when the whole was held against its digest. The old file of that name, if any, lives on for those
+    /// who have it open.
+    ///
+    /// # Errors
+    /// [`StagingError::Disk`]; the name is as it was, unless the very last sync failed: then it is as it should be, and
+    /// may be as it was after a loss of power.
+    pub fn publish(self, name: &ImageName, owner: Owner) -> Result<(), StagingError> {
+        let root = &self.root;
+        let failed = |step| move |errno: Errno| disk(root, step, errno);
+        let mode = Mode::from_raw_mode(owner.mode & 0o777);
+        if let Some((uid, gid)) = owner.ids {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            fchown(&self.file, Some(uid), Some(gid)).map_err(failed("give the image its owner"))?;
+        }
+        fchmod(&self.file, mode).map_err(failed("give the image its permissions"))?;
+        fsync(&self.file).map_err(failed("make the image durable"))?;
+        let (folders, file) = name.as_str().rsplit_once('/').unwrap_or(("", name.as_str()));
+        let passing = Mode::from_raw_mode((owner.mode & 0o777) | ((owner.mode & 0o444) >> 2) | 0o700);
+        let mut target = self.above.try_clone().map_err(|source| self.failed("open the root", source))?;
+        for part in folders.split('/').filter(|part| !part.is_empty()) {
+            let next = folder(&target, part, passing).map_err(failed("make the image's folder"))?;
+            fsync(&target).map_err(failed("make the image's folder durable"))?;
+            target = next;
+        }
+        renameat(&self.folder, &self.name, &target, file).map_err(failed("publish the image"))?;
+        fsync(&target).map_err(failed("make the image's name durable"))
+    }
+
+    /// Throws away what there is.
+    ///
+    /// # Errors
+    /// [`StagingError::Disk`].
+    pub fn discard(self) -> Result<(), StagingError> {
+        unlinkat(&self.folder, &self.name, AtFlags::empty())
+            .map_err(|errno| disk(&self.root, "remove the staging file", errno))
+    }
+
+    fn failed(&self, step: &'static str, source: io::Error) -> StagingError {
+        StagingError::Disk { step, root: self.root.clone(), source }
+    }
+}
+
+const RESOLVE: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+fn disk(root: &Path, step: &'static str, errno: Errno) -> StagingError {
+    StagingError::Disk { step, root: root.to_owned(), source: errno.into() }
+}
+
+/// Opens a directory below another one, making it if need be; never through a link.
+fn folder(above: impl AsFd, name: &str, mode: Mode) -> Result<OwnedFd, Errno> {
+    match mkdirat(&above, name, mode) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat2(above, name, flags, Mode::empty(), RESOLVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    const PUBLIC: Owner = Owner { ids: None, mode: 0o644 };
+
+    fn image() -> Digest {
+        Digest::from(blake3::hash(b"image"))
+    }
+
+    fn staged(root: &Path, bytes: &[u8]) -> Staging {
+        let staging = Staging::open(root, image(), bytes.len() as u64, 0).unwrap();
+        staging.write(bytes, 0).unwrap();
+        staging
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn an_image_is_invisible_until_it_is_published_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let staging = staged(root.path(), b"new image");
+        assert_eq!(names(root.path()), [FOLDER]);
+        assert!(!crate::scan::is_listed(FOLDER.as_bytes()));
+        let name = "viz/desktop.sif".parse().unwrap();
+        staging.publish(&name, PUBLIC).unwrap();
+        let file = root.path().join("viz/desktop.sif");
+        assert_eq!(fs::read(&file).unwrap(), b"new image");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::metadata(root.path().join("viz")).unwrap().permissions().mode() & 0o777, 0o755);
+        assert_eq!(names(&root.path().join(FOLDER)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_has_the_old_file_open_keeps_it() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("a.sif");
+        fs::write(&file, b"old").unwrap();
+        let open = File::open(&file).unwrap();
+        staged(root.path(), b"new").publish(&"a.sif".parse().unwrap(), PUBLIC).unwrap();
+        let mut bytes = [0; 3];
+        open.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!((&bytes, fs::read(&file).unwrap().as_slice()), (b"old", &b"new"[..]));
+        assert_eq!(open.metadata().unwrap().nlink(), 0);
+    }
+
+    #[test]
+    fn what_an_earlier_attempt_left_is_there_again() {
+        let root = tempfile::tempdir().unwrap();
+        drop(staged(root.path(), b"half"));
+        let again = Staging::open(root.path(), image(), 4, 0).unwrap();
+        let mut bytes = [0; 4];
+        again.read(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"half");
+        again.discard().unwrap();
+        assert_eq!(names(&root.path().join(FOLDER)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn too_little_room_is_said_before_anything_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        let error = Staging::open(root.path(), image(), 10, u64::MAX - 10).unwrap_err();
+        assert!(matches!(error, StagingError::NoSpace { needed: 10, .. }), "{error:?}");
+        let part = root.path().join(FOLDER).join(format!("{}.part", image().hex()));
+        assert_eq!(fs::metadata(part).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        symlink(elsewhere.path(), root.path().join("viz")).unwrap();
+        let error = staged(root.path(), b"new").publish(&"viz/a.sif".parse().unwrap(), PUBLIC).unwrap_err();
+        assert!(error.to_string().contains("make the image's folder"), "{error}");
+        symlink(elsewhere.path(), root.path().join(".linked")).unwrap();
+        fs::remove_dir_all(root.path().join(FOLDER)).unwrap();
+        fs::rename(root.path().join(".linked"), root.path().join(FOLDER)).unwrap();
+        assert!(Staging::open(root.path(), image(), 1, 0).is_err());
+        assert_eq!(names(elsewhere.path()), Vec::<String>::new());
+    }
+}
