@@ -14,6 +14,7 @@ pub mod describe;
 pub mod fetch;
 pub mod hash;
 pub mod inventory;
+pub mod map;
 pub mod memory;
 pub mod scan;
 pub mod serve;
