@@ -2,7 +2,7 @@
 //!
 //! Owns what is still wanted of one image, what each peer offers, and what was asked of it. It is told what happened
 //! and when, and says what to do; it moves no byte and knows no address. Rules, with the reasons in
-//! `docs/decisions/0013-mesh.md`: a peer is told that something is wanted of it, and when it has its turn to give, the
+//! `docs/decisions/0012-turns.md`: a peer is told that something is wanted of it, and when it has its turn to give, the
 //! rarest span that it offers is chosen, ties at random: so nobody waits in a queue with a choice made long ago; a
 //! question that takes too long is asked again elsewhere; a peer that breaks its word is dropped at once, with the reason.
 

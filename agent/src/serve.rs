@@ -1,6 +1,7 @@
 //! Giving spans to other nodes.
 //!
-//! What is offered to whom is decided by the pure [`offer`], whose turn it is by the pure [`giving`].
+//! Owns nothing yet but decisions: what is offered to whom is decided by the pure [`offer`], whose turn it is by the pure
+//! [`giving`].
 
 pub mod giving;
 pub mod offer;
