@@ -203,7 +203,8 @@ mod tests {
 
     #[test]
     fn a_map_survives_its_parts() {
-        let chunks = (0..MAP_PART as u32 * 2 + 1)
+        let count = u32::try_from(MAP_PART).unwrap() * 2 + 1;
+        let chunks = (0..count)
             .map(|n| Chunk { digest: crate::chunk::ChunkDigest::of(&n.to_le_bytes()), len: 1 + n % 1_000 })
             .collect();
         let image = Digest::from(blake3::hash(b"image"));
