@@ -14,6 +14,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sifleet_common::chunk::span::SpanId;
+use sifleet_common::push::Fault;
 use sifleet_common::time::Monotonic;
 
 use set::SpanSet;
@@ -63,21 +64,6 @@ pub enum Event {
     Left(PeerId),
     /// Time has passed.
     Tick,
-}
-
-/// Why a peer is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fault {
-    /// Its bytes are not those of the chunk map.
-    Poisoned,
-    /// It refused a span that it had offered.
-    Lied,
-    /// What it sent is no answer.
-    Garbage,
-    /// It sent nothing for too long.
-    Stalled,
-    /// Its connection broke, or could not be made.
-    Unreachable,
 }
 
 /// What a transfer wants done.

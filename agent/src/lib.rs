@@ -38,6 +38,7 @@ use sifleet_common::task::{GRACE, Tasks};
 use sifleet_common::telemetry::Chain;
 use sifleet_common::tls::{self, Identity, TlsError};
 use sifleet_common::wire::CONTROL_ALPN;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use hash::Hashing;
@@ -126,10 +127,13 @@ pub async fn run(
         quic,
         arch: hashing.arch,
         partitions: settings.partitions.clone(),
+        transfer_port: 0,
         patience: PATIENCE,
     };
     let beat: Arc<dyn session::Beat> = Arc::<Pulse>::clone(&pulse);
-    let parts = session::Parts { changes, commands, stop: tasks.token(), beat };
+    // Nothing takes orders yet, so the coordinator is told that there are no transfers.
+    let ((orders, _), (_, reports)) = (mpsc::channel(1), mpsc::channel(1));
+    let parts = session::Parts { changes, commands, orders, reports, stop: tasks.token(), beat };
     tasks.spawn("session", session::run(config, parts));
     tasks.spawn("watchdog", pulse.heart.clone().feed(tasks.token()));
     systemd::ready(&pulse.summary());

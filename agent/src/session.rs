@@ -16,6 +16,7 @@ use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, ImageMetadata};
 use sifleet_common::inventory::Change;
 use sifleet_common::name::PartitionName;
+use sifleet_common::wire::assignment::{Order, Report};
 use sifleet_common::wire::control::StreamId;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,8 @@ pub struct Config {
     pub arch: Arch,
     /// Partitions the settings name.
     pub partitions: Vec<PartitionName>,
+    /// Where other nodes fetch from this one; 0 if they cannot.
+    pub transfer_port: u16,
     /// How long to wait for the first scan before saying hello.
     pub patience: Duration,
 }
@@ -65,6 +68,10 @@ pub struct Parts {
     pub changes: mpsc::Receiver<Vec<Change>>,
     /// Where commands of the coordinator go. When it is full, the session waits and the coordinator with it.
     pub commands: mpsc::Sender<Command>,
+    /// Where orders about transfers go. When it is full, the session waits as well.
+    pub orders: mpsc::Sender<Order>,
+    /// What the transfers have to say; what comes while nobody listens is dropped, for it is said again on every order.
+    pub reports: mpsc::Receiver<Report>,
     /// Cancelled when the agent stops.
     pub stop: CancellationToken,
     /// Called whenever the session's loop has moved, at least once a second.
@@ -146,6 +153,7 @@ pub async fn run(config: Config, mut parts: Parts) {
         build: env!("CARGO_PKG_VERSION").to_owned(),
         arch: config.arch,
         partitions: config.partitions.clone(),
+        transfer_port: config.transfer_port,
     };
     let mut reporter = Reporter::new(StreamId(rand::random()), about);
     if !first_scan(&mut reporter, &mut parts, config.patience).await {

@@ -12,6 +12,7 @@ pub mod images;
 pub mod nodes;
 pub mod partitions;
 pub mod problem;
+pub mod pushes;
 
 /// Derives what every API body needs.
 macro_rules! body {

@@ -11,6 +11,7 @@ pub mod image;
 pub mod inventory;
 pub mod name;
 pub mod nodeset;
+pub mod push;
 pub mod sif;
 pub mod time;
 

@@ -32,6 +32,18 @@
 //!   Described{digest, metadata} ───────────────►
 //! ```
 //!
+//! **Transfers.** What a node is to have is stated as assignments ([`assignment`]); the bytes travel between agents
+//! by another protocol ([`chunk`]).
+//! ```text
+//! agent                                     coordinator
+//!         ◄──── MakeMap{image}                          to one that holds the image, once
+//!   Mapped{image, map} ────────────────────────►
+//!         ◄──── Assign{id, image, map, name, peers}     "have this image": begins, or changes what differs
+//!   Progress{id, phase, bytes, sources} ───────►        each second, and at each phase
+//!         ◄──── Unassign{id}                            "not any longer"
+//!         ◄──── Assigned{ids}                           after a Welcome: "that is all"; others are ended
+//! ```
+//!
 //! **Leases.** The coordinator stamps what it sends; a heartbeat repeats the newest stamp the agent has seen. A
 //! heartbeat with stamp `s` was sent after the coordinator sent `s`, so the inventory it claims was right at
 //! that moment or later, and the lease runs from then: no delay on the network, however long, makes an old
@@ -41,6 +53,7 @@
 //! **Streams.** `stream` numbers one life of one agent process at random, `generation` counts its changes.
 //! A restarted agent has a new stream; equal inventory digests let it take over where the old one stood.
 
+pub mod assignment;
 pub mod chunk;
 pub mod code;
 pub mod control;

@@ -206,6 +206,7 @@ impl State {
             ToCoordinator::Heartbeat(beat) => self.heartbeat(id, &beat, now),
             ToCoordinator::Described(described) => self.described(id, session, *described),
             ToCoordinator::Goodbye => self.goodbye(id),
+            ToCoordinator::Report(_) => {}
         }
     }
 

@@ -85,6 +85,7 @@ fn weight(message: &ToCoordinator) -> usize {
         ToCoordinator::Described(_)
         | ToCoordinator::Hello(_)
         | ToCoordinator::Heartbeat(_)
+        | ToCoordinator::Report(_)
         | ToCoordinator::Goodbye => SMALL,
     }
 }

@@ -168,6 +168,7 @@ impl Site {
             build: "fuzz".to_owned(),
             arch: Arch::Amd64,
             partitions: Vec::new(),
+            transfer_port: 7_442,
         });
         (seat.session, seat.stream) = (Some(session), hello.stream);
         if hello.digest == seat.digest {
@@ -231,7 +232,7 @@ impl Site {
         let stamp = match &message {
             ToAgent::Welcome(welcome) => Some(welcome.stamp),
             ToAgent::Ack { stamp, .. } | ToAgent::Resync { stamp } => Some(*stamp),
-            ToAgent::Describe { .. } | ToAgent::Rescan => None,
+            ToAgent::Describe { .. } | ToAgent::Rescan | ToAgent::Order(_) => None,
         };
         if let Some(stamp) = stamp {
             seat.stamps.entry(stamp).or_insert(self.now);
@@ -269,7 +270,8 @@ impl Site {
 }
 
 fn reporter(stream: u64) -> Reporter {
-    let about = About { build: "fuzz".to_owned(), arch: Arch::Amd64, partitions: Vec::new() };
+    let about =
+        About { build: "fuzz".to_owned(), arch: Arch::Amd64, partitions: Vec::new(), transfer_port: 0 };
     Reporter::new(StreamId(stream), about)
 }
 
@@ -278,7 +280,7 @@ fn spoken(output: Output) -> Vec<ToCoordinator> {
     match output {
         Output::Say(message) => vec![message],
         Output::SayAll(parts) => parts.collect(),
-        Output::BeatEvery(_) | Output::Rescan | Output::Describe(_) => Vec::new(),
+        Output::BeatEvery(_) | Output::Rescan | Output::Describe(_) | Output::Order(_) => Vec::new(),
     }
 }
 

@@ -121,6 +121,7 @@ fn said() -> Vec<ToCoordinator> {
         build: "0.1.0".to_owned(),
         arch: Arch::Amd64,
         partitions: "p".parse().into_iter().collect(),
+        transfer_port: 7_442,
     };
     let beat = Heartbeat { generation: Generation(1), digest: inventory.digest(), stamp: Stamp(1) };
     let (first, second) = changes.split_at(1);

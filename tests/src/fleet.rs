@@ -56,11 +56,14 @@ impl Fleet {
                 quic: quic::client(tls::client_config(&identity, &ca, CONTROL_ALPN)?)?,
                 arch: Arch::Amd64,
                 partitions: Vec::new(),
+                transfer_port: 0,
                 patience: Duration::from_secs(60),
             };
             let (changes, receiver) = mpsc::channel(QUEUE);
             let (commands, asked) = mpsc::channel(QUEUE);
-            let parts = Parts { changes: receiver, commands, stop: tasks.token(), beat: Arc::new(Quiet) };
+            let ((orders, _), (_, reports)) = (mpsc::channel(1), mpsc::channel(1));
+            let (stop, beat) = (tasks.token(), Arc::new(Quiet));
+            let parts = Parts { changes: receiver, commands, orders, reports, stop, beat };
             tasks.spawn("agent session", session::run(config, parts));
             tasks.spawn("agent commands", answer(asked));
             changes.send(inventory(images)).await?;

@@ -290,6 +290,7 @@ impl World {
                 | ToCoordinator::Delta(_)
                 | ToCoordinator::Heartbeat(_)
                 | ToCoordinator::Described(_)
+                | ToCoordinator::Report(_)
                 | ToCoordinator::Goodbye) => Event::Message { session, message },
             };
             self.tell(event);
@@ -309,7 +310,7 @@ impl World {
                     Output::Say(message) => said.push(message),
                     Output::SayAll(parts) => said.extend(finely(parts)),
                     Output::BeatEvery(millis) => agent.next_beat = self.millis + u64::from(millis),
-                    Output::Rescan | Output::Describe(_) => {}
+                    Output::Rescan | Output::Describe(_) | Output::Order(_) => {}
                 }
             }
             self.say(who, said);

@@ -107,6 +107,7 @@ fn from_agents() -> Vec<(String, ToCoordinator)> {
         build: "0.1.0".to_owned(),
         arch,
         partitions: "viz".parse().into_iter().collect(),
+        transfer_port: 7_442,
     };
     let described =
         |metadata| Described { digest: Digest::from_bytes([3; 32]), metadata, sidecar: Some("{}".into()) };

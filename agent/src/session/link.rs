@@ -11,6 +11,7 @@ use sifleet_common::digest::Digest;
 use sifleet_common::image::ImageMetadata;
 use sifleet_common::quic;
 use sifleet_common::tls::COORDINATOR_NAME;
+use sifleet_common::wire::assignment::Order;
 use sifleet_common::wire::code::CloseCode;
 use sifleet_common::wire::control::{Described, MAX_SIDECAR, ToAgent, ToCoordinator};
 use sifleet_common::wire::frame::{FrameReader, write_frame};
@@ -120,6 +121,7 @@ struct Conversation<'a> {
     /// Whether a message was begun and not ended, after which nothing else can be said.
     torn: bool,
     commands: mpsc::Sender<Command>,
+    orders: mpsc::Sender<Order>,
     beats: Interval,
     descriptions: JoinSet<Description>,
 }
@@ -134,11 +136,11 @@ async fn converse(
         connection.open_bi().await.map_err(|source| SessionError::Connection { address, source })?;
     let mut frames = FrameReader::new(receive);
     let descriptions = JoinSet::new();
-    let commands = parts.commands.clone();
+    let (commands, orders) = (parts.commands.clone(), parts.orders.clone());
     let beats = every(UNTIL_WELCOME);
     let vigil = Vigil { beat: Arc::clone(&parts.beat), stop: parts.stop.clone() };
     let mut talk =
-        Conversation { address, send, reporter, vigil, torn: false, commands, beats, descriptions };
+        Conversation { address, send, reporter, vigil, torn: false, commands, orders, beats, descriptions };
     let ended = talk.rounds(&mut frames, parts).await;
     if matches!(ended, Err(SessionError::Stopped)) {
         talk.goodbye().await;
@@ -170,6 +172,9 @@ impl Conversation<'_> {
                     },
                     None => return Ok(()),
                 },
+                Some(report) = parts.reports.recv() => {
+                    self.say(&ToCoordinator::Report(Box::new(report))).await?;
+                }
                 message = next(frames, self.address) => self.heed(message?).await?,
                 Some(read) = self.descriptions.join_next() => match read {
                     Ok((digest, found)) => self.answer(digest, found).await?,
@@ -219,7 +224,16 @@ impl Conversation<'_> {
                 }
                 Output::Rescan => self.command(Command::Rescan),
                 Output::Describe(digest) => self.describe(digest),
+                Output::Order(order) => self.order(order).await?,
             }
+        }
+        Ok(())
+    }
+
+    async fn order(&self, order: Order) -> Result<(), SessionError> {
+        let taken = self.vigil.over(self.orders.send(order)).await.ok_or(SessionError::Stopped)?;
+        if let Err(error) = taken {
+            warn!(error = &error as &dyn Error, "the transfers have ended");
         }
         Ok(())
     }

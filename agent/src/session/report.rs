@@ -11,6 +11,7 @@ use sifleet_common::digest::Digest;
 use sifleet_common::image::Arch;
 use sifleet_common::inventory::{Change, Generation, Inventory, OwnedChanges, RootState, pack};
 use sifleet_common::name::PartitionName;
+use sifleet_common::wire::assignment::Order;
 use sifleet_common::wire::control::{
     Delta, Heartbeat, Hello, Known, MAX_CHANGES_WEIGHT, Snapshot, Stamp, StreamId, ToAgent, ToCoordinator,
 };
@@ -27,6 +28,8 @@ pub struct About {
     pub arch: Arch,
     /// Partitions the settings name.
     pub partitions: Vec<PartitionName>,
+    /// Where other nodes fetch from this one; 0 if they cannot.
+    pub transfer_port: u16,
 }
 
 /// What is to be done after a message of the coordinator.
@@ -42,6 +45,8 @@ pub enum Output {
     Rescan,
     /// Read what an image says of itself and answer.
     Describe(Digest),
+    /// Have the transfers see to it.
+    Order(Order),
 }
 
 /// Keeps what the coordinator should know and how much of it was said.
@@ -138,6 +143,7 @@ impl Reporter {
             build: self.about.build.clone(),
             arch: self.about.arch,
             partitions: self.about.partitions.clone(),
+            transfer_port: self.about.transfer_port,
         })
     }
 
@@ -178,6 +184,7 @@ impl Reporter {
             }
             ToAgent::Describe { digest } => vec![Output::Describe(digest)],
             ToAgent::Rescan => vec![Output::Rescan],
+            ToAgent::Order(order) => vec![Output::Order(*order)],
         }
     }
 

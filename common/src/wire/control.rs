@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::image::{Arch, ImageMetadata};
 use crate::inventory::{Change, Generation, InventoryDigest};
 use crate::name::PartitionName;
+use crate::wire::assignment::{Order, Report};
 
 /// Most bytes of changes in one frame: half a frame, so that estimates may err.
 pub const MAX_CHANGES_WEIGHT: usize = 512 * 1024;
@@ -41,6 +42,8 @@ pub enum ToCoordinator {
     Described(Box<Described>),
     /// The agent stops in good order; its answers become unknown at once.
     Goodbye,
+    /// What became of an order, so far.
+    Report(Box<Report>),
 }
 
 /// What the coordinator sends.
@@ -67,6 +70,8 @@ pub enum ToAgent {
     },
     /// Asks for a reconciliation of all roots, at once.
     Rescan,
+    /// Something about transfers.
+    Order(Box<Order>),
 }
 
 /// Introduces an agent process and its inventory.
@@ -84,6 +89,8 @@ pub struct Hello {
     pub arch: Arch,
     /// Partitions the node's own settings name, at most [`MAX_DECLARED_PARTITIONS`].
     pub partitions: Vec<PartitionName>,
+    /// UDP port at which other nodes fetch from this one; 0 if it neither gives nor takes.
+    pub transfer_port: u16,
 }
 
 /// Tells an agent how the session goes on.

@@ -284,6 +284,7 @@ impl Loop {
             ToCoordinator::Hello(_)
             | ToCoordinator::Heartbeat(_)
             | ToCoordinator::Described(_)
+            | ToCoordinator::Report(_)
             | ToCoordinator::Goodbye => return,
         };
     }

@@ -82,6 +82,7 @@ impl Site {
             build: "0.1.0".into(),
             arch: Arch::Amd64,
             partitions: partitions.iter().map(|name| name.parse().unwrap()).collect(),
+            transfer_port: 7_442,
         };
         let agent = Agent { session, generation: Generation(1), inventory: Inventory::default() };
         self.agents.insert(node.to_owned(), agent);

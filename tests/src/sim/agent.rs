@@ -81,7 +81,10 @@ impl Agent {
 }
 
 fn reporter(stream: StreamId, partitions: Vec<PartitionName>) -> Reporter {
-    Reporter::new(stream, About { build: "0.0.0".into(), arch: Arch::default(), partitions })
+    Reporter::new(
+        stream,
+        About { build: "0.0.0".into(), arch: Arch::default(), partitions, transfer_port: 0 },
+    )
 }
 
 /// Every other agent says that it is in a partition.
@@ -102,6 +105,7 @@ pub(super) fn finely(parts: impl Iterator<Item = ToCoordinator>) -> Vec<ToCoordi
             | ToCoordinator::Delta(_)
             | ToCoordinator::Heartbeat(_)
             | ToCoordinator::Described(_)
+            | ToCoordinator::Report(_)
             | ToCoordinator::Goodbye) => others.push(other),
         }
     }

@@ -140,6 +140,7 @@ impl Site {
             build: "0.1.0".to_owned(),
             arch: Arch::Amd64,
             partitions: Vec::new(),
+            transfer_port: 7_442,
         };
         let session = SessionId(session);
         self.handle.open(session, node.parse().unwrap(), hello, outbox).await.unwrap();
@@ -183,7 +184,7 @@ impl Agent {
             let said = match message {
                 ToAgent::Welcome(welcome) => self.introduce(welcome.stamp).await,
                 ToAgent::Describe { digest } => self.describe(digest).await,
-                ToAgent::Ack { .. } | ToAgent::Resync { .. } | ToAgent::Rescan => Ok(()),
+                ToAgent::Ack { .. } | ToAgent::Resync { .. } | ToAgent::Rescan | ToAgent::Order(_) => Ok(()),
             };
             if said.is_err() {
                 return;
