@@ -33,14 +33,23 @@ pub struct Candidate {
     pub modified: UnixMillis,
 }
 
+impl Candidate {
+    /// Opens the file for reading, if it still is what it was.
+    #[must_use]
+    pub fn open(&self) -> Option<(Tree, File)> {
+        let tree = Tree::open(&self.root).ok()?;
+        let file = regular(&tree, self.name.as_str(), |facts| {
+            facts.print.size == self.size && facts.print.modified() == self.modified
+        })?;
+        Some((tree, file))
+    }
+}
+
 /// Describes the first of these replicas that is still what it was; `None` if none is.
 #[must_use]
 pub fn describe(candidates: &[Candidate]) -> Option<Description> {
     candidates.iter().find_map(|candidate| {
-        let tree = Tree::open(&candidate.root).ok()?;
-        let file = regular(&tree, candidate.name.as_str(), |facts| {
-            facts.print.size == candidate.size && facts.print.modified() == candidate.modified
-        })?;
+        let (tree, file) = candidate.open()?;
         let metadata = classify(&file)
             .inspect_err(|error| debug!(image = %candidate.name, %error, "cannot describe an image"))
             .ok()?;

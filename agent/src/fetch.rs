@@ -6,7 +6,14 @@
 //! rarest span that it offers is chosen, ties at random: so nobody waits in a queue with a choice made long ago; a
 //! question that takes too long is asked again elsewhere; a peer that breaks its word is dropped at once, with the reason.
 
+pub mod keep;
+mod peer;
+mod peers;
+mod pull;
+mod receive;
+pub mod run;
 pub mod set;
+pub mod status;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -6,7 +6,7 @@
 //! files to read, and when, is decided in [`crate::watch`].
 
 mod pace;
-mod read;
+pub(crate) mod read;
 
 use std::fs::File;
 use std::io;
@@ -18,6 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sifleet_common::clock::Clock;
+use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, ImageMetadata, classify};
 use sifleet_common::inventory::{Content, Image, Unusable, UnusableCode, reason};
 use sifleet_common::name::ImageName;
@@ -195,6 +196,17 @@ impl Hashing {
         self.memory.recall(print, self.today()).and_then(|found| present(found, self.arch, library))
     }
 
+    /// Remembers an image that this agent put together and held against its digest, so that it is not read again.
+    pub fn vouch(&self, file: &File, digest: Digest) {
+        let (Ok(metadata), Ok(stat)) = (classify(file), rustix::fs::fstat(file)) else { return };
+        if unfit(&metadata, self.arch, false).is_some() {
+            return;
+        }
+        let ImageMetadata { format, arch, mutable, .. } = metadata;
+        let found = Remembered::Image(Image { digest, format, arch, mutable });
+        self.memory.remember(&Facts::from(&stat).print, &found, self.today());
+    }
+
     /// Starts the threads that read a root's files; they end when the sender is dropped or the agent stops.
     ///
     /// # Errors
@@ -293,7 +305,7 @@ fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
 }
 
 /// Gives the calling thread the lowest priority, for the processor and for disks.
-fn yield_to_jobs() {
+pub(crate) fn yield_to_jobs() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         warn!(%error, "hashing competes with jobs for the processor");
     }

@@ -4,7 +4,7 @@
 //! made a difference; whoever applies those to an empty inventory has the same. It also answers commands, and says
 //! that a root is unknown whose owner stands still. It looks at no disk itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use sifleet_common::digest::Digest;
-use sifleet_common::inventory::{Change, Content, Inventory, Root, RootId, RootState};
+use sifleet_common::inventory::{Change, Content, Inventory, Replica, ReplicaKey, Root, RootId, RootState};
+use sifleet_common::name::ImageName;
 use sifleet_common::task::Tasks;
 use sifleet_common::time::Monotonic;
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +23,7 @@ use tracing::{debug, warn};
 
 use crate::describe::{Candidate, Description, describe};
 use crate::hash::Hashing;
+use crate::reuse::likeness;
 pub use crate::session::Command;
 use crate::session::report::FIRST_SCAN;
 use crate::thread::Threads;
@@ -40,6 +42,8 @@ const COMMANDS: usize = 32;
 const DESCRIPTIONS: usize = 256;
 /// Replicas looked at for one description.
 const CANDIDATES: usize = 4;
+/// Images looked through for chunks of another one.
+const RELATED: usize = 256;
 /// Roots are checked for standstill, and the inventory's own pulse is shown, this often.
 const TICK: Duration = Duration::from_secs(5);
 /// A directory or file that takes longer to answer hangs: twice the longest time-out of an NFS soft mount.
@@ -206,6 +210,9 @@ impl Owner {
                     root.watch.hints.whole(Cause::Asked);
                 }
             }
+            // Whoever asked may have gone.
+            Command::Locate { digest, reply } => drop(reply.send(self.candidates(digest))),
+            Command::Related { name, mapped, reply } => drop(reply.send(self.related(&name, &mapped))),
             Command::Describe { digest, reply } => {
                 let question = Question { candidates: self.candidates(digest), reply };
                 if self.describe.try_send(question).is_err() {
@@ -219,12 +226,32 @@ impl Owner {
         let replicas = self.inventory.replicas().filter(
             |(_, replica)| matches!(&replica.content, Content::Image(image) if image.digest == digest),
         );
-        let known = replicas.filter_map(|(key, replica)| {
-            let root = self.roots.get(&key.root).filter(|root| !root.stuck)?;
-            let (name, size, modified) = (key.name.clone(), replica.size, replica.modified);
-            Some(Candidate { root: root.path.clone(), name, size, modified })
-        });
-        known.take(CANDIDATES).collect()
+        replicas.filter_map(|(key, replica)| self.candidate(key, replica)).take(CANDIDATES).collect()
+    }
+
+    fn candidate(&self, key: &ReplicaKey, replica: &Replica) -> Option<Candidate> {
+        let root = self.roots.get(&key.root).filter(|root| !root.stuck)?;
+        let (name, size, modified) = (key.name.clone(), replica.size, replica.modified);
+        Some(Candidate { root: root.path.clone(), name, size, modified })
+    }
+
+    /// Lists images that may have chunks in common with one of this name: those whose maps are known, and, likely ones
+    /// first, others whose names begin alike.
+    fn related(&self, name: &ImageName, mapped: &BTreeSet<Digest>) -> Vec<(Digest, Candidate)> {
+        let mut found = BTreeMap::new();
+        for (key, replica) in self.inventory.replicas() {
+            let Content::Image(image) = &replica.content else { continue };
+            let likeness = likeness(name, &key.name);
+            if (likeness > 0 || mapped.contains(&image.digest))
+                && let Some(candidate) = self.candidate(key, replica)
+            {
+                found.entry(image.digest).or_insert((likeness, candidate));
+            }
+        }
+        let mut found: Vec<_> = found.into_iter().collect();
+        found.sort_by_key(|(digest, (likeness, _))| (std::cmp::Reverse(*likeness), *digest));
+        found.truncate(RELATED);
+        found.into_iter().map(|(digest, (_, candidate))| (digest, candidate)).collect()
     }
 }
 

@@ -9,13 +9,20 @@
 //!                     ▼ │                                          └──────── commands ─────┘
 //!                    hash ◄──► memory (SQLite)
 //! ```
+//!
+//! Image bytes move on a thread of their own ([`transfer`]): orders of the coordinator come in through the session and
+//! reports go out through it.
 
 pub mod describe;
 pub mod fetch;
 pub mod hash;
 pub mod inventory;
+pub mod layout;
 pub mod map;
 pub mod memory;
+pub mod orders;
+pub mod pace;
+pub mod reuse;
 pub mod scan;
 pub mod serve;
 pub mod session;
@@ -23,6 +30,7 @@ pub mod settings;
 pub mod staging;
 pub mod sys;
 pub mod thread;
+pub mod transfer;
 pub mod watch;
 
 use std::io;
@@ -39,14 +47,21 @@ use sifleet_common::telemetry::Chain;
 use sifleet_common::tls::{self, Identity, TlsError};
 use sifleet_common::wire::CONTROL_ALPN;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use hash::Hashing;
 use memory::{Memory, MemoryError};
 use settings::Settings;
+use transfer::{TransferError, Transfers};
 
 /// The loops that the watchdog listens to.
 const LOOPS: [&str; 2] = ["inventory", "session"];
+/// The one more there is when images are moved.
+const TRANSFER: &str = "transfer";
+/// Orders of the coordinator that wait.
+const ORDERS: usize = 64;
+/// Reports to the coordinator that wait.
+const REPORTS: usize = 64;
 /// How long the first hello waits for the first scan.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often `systemctl status` is told how it goes.
@@ -76,6 +91,9 @@ pub enum RunError {
     /// QUIC cannot be had.
     #[error(transparent)]
     Quic(#[from] QuicError),
+    /// Images cannot be moved, although they could a moment ago.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// A thread cannot be had.
     #[error("cannot start a thread: raise TasksMax in the unit, or the limit on processes")]
     Thread {
@@ -117,22 +135,29 @@ pub async fn run(
     let rate = settings.hash.rate.map(|rate| rate.get());
     let hashing = Arc::new(Hashing::new(memory, rate, settings.hash.max_size.get(), tasks.token()));
 
-    let pulse = Arc::new(Pulse { heart: Heart::new(&LOOPS), connected: AtomicBool::new(false) });
+    let transfers = open_transfers(&settings);
+    let loops: Vec<_> = LOOPS.into_iter().chain(transfers.as_ref().map(|_| TRANSFER)).collect();
+    let pulse = Arc::new(Pulse { heart: Heart::new(&loops), connected: AtomicBool::new(false) });
     let beat = Arc::clone(&pulse);
     let inventory::Parts { changes, commands } =
         inventory::start(settings.root_settings(), &hashing, &tasks, move || beat.heart.beat("inventory"))
             .map_err(|source| RunError::Thread { source })?;
+    let ((orders, ordered), (said, reports)) = (mpsc::channel(ORDERS), mpsc::channel(REPORTS));
+    let ends = transfer::Ends { orders: ordered, reports: said, commands: commands.clone() };
+    let transfer_port = transfers.as_ref().map_or(0, Transfers::port);
+    if let Some(transfers) = transfers {
+        let beat = Arc::clone(&pulse);
+        transfers.start(&hashing, ends, tasks.token(), move || beat.heart.beat(TRANSFER))?;
+    }
     let config = session::Config {
         coordinators: settings.coordinators.clone(),
         quic,
         arch: hashing.arch,
         partitions: settings.partitions.clone(),
-        transfer_port: 0,
+        transfer_port,
         patience: PATIENCE,
     };
     let beat: Arc<dyn session::Beat> = Arc::<Pulse>::clone(&pulse);
-    // Nothing takes orders yet, so the coordinator is told that there are no transfers.
-    let ((orders, _), (_, reports)) = (mpsc::channel(1), mpsc::channel(1));
     let parts = session::Parts { changes, commands, orders, reports, stop: tasks.token(), beat };
     tasks.spawn("session", session::run(config, parts));
     tasks.spawn("watchdog", pulse.heart.clone().feed(tasks.token()));
@@ -158,6 +183,15 @@ pub async fn run(
     systemd::stopping();
     tasks.shutdown(GRACE).await;
     ended
+}
+
+/// A node whose transfer port is taken still says what it holds.
+fn open_transfers(settings: &Settings) -> Option<Transfers> {
+    let opened = Transfers::open(settings.transfer()?);
+    let refused = |error: &TransferError| {
+        error!(error = %Chain(error), "images are neither given nor taken; see `transfer` in the settings");
+    };
+    opened.inspect_err(refused).ok()
 }
 
 fn quic_config(set: &settings::Tls) -> Result<quinn::ClientConfig, RunError> {

@@ -4,6 +4,8 @@
 //! for: a map of other bytes would send every fetcher after chunks that nobody has. To be run on a thread of low
 //! priority; the page cache is treated as in [`crate::hash`].
 
+pub mod kept;
+
 use std::io::{self, Read};
 
 use sifleet_common::chunk::{CHUNKER, Chunk, ChunkDigest, ChunkMap, MAX_CHUNK, MapError, cut};

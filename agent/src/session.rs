@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod link;
 pub mod report;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +16,14 @@ use quinn::ClientConfig;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, ImageMetadata};
 use sifleet_common::inventory::Change;
-use sifleet_common::name::PartitionName;
+use sifleet_common::name::{ImageName, PartitionName};
 use sifleet_common::wire::assignment::{Order, Report};
 use sifleet_common::wire::control::StreamId;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::describe::Candidate;
 use backoff::Backoff;
 use report::{About, Reporter};
 
@@ -35,6 +37,22 @@ const TURN: Duration = Duration::from_secs(1);
 pub enum Command {
     /// Reconcile all roots, at once.
     Rescan,
+    /// Tell where an image is on this node.
+    Locate {
+        /// Which image.
+        digest: Digest,
+        /// Where the answer goes; empty if it is nowhere.
+        reply: oneshot::Sender<Vec<Candidate>>,
+    },
+    /// Tell which images of this node may have chunks in common with another one.
+    Related {
+        /// By its name.
+        name: ImageName,
+        /// Images whose chunk maps are known, so that asking costs nothing.
+        mapped: BTreeSet<Digest>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Vec<(Digest, Candidate)>>,
+    },
     /// Read what an image says of itself, and its sidecar.
     Describe {
         /// Which image.

@@ -3,6 +3,7 @@
 //! Owns the names, units and rules of the settings; [`sifleet_common::settings`] owns where they come from. A
 //! setting that would make the agent lie (two roots that hold the same files) is refused here.
 
+use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
@@ -12,6 +13,8 @@ use sifleet_common::settings::{self, Loaded, Options, Period, SettingsError, Siz
 use sifleet_common::telemetry::Output;
 
 use crate::memory;
+use crate::staging::Owner;
+use crate::transfer;
 use crate::watch::RootSettings;
 
 /// Where the settings are unless somebody says otherwise.
@@ -46,6 +49,8 @@ pub struct Settings {
     pub watch: Watch,
     /// How files are hashed.
     pub hash: Hash,
+    /// How images come from other nodes, and go to them.
+    pub transfer: Transfer,
     /// Logging.
     pub log: Log,
 }
@@ -61,6 +66,7 @@ impl Default for Settings {
             tls: Tls::default(),
             watch: Watch::default(),
             hash: Hash::default(),
+            transfer: Transfer::default(),
             log: Log::default(),
         }
     }
@@ -154,6 +160,38 @@ impl Default for Hash {
     }
 }
 
+/// How images come from other nodes, and go to them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transfer {
+    /// Whether this node gives images to others and takes images that are pushed.
+    pub enabled: bool,
+    /// The UDP address at which other nodes fetch; port 0 for any.
+    pub listen: SocketAddr,
+    /// Images fetched at the same time, at most.
+    pub concurrent: usize,
+    /// Space that stays free below each root.
+    pub keep_free: Size,
+    /// Numbers of the user and the group whose published images are, such as `[0, 0]`; the agent's own unless set.
+    pub owner: Option<(u32, u32)>,
+    /// Permissions of published images, in octal, such as `"644"`.
+    #[serde(deserialize_with = "rules::mode")]
+    pub mode: u32,
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: SocketAddr::from(([0, 0, 0, 0], 7442)),
+            concurrent: 2,
+            keep_free: Size::bytes(1 << 30),
+            owner: None,
+            mode: 0o644,
+        }
+    }
+}
+
 /// Logging; read again on SIGHUP.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -207,6 +245,23 @@ impl Settings {
             hash_threads: self.hash.threads,
         };
         ids.zip(&self.roots).map(of).collect()
+    }
+
+    /// Returns how images are moved; nothing if they are not.
+    #[must_use]
+    pub fn transfer(&self) -> Option<transfer::Config> {
+        let Transfer { enabled, listen, concurrent, keep_free, owner, mode } = self.transfer.clone();
+        let ids = (0..=u8::MAX).map(RootId);
+        let roots = ids.zip(&self.roots).filter(|(_, root)| !root.library);
+        enabled.then(|| transfer::Config {
+            listen,
+            tls: self.tls.clone(),
+            roots: roots.map(|(id, root)| (id, root.path.clone())).collect(),
+            owner: Owner { ids: owner, mode },
+            floor: keep_free.get(),
+            concurrent,
+            maps: self.state_dir.join("maps"),
+        })
     }
 
     /// Tells whether others differ in something that takes effect only at start.
@@ -302,6 +357,16 @@ mod rules {
             )));
         }
         Ok(settle)
+    }
+
+    pub(super) fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+        let text = String::deserialize(from)?;
+        match u32::from_str_radix(&text, 8) {
+            Ok(mode) if mode & !0o777 == 0 && mode & 0o400 != 0 => Ok(mode),
+            _ => Err(D::Error::custom(format!(
+                "transfer.mode is {text:?}; write permissions in octal, such as \"644\", that let the owner read"
+            ))),
+        }
     }
 
     pub(super) fn rate<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Size>, D::Error> {

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{
     AtFlags, FallocateFlags, Gid, Mode, OFlags, ResolveFlags, Uid, fallocate, fchmod, fchown, fstat,
@@ -18,9 +19,13 @@ use rustix::fs::{
 use rustix::io::Errno;
 use sifleet_common::digest::Digest;
 use sifleet_common::name::ImageName;
+use sifleet_common::push::FailCode;
 
 /// Where unfinished images lie, in the root they are for. Hidden names are not listed.
 pub const FOLDER: &str = ".sifleet";
+
+/// The first step.
+const OPEN_ROOT: &str = "open the root";
 
 /// Who owns a published image, and who may read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +67,22 @@ pub enum StagingError {
     },
 }
 
+impl StagingError {
+    /// Names the kind of failure, for scripts.
+    #[must_use]
+    pub fn code(&self) -> FailCode {
+        let Self::Disk { source, step, .. } = self else { return FailCode::NoSpace };
+        match Errno::from_io_error(source) {
+            Some(Errno::NOSPC) => FailCode::NoSpace,
+            Some(Errno::DQUOT) => FailCode::Quota,
+            Some(Errno::ROFS) => FailCode::ReadOnly,
+            Some(Errno::ACCESS | Errno::PERM) => FailCode::Permission,
+            Some(Errno::NOENT | Errno::NOTDIR) if *step == OPEN_ROOT => FailCode::NoRoot,
+            _ => FailCode::Io,
+        }
+    }
+}
+
 /// An image that is not whole yet.
 #[derive(Debug)]
 pub struct Staging {
@@ -70,6 +91,8 @@ pub struct Staging {
     folder: OwnedFd,
     name: String,
     file: File,
+    reader: Arc<File>,
+    found: bool,
     size: u64,
 }
 
@@ -82,23 +105,30 @@ impl Staging {
     pub fn open(root: &Path, image: Digest, size: u64, floor: u64) -> Result<Self, StagingError> {
         let failed = |step| move |errno: Errno| disk(root, step, errno);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let above = rustix::fs::open(root, flags, Mode::empty()).map_err(failed("open the root"))?;
+        let above = rustix::fs::open(root, flags, Mode::empty()).map_err(failed(OPEN_ROOT))?;
         let folder = folder(&above, FOLDER, Mode::RWXU).map_err(failed("make the staging folder"))?;
-        let name = format!("{}.part", image.hex());
+        let name = part_name(image);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = openat2(&folder, &name, flags, Mode::RUSR | Mode::WUSR, RESOLVE)
             .map_err(failed("make the staging file"))?;
-        let staging = Self { root: root.to_owned(), above, folder, name, file: File::from(file), size };
+        // Whoever gives the image to others reads it by this one: an image that is open for writing would not be
+        // vouched for when it is published.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let reader = openat2(&folder, &name, flags, Mode::empty(), RESOLVE)
+            .map_err(failed("open the staging file"))?;
+        let (file, reader, root) = (File::from(file), Arc::new(File::from(reader)), root.to_owned());
+        let mut staging = Self { root, above, folder, name, file, reader, found: false, size };
         staging.reserve(floor)?;
         Ok(staging)
     }
 
-    fn reserve(&self, floor: u64) -> Result<(), StagingError> {
+    fn reserve(&mut self, floor: u64) -> Result<(), StagingError> {
         const SECTOR: u64 = 512;
         let root = &self.root;
         let failed = |step| move |errno: Errno| disk(root, step, errno);
         let stat = fstat(&self.file).map_err(failed("look at the staging file"))?;
         let kept = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(SECTOR);
+        self.found = kept > 0;
         let room = fstatvfs(&self.file).map_err(failed("ask for free space"))?;
         let free = room.f_bavail.saturating_mul(room.f_frsize);
         let needed = self.size.saturating_sub(kept);
@@ -111,6 +141,18 @@ impl Staging {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(errno) => Err(disk(&self.root, "reserve space", errno)),
         }
+    }
+
+    /// Tells whether an earlier attempt left anything.
+    #[must_use]
+    pub const fn found(&self) -> bool {
+        self.found
+    }
+
+    /// Returns the file for reading; it stays the same one when it is published.
+    #[must_use]
+    pub const fn reader(&self) -> &Arc<File> {
+        &self.reader
     }
 
     /// Writes bytes that were verified.
@@ -138,24 +180,28 @@ impl Staging {
     /// [`StagingError::Disk`]; the name is as it was, unless the very last sync failed: then it is as it should be, and
     /// may be as it was after a loss of power.
     pub fn publish(self, name: &ImageName, owner: Owner) -> Result<(), StagingError> {
-        let root = &self.root;
-        let failed = |step| move |errno: Errno| disk(root, step, errno);
+        let Self { root, above, folder: staged, name: part, file, .. } = self;
+        let failed = |step| {
+            let root = root.as_path();
+            move |errno: Errno| disk(root, step, errno)
+        };
         let mode = Mode::from_raw_mode(owner.mode & 0o777);
         if let Some((uid, gid)) = owner.ids {
             let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-            fchown(&self.file, Some(uid), Some(gid)).map_err(failed("give the image its owner"))?;
+            fchown(&file, Some(uid), Some(gid)).map_err(failed("give the image its owner"))?;
         }
-        fchmod(&self.file, mode).map_err(failed("give the image its permissions"))?;
-        fsync(&self.file).map_err(failed("make the image durable"))?;
-        let (folders, file) = name.as_str().rsplit_once('/').unwrap_or(("", name.as_str()));
+        fchmod(&file, mode).map_err(failed("give the image its permissions"))?;
+        fsync(&file).map_err(failed("make the image durable"))?;
+        drop(file);
+        let (folders, last) = name.as_str().rsplit_once('/').unwrap_or(("", name.as_str()));
         let passing = Mode::from_raw_mode((owner.mode & 0o777) | ((owner.mode & 0o444) >> 2) | 0o700);
-        let mut target = self.above.try_clone().map_err(|source| self.failed("open the root", source))?;
-        for part in folders.split('/').filter(|part| !part.is_empty()) {
-            let next = folder(&target, part, passing).map_err(failed("make the image's folder"))?;
+        let mut target = above;
+        for step in folders.split('/').filter(|step| !step.is_empty()) {
+            let next = folder(&target, step, passing).map_err(failed("make the image's folder"))?;
             fsync(&target).map_err(failed("make the image's folder durable"))?;
             target = next;
         }
-        renameat(&self.folder, &self.name, &target, file).map_err(failed("publish the image"))?;
+        renameat(&staged, &part, &target, last).map_err(failed("publish the image"))?;
         fsync(&target).map_err(failed("make the image's name durable"))
     }
 
@@ -168,6 +214,20 @@ impl Staging {
             .map_err(|errno| disk(&self.root, "remove the staging file", errno))
     }
 
+    /// Throws away what an attempt left of an image; nothing there is no failure.
+    ///
+    /// # Errors
+    /// [`StagingError::Disk`].
+    pub fn throw_away(root: &Path, image: Digest) -> Result<(), StagingError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let removed = rustix::fs::open(root.join(FOLDER), flags, Mode::empty())
+            .and_then(|folder| unlinkat(&folder, part_name(image), AtFlags::empty()));
+        match removed {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(disk(root, "remove the staging file", errno)),
+        }
+    }
+
     fn failed(&self, step: &'static str, source: io::Error) -> StagingError {
         StagingError::Disk { step, root: self.root.clone(), source }
     }
@@ -178,6 +238,10 @@ const RESOLVE: ResolveFlags =
 
 fn disk(root: &Path, step: &'static str, errno: Errno) -> StagingError {
     StagingError::Disk { step, root: root.to_owned(), source: errno.into() }
+}
+
+fn part_name(image: Digest) -> String {
+    format!("{}.part", image.hex())
 }
 
 /// Opens a directory below another one, making it if need be; never through a link.

@@ -1,9 +1,11 @@
-//! How QUIC is set up for control connections: every limit, with its reason.
+//! How QUIC is set up for control connections: every limit, with its reason; [`transfer`] does it for image bytes.
 //!
 //! Owns transport settings and sockets, knows neither messages nor nodes. One rule: nothing stays at a default
 //! that is unbounded or made for the internet; quinn's connection receive window, for one, has no bound unless
 //! it is set. Outside facts: RFC 9000 (§4 flow control, §8.1 address validation, §10.1 idle timeout), RFC 9002
 //! (§6.2 probe timeout), quinn 0.11.
+
+pub mod transfer;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

@@ -176,7 +176,8 @@ impl Swarm {
         for at in 1..self.nodes.len() {
             for peer in mesh::neighbours(self.nodes.len(), at) {
                 self.tell(at, Event::Joined(PeerId(u32::try_from(peer).unwrap_or(0))));
-                let offers = self.nodes[peer].offers.join(FollowerId(at as u64));
+                let offers =
+                    self.nodes[peer].offers.join(FollowerId(at as u64), SpanSet::full(self.world.spans));
                 self.offer(peer, offers);
             }
             self.after(TICK, Happening::Ticked { at });
@@ -302,7 +303,7 @@ impl Swarm {
             return;
         }
         self.nodes[source].sending = false;
-        let offers = self.nodes[source].offers.sent(FollowerId(to as u64), span);
+        let offers = self.nodes[source].offers.got(FollowerId(to as u64), &[span]);
         self.offer(source, offers);
         let receiver = &mut self.nodes[to];
         let arrival = self.now.max(receiver.busy_until + receiver.span);
@@ -331,7 +332,7 @@ impl Swarm {
     }
 
     fn offer(&mut self, by: usize, offers: Vec<Offer>) {
-        for (FollowerId(to), spans) in offers {
+        for Offer { to: FollowerId(to), spans, .. } in offers {
             if !spans.is_empty() {
                 let to = usize::try_from(to).unwrap_or(0);
                 self.after(nanos(self.world.latency), Happening::Offered { to, by, spans });

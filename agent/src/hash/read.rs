@@ -28,7 +28,7 @@ const BUFFER: usize = 256 * 1024;
 ///
 /// # Errors
 /// Whatever reading gives; `UnexpectedEof` when the file is shorter.
-pub(super) fn digest(
+pub(crate) fn digest(
     file: &File,
     size: u64,
     mut go_on: impl FnMut(u64) -> bool,
@@ -51,6 +51,18 @@ pub(super) fn digest(
             return read.map(|_stopped| None);
         }
     }
+}
+
+/// Reads a part of a file for others, leaving the page cache as it was. At most a window (8 MiB) at once; blocks for the disk.
+///
+/// # Errors
+/// Whatever reading gives; `UnexpectedEof` when the file is shorter.
+pub(crate) fn politely(file: &File, from: u64, buffer: &mut [u8]) -> io::Result<()> {
+    advise(file, 0, None, Advice::Random);
+    let window = Window::look(file, from, from.saturating_add(buffer.len() as u64));
+    let read = file.read_exact_at(buffer, from);
+    window.drop_cold(file);
+    read
 }
 
 /// A stretch of the file and which of its pages were cached before it was read.

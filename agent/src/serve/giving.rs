@@ -7,21 +7,32 @@ use std::collections::{BTreeMap, VecDeque};
 
 use sifleet_common::chunk::span::SpanId;
 use sifleet_common::digest::Digest;
+use sifleet_common::wire::chunk::{Run, numbers};
 
-use super::offer::{FollowerId, Offers};
+use super::offer::{FollowerId, Offer, Offers};
+use crate::fetch::set::SpanSet;
 
+/// Spans that a follower lacks, as it said so itself.
+type Lacks = Vec<Run>;
+
+/// Most turns at once, slow followers' among them: each has a piece of the image in memory.
+const MAX_TURNS: usize = 16;
 /// Most followers of a node: each has a connection of its own, or shares one with other images.
 pub const MAX_FOLLOWERS: usize = 256;
 
 /// What can happen to a node that gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Somebody follows an image.
-    Followed(FollowerId, Digest),
+    /// Somebody follows an image, and lacks these spans of it.
+    Followed(FollowerId, Digest, Lacks),
+    /// A follower has got spans from somebody else.
+    Got(FollowerId, Vec<SpanId>),
     /// A follower asks for a turn.
     Wanted(FollowerId),
-    /// A turn is over: this span was sent whole, or none.
-    Ended(FollowerId, Option<SpanId>),
+    /// A turn takes so long that somebody else may have one besides: its follower is slow, the link is not.
+    Lagging(FollowerId),
+    /// A turn is over: this span was sent whole, or none. Tells whether it was said to be lagging.
+    Ended(FollowerId, Option<SpanId>, bool),
     /// A follower is gone, and whatever it was being given with it.
     Left(FollowerId),
     /// This node has got more of an image.
@@ -45,7 +56,7 @@ pub enum Kept {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Tell a follower of these spans.
-    Offer(FollowerId, Vec<SpanId>),
+    Offer(Offer),
     /// Tell a follower that nothing of its image is here.
     Absent(FollowerId),
     /// Let a follower choose.
@@ -65,8 +76,11 @@ pub struct Giving {
 #[derive(Debug)]
 struct Follower {
     image: Digest,
+    lacks: Lacks,
     /// Turns it has at present.
     turns: usize,
+    /// Those of them that do not count.
+    lagging: usize,
     waits: bool,
 }
 
@@ -87,18 +101,29 @@ impl Giving {
     pub fn handle(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Followed(id, image) => self.followed(id, image, &mut actions),
+            Event::Followed(id, image, lacks) => self.followed(id, image, lacks, &mut actions),
+            Event::Got(id, spans) => {
+                let image = self.followers.get(&id).map(|follower| follower.image);
+                let offers = image.and_then(|image| self.images.get_mut(&image));
+                tell(offers.map(|offers| offers.got(id, &spans)).unwrap_or_default(), &mut actions);
+            }
             Event::Wanted(id) => {
                 if let Some(follower) = self.followers.get_mut(&id).filter(|follower| !follower.waits) {
                     follower.waits = true;
                     self.waiting.push_back(id);
                 }
             }
-            Event::Ended(id, sent) => {
+            Event::Lagging(id) => {
+                if let Some(follower) = self.followers.get_mut(&id) {
+                    follower.lagging += 1;
+                }
+            }
+            Event::Ended(id, sent, lagged) => {
                 if let Some(follower) = self.followers.get_mut(&id) {
                     follower.turns = follower.turns.saturating_sub(1);
+                    follower.lagging = follower.lagging.saturating_sub(usize::from(lagged));
                     let offers = self.images.get_mut(&follower.image);
-                    let more = offers.zip(sent).map(|(offers, span)| offers.sent(id, span));
+                    let more = offers.zip(sent).map(|(offers, span)| offers.got(id, &[span]));
                     tell(more.unwrap_or_default(), &mut actions);
                 }
             }
@@ -114,14 +139,15 @@ impl Giving {
         actions
     }
 
-    fn followed(&mut self, id: FollowerId, image: Digest, actions: &mut Vec<Action>) {
+    fn followed(&mut self, id: FollowerId, image: Digest, lacks: Lacks, actions: &mut Vec<Action>) {
         let Some(offers) = self.images.get_mut(&image).filter(|_| self.followers.len() < MAX_FOLLOWERS)
         else {
             actions.push(Action::Absent(id));
             return;
         };
-        self.followers.insert(id, Follower { image, turns: 0, waits: false });
-        tell(offers.join(id), actions);
+        let all = set(offers.spans(), &lacks);
+        self.followers.insert(id, Follower { image, lacks, turns: 0, lagging: 0, waits: false });
+        tell(offers.join(id, all), actions);
     }
 
     fn left(&mut self, id: FollowerId, actions: &mut Vec<Action>) {
@@ -137,8 +163,8 @@ impl Giving {
             Kept::Whole(spans) => Offers::seed(*spans),
             Kept::Part(spans, have) => Offers::share_of(*spans, have),
         };
-        for id in self.followers.iter().filter(|(_, follower)| follower.image == image).map(|(id, _)| *id) {
-            tell(offers.join(id), actions);
+        for (id, follower) in self.followers.iter().filter(|(_, follower)| follower.image == image) {
+            tell(offers.join(*id, set(offers.spans(), &follower.lacks)), actions);
         }
         self.images.insert(image, offers);
     }
@@ -155,21 +181,34 @@ impl Giving {
     }
 
     fn give_turns(&mut self, actions: &mut Vec<Action>) {
-        let mut active: usize = self.followers.values().map(|follower| follower.turns).sum();
-        while active < self.limit {
+        let turns = |follower: &Follower| (follower.turns, follower.turns.saturating_sub(follower.lagging));
+        let (mut all, mut active) = self
+            .followers
+            .values()
+            .map(turns)
+            .fold((0, 0), |(all, active), (turns, counted)| (all + turns, active + counted));
+        while active < self.limit && all < MAX_TURNS {
             let Some(id) = self.waiting.pop_front() else { return };
             let Some(follower) = self.followers.get_mut(&id) else { continue };
             follower.waits = false;
             follower.turns += 1;
-            active += 1;
+            (all, active) = (all + 1, active + 1);
             actions.push(Action::Turn(id));
         }
     }
 }
 
-fn tell(offers: Vec<super::offer::Offer>, actions: &mut Vec<Action>) {
-    let some = offers.into_iter().filter(|(_, spans)| !spans.is_empty());
-    actions.extend(some.map(|(id, spans)| Action::Offer(id, spans)));
+fn set(spans: u32, lacks: &[Run]) -> SpanSet {
+    let mut set = SpanSet::empty(spans);
+    for span in numbers(lacks, spans) {
+        set.insert(SpanId(span));
+    }
+    set
+}
+
+fn tell(offers: Vec<Offer>, actions: &mut Vec<Action>) {
+    let some = offers.into_iter().filter(|offer| !offer.spans.is_empty());
+    actions.extend(some.map(Action::Offer));
 }
 
 #[cfg(test)]
@@ -184,14 +223,22 @@ mod tests {
         Digest::from(blake3::hash(b"image"))
     }
 
+    fn everything() -> Lacks {
+        vec![Run { first: 0, count: u32::MAX }]
+    }
+
+    fn offer(span: u32) -> Action {
+        Action::Offer(Offer { to: A, spans: vec![SpanId(span)], alone: false })
+    }
+
     /// A node that gives two spans at once of an image that is whole, to three followers.
     fn giving() -> Giving {
         let mut giving = Giving::new(2);
         assert_eq!(giving.handle(Event::Opened(image(), Kept::Whole(100))), []);
         for id in [A, B, C] {
-            let actions = giving.handle(Event::Followed(id, image()));
+            let actions = giving.handle(Event::Followed(id, image(), everything()));
             assert!(
-                matches!(actions.as_slice(), [Action::Offer(to, spans)] if *to == id && !spans.is_empty())
+                matches!(actions.as_slice(), [Action::Offer(offer)] if offer.to == id && !offer.spans.is_empty())
             );
         }
         giving
@@ -205,10 +252,22 @@ mod tests {
         assert_eq!(giving.handle(Event::Wanted(C)), []);
         assert_eq!(giving.handle(Event::Wanted(A)), []);
         assert_eq!(giving.handle(Event::Wanted(A)), [], "one wish at a time");
-        assert_eq!(giving.handle(Event::Ended(B, None)), [Action::Turn(C)]);
-        let actions = giving.handle(Event::Ended(A, Some(SpanId(0))));
+        assert_eq!(giving.handle(Event::Ended(B, None, false)), [Action::Turn(C)]);
+        let actions = giving.handle(Event::Ended(A, Some(SpanId(0)), false));
         assert_eq!(actions.last(), Some(&Action::Turn(A)));
-        assert_eq!(giving.handle(Event::Ended(C, None)), [], "nobody waits");
+        assert_eq!(giving.handle(Event::Ended(C, None, false)), [], "nobody waits");
+    }
+
+    #[test]
+    fn a_slow_follower_does_not_hold_the_others_up() {
+        let mut giving = giving();
+        for id in [A, B, C] {
+            giving.handle(Event::Wanted(id));
+        }
+        assert_eq!(giving.handle(Event::Lagging(A)), [Action::Turn(C)]);
+        assert_eq!(giving.handle(Event::Wanted(B)), []);
+        assert_eq!(giving.handle(Event::Ended(A, None, true)), [], "its place was given away");
+        assert_eq!(giving.handle(Event::Ended(C, None, false)), [Action::Turn(B)]);
     }
 
     #[test]
@@ -218,17 +277,20 @@ mod tests {
             giving.handle(Event::Wanted(id));
         }
         assert_eq!(giving.handle(Event::Left(A)).last(), Some(&Action::Turn(C)));
-        assert_eq!(giving.handle(Event::Ended(A, Some(SpanId(1)))), [], "it is forgotten");
+        assert_eq!(giving.handle(Event::Ended(A, Some(SpanId(1)), false)), [], "it is forgotten");
     }
 
     #[test]
     fn what_is_not_here_and_what_was_never_here_look_the_same() {
         let mut giving = giving();
         let other = Digest::from(blake3::hash(b"other"));
-        assert_eq!(giving.handle(Event::Followed(FollowerId(9), other)), [Action::Absent(FollowerId(9))]);
+        assert_eq!(
+            giving.handle(Event::Followed(FollowerId(9), other, everything())),
+            [Action::Absent(FollowerId(9))]
+        );
         let gone = giving.handle(Event::Closed(image()));
         assert_eq!(gone, [A, B, C].map(Action::Absent));
-        assert_eq!(giving.handle(Event::Followed(A, image())), [Action::Absent(A)]);
+        assert_eq!(giving.handle(Event::Followed(A, image(), everything())), [Action::Absent(A)]);
         assert!(!giving.has(&image(), SpanId(0)));
     }
 
@@ -236,9 +298,9 @@ mod tests {
     fn what_a_fetching_node_gains_its_followers_hear_of() {
         let mut giving = Giving::new(2);
         giving.handle(Event::Opened(image(), Kept::Part(10, vec![SpanId(4)])));
-        assert_eq!(giving.handle(Event::Followed(A, image())), [Action::Offer(A, vec![SpanId(4)])]);
+        assert_eq!(giving.handle(Event::Followed(A, image(), everything())), [offer(4)]);
         let gained = Event::Gained(image(), vec![SpanId(4), SpanId(5)]);
-        assert_eq!(giving.handle(gained), [Action::Offer(A, vec![SpanId(5)])]);
+        assert_eq!(giving.handle(gained), [offer(5)]);
         assert!(giving.has(&image(), SpanId(5)) && !giving.has(&image(), SpanId(6)));
     }
 
@@ -248,11 +310,11 @@ mod tests {
         giving.handle(Event::Opened(image(), Kept::Whole(3)));
         for id in 0..MAX_FOLLOWERS as u64 {
             assert_ne!(
-                giving.handle(Event::Followed(FollowerId(id), image())),
+                giving.handle(Event::Followed(FollowerId(id), image(), everything())),
                 [Action::Absent(FollowerId(id))]
             );
         }
         let late = FollowerId(u64::MAX);
-        assert_eq!(giving.handle(Event::Followed(late, image())), [Action::Absent(late)]);
+        assert_eq!(giving.handle(Event::Followed(late, image(), everything())), [Action::Absent(late)]);
     }
 }

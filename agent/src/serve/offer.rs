@@ -5,7 +5,7 @@
 //! many nodes want one, and followers get different spans to trade among themselves (super-seeding, as in BitTorrent's
 //! BEP 16). A node that is still fetching offers what it has to everybody.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use sifleet_common::chunk::span::SpanId;
 
@@ -19,7 +19,15 @@ pub struct FollowerId(pub u64);
 const WINDOW: usize = 8;
 
 /// Spans that are offered to a follower from now on.
-pub type Offer = (FollowerId, Vec<SpanId>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// To whom.
+    pub to: FollowerId,
+    /// Which ones.
+    pub spans: Vec<SpanId>,
+    /// Whether nobody else is offered them, so that it matters to be told when they are no longer wanted.
+    pub alone: bool,
+}
 
 /// What is offered of one image.
 #[derive(Debug)]
@@ -33,11 +41,19 @@ pub struct Offers {
 #[derive(Debug)]
 struct Seeding {
     /// Offered to nobody yet.
-    fresh: VecDeque<SpanId>,
-    /// Not sent to anybody yet.
-    unsent: SpanSet,
-    /// Offered to this follower alone, and not sent yet.
-    held: BTreeMap<FollowerId, Vec<SpanId>>,
+    fresh: SpanSet,
+    followers: BTreeMap<FollowerId, Share>,
+}
+
+/// One follower of a seeding node.
+#[derive(Debug)]
+struct Share {
+    /// What it had not got when it was last heard.
+    lacks: SpanSet,
+    /// Offered to it alone, and not sent yet.
+    held: BTreeSet<SpanId>,
+    /// Nothing fresh was left that it lacks, so it was offered everything.
+    all: bool,
 }
 
 impl Offers {
@@ -45,8 +61,7 @@ impl Offers {
     #[must_use]
     pub fn seed(spans: u32) -> Self {
         let have = SpanSet::full(spans);
-        let fresh = have.iter().collect();
-        let seeding = Seeding { fresh, unsent: have.clone(), held: BTreeMap::new() };
+        let seeding = Seeding { fresh: have.clone(), followers: BTreeMap::new() };
         Self { have, seeding: Some(seeding), followers: BTreeSet::new() }
     }
 
@@ -66,12 +81,21 @@ impl Offers {
         Self::share(set)
     }
 
-    /// Takes in a follower.
-    pub fn join(&mut self, id: FollowerId) -> Vec<Offer> {
+    /// Returns how many spans the image has.
+    #[must_use]
+    pub const fn spans(&self) -> u32 {
+        self.have.len()
+    }
+
+    /// Takes in a follower that lacks these spans.
+    pub fn join(&mut self, id: FollowerId, lacks: SpanSet) -> Vec<Offer> {
         self.followers.insert(id);
         match &mut self.seeding {
-            None => vec![(id, self.have.iter().collect())],
-            Some(_) => self.refill(id),
+            None => vec![Offer { to: id, spans: self.have.iter().collect(), alone: false }],
+            Some(seeding) => {
+                seeding.followers.insert(id, Share { lacks, held: BTreeSet::new(), all: false });
+                self.refill(id)
+            }
         }
     }
 
@@ -79,8 +103,10 @@ impl Offers {
     pub fn leave(&mut self, id: FollowerId) -> Vec<Offer> {
         self.followers.remove(&id);
         let Some(seeding) = &mut self.seeding else { return Vec::new() };
-        for span in seeding.held.remove(&id).unwrap_or_default() {
-            seeding.fresh.push_front(span);
+        if let Some(share) = seeding.followers.remove(&id) {
+            for span in share.held {
+                seeding.fresh.insert(span);
+            }
         }
         let others: Vec<FollowerId> = self.followers.iter().copied().collect();
         others.into_iter().flat_map(|other| self.refill(other)).collect()
@@ -92,15 +118,16 @@ impl Offers {
         if new.is_empty() {
             return Vec::new();
         }
-        self.followers.iter().map(|id| (*id, new.clone())).collect()
+        self.followers.iter().map(|id| Offer { to: *id, spans: new.clone(), alone: false }).collect()
     }
 
-    /// Notes that a span was sent whole to a follower.
-    pub fn sent(&mut self, id: FollowerId, span: SpanId) -> Vec<Offer> {
-        let Some(seeding) = &mut self.seeding else { return Vec::new() };
-        seeding.unsent.remove(span);
-        if let Some(held) = seeding.held.get_mut(&id) {
-            held.retain(|other| *other != span);
+    /// Notes that a follower has got spans, from here or from elsewhere.
+    pub fn got(&mut self, id: FollowerId, spans: &[SpanId]) -> Vec<Offer> {
+        let share = self.seeding.as_mut().and_then(|seeding| seeding.followers.get_mut(&id));
+        let Some(share) = share else { return Vec::new() };
+        for span in spans {
+            share.lacks.remove(*span);
+            share.held.remove(span);
         }
         self.refill(id)
     }
@@ -111,19 +138,31 @@ impl Offers {
         self.have.contains(span)
     }
 
-    /// Gives a follower of its own as many spans as it may choose from; ends the seeding when none are left.
+    /// Gives a follower of its own as many spans as it may choose from. When none are left that it lacks, it is offered
+    /// everything; when none are left at all, everybody is.
     fn refill(&mut self, id: FollowerId) -> Vec<Offer> {
         let Some(seeding) = &mut self.seeding else { return Vec::new() };
-        let held = seeding.held.entry(id).or_default();
-        let room = WINDOW.saturating_sub(held.len()).min(seeding.fresh.len());
-        let given: Vec<SpanId> = seeding.fresh.drain(..room).collect();
-        held.extend(&given);
-        if !seeding.fresh.is_empty() {
-            return if given.is_empty() { Vec::new() } else { vec![(id, given)] };
+        let Some(share) = seeding.followers.get_mut(&id) else { return Vec::new() };
+        let room = WINDOW.saturating_sub(share.held.len());
+        let spans: Vec<SpanId> = seeding.fresh.common(&share.lacks).take(room).collect();
+        for span in &spans {
+            seeding.fresh.remove(*span);
+            share.held.insert(*span);
         }
-        self.seeding = None;
-        let all: Vec<SpanId> = self.have.iter().collect();
-        self.followers.iter().map(|id| (*id, all.clone())).collect()
+        if seeding.fresh.is_empty() {
+            self.seeding = None;
+            let all: Vec<SpanId> = self.have.iter().collect();
+            return self
+                .followers
+                .iter()
+                .map(|to| Offer { to: *to, spans: all.clone(), alone: false })
+                .collect();
+        }
+        if spans.len() < room && !share.all {
+            share.all = true;
+            return vec![Offer { to: id, spans: self.have.iter().collect(), alone: false }];
+        }
+        if spans.is_empty() { Vec::new() } else { vec![Offer { to: id, spans, alone: true }] }
     }
 }
 
@@ -138,37 +177,70 @@ mod tests {
         range.map(SpanId).collect()
     }
 
+    fn alone(to: FollowerId, spans: Vec<SpanId>) -> Offer {
+        Offer { to, spans, alone: true }
+    }
+
+    fn free(to: FollowerId, spans: Vec<SpanId>) -> Offer {
+        Offer { to, spans, alone: false }
+    }
+
+    /// A set out of so many spans.
+    fn set(count: u32, of: &[u32]) -> SpanSet {
+        let mut set = SpanSet::empty(count);
+        for span in of {
+            set.insert(SpanId(*span));
+        }
+        set
+    }
+
     #[test]
     fn a_seed_offers_every_span_to_one_follower_until_all_are_given_out() {
         let mut offers = Offers::seed(18);
-        assert_eq!(offers.join(ONE), [(ONE, spans(0..8))]);
-        assert_eq!(offers.join(TWO), [(TWO, spans(8..16))]);
-        assert_eq!(offers.sent(ONE, SpanId(3)), [(ONE, spans(16..17))]);
-        assert_eq!(offers.sent(TWO, SpanId(8)), [(ONE, spans(0..18)), (TWO, spans(0..18))]);
-        assert_eq!(offers.sent(TWO, SpanId(9)), []);
+        assert_eq!(offers.join(ONE, SpanSet::full(18)), [alone(ONE, spans(0..8))]);
+        assert_eq!(offers.join(TWO, SpanSet::full(18)), [alone(TWO, spans(8..16))]);
+        assert_eq!(offers.got(ONE, &[SpanId(3)]), [alone(ONE, spans(16..17))]);
+        assert_eq!(offers.got(TWO, &[SpanId(8)]), [free(ONE, spans(0..18)), free(TWO, spans(0..18))]);
+        assert_eq!(offers.got(TWO, &[SpanId(9)]), []);
+    }
+
+    #[test]
+    fn a_follower_is_offered_what_it_lacks() {
+        let mut offers = Offers::seed(100);
+        assert_eq!(
+            offers.join(ONE, set(100, &[40, 90])),
+            [free(ONE, spans(0..100))],
+            "little is left to hold back"
+        );
+        let given = offers.join(TWO, set(100, &[0, 2, 4, 6, 8, 10, 12, 14, 16, 40, 90]));
+        assert_eq!(given, [alone(TWO, [0, 2, 4, 6, 8, 10, 12, 14].map(SpanId).to_vec())]);
+    }
+
+    #[test]
+    fn what_a_follower_got_elsewhere_does_not_keep_it_from_more() {
+        let mut offers = Offers::seed(30);
+        offers.join(ONE, SpanSet::full(30));
+        assert_eq!(offers.got(ONE, &spans(0..8)), [alone(ONE, spans(8..16))]);
     }
 
     #[test]
     fn what_a_lost_follower_was_to_pass_on_is_offered_again() {
         let mut offers = Offers::seed(30);
-        offers.join(ONE);
-        offers.join(TWO);
-        for span in 0..8 {
-            offers.sent(ONE, SpanId(span));
-        }
+        offers.join(ONE, SpanSet::full(30));
+        offers.join(TWO, SpanSet::full(30));
+        offers.got(ONE, &spans(0..8));
         assert_eq!(offers.leave(TWO), []);
-        let next = offers.sent(ONE, SpanId(16));
-        let [(ONE, given)] = next.as_slice() else { panic!("{next:?}") };
-        assert!(given.iter().all(|span| (8..16).contains(&span.0)), "{given:?}");
+        let next = offers.got(ONE, &[SpanId(16)]);
+        assert_eq!(next, [alone(ONE, spans(8..9))]);
     }
 
     #[test]
     fn a_fetching_node_offers_what_it_gains_to_everybody() {
         let mut offers = Offers::share(SpanSet::empty(4));
-        assert_eq!(offers.join(ONE), [(ONE, vec![])]);
-        assert_eq!(offers.gained(&[SpanId(2)]), [(ONE, vec![SpanId(2)])]);
+        assert_eq!(offers.join(ONE, SpanSet::full(4)), [free(ONE, vec![])]);
+        assert_eq!(offers.gained(&[SpanId(2)]), [free(ONE, vec![SpanId(2)])]);
         assert_eq!(offers.gained(&[SpanId(2)]), []);
-        assert_eq!(offers.join(TWO), [(TWO, vec![SpanId(2)])]);
+        assert_eq!(offers.join(TWO, SpanSet::full(4)), [free(TWO, vec![SpanId(2)])]);
         assert!(offers.has(SpanId(2)) && !offers.has(SpanId(0)));
     }
 }

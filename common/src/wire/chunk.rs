@@ -4,7 +4,7 @@
 //! authority (mutual TLS 1.3). Who may fetch what from whom the coordinator decides; the fetcher decides which span next,
 //! the source whose turn it is.
 //!
-//! **Transport.** One QUIC connection for each pair, ALPN [`CHUNK_ALPN`], whatever number of images. Messages are frames
+//! **Transport.** One QUIC connection for each pair and image, ALPN [`CHUNK_ALPN`]. Messages are frames
 //! as on the control stream; image bytes follow bare, their number being known from the chunk map.
 //!
 //! **Goals.** Every byte is provable by the fetcher alone, from the chunk map. A source's link is never idle while
@@ -17,7 +17,7 @@
 //! ```text
 //! fetcher                                        source
 //!  opens one stream for each image
-//!    Opening::Follow{image, map} ───────────────►       "I am fetching this"
+//!    Opening::Follow{image, map, lacks} ────────►       "I am fetching this, and lack these spans"
 //!            ◄─────────────────── Offer::Spans          "these you may ask for"; more as there are more
 //!    Wish::Want ────────────────────────────────►       "one of them is of use to me"
 //!                                                source opens one stream for each turn
@@ -55,6 +55,8 @@ pub enum Opening {
         image: Digest,
         /// Cut in which way: both sides must mean the same spans.
         map: MapDigest,
+        /// Spans that the fetcher has not got; it wants no others.
+        lacks: Vec<Run>,
     },
     /// Asks for the chunk map of an image.
     Map {
@@ -64,10 +66,12 @@ pub enum Opening {
 }
 
 /// What a follower says after its opening.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wish {
     /// Something that was offered is of use; asks for a turn.
     Want,
+    /// These spans, offered to this follower alone, came from somebody else.
+    Got(Vec<Run>),
 }
 
 /// What a source tells a follower.
@@ -75,6 +79,8 @@ pub enum Wish {
 pub enum Offer {
     /// These spans may be asked for from now on.
     Spans(Vec<Run>),
+    /// These too, and nobody else may ask for them yet.
+    Alone(Vec<Run>),
     /// Nothing of the image is here; nothing says whether there ever was.
     Absent,
 }

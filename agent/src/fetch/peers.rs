@@ -1,0 +1,190 @@
+//! The peers of one fetch: which are dialled, which are left alone, what each keeps for this node alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sifleet_common::chunk::span::SpanId;
+use sifleet_common::name::NodeName;
+use sifleet_common::time::Monotonic;
+use sifleet_common::wire::assignment::Peer;
+use sifleet_common::wire::chunk::{Wish, runs};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::PeerId;
+
+/// A peer that could not be reached, or fell silent, is tried again after this.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// All peers.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    /// By number; a node that is dialled again gets another one.
+    known: BTreeMap<PeerId, Known>,
+    next: u32,
+    /// Nodes that are left alone: until when, or for good.
+    shunned: BTreeMap<NodeName, Option<Monotonic>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    peer: Peer,
+    /// Present once it can be asked.
+    wishes: Option<mpsc::Sender<Wish>>,
+    /// Offered to this node alone.
+    alone: BTreeSet<SpanId>,
+    /// Those of them that came from elsewhere, and it does not know yet.
+    got: Vec<SpanId>,
+    following: AbortHandle,
+}
+
+impl Peers {
+    /// Returns the number for a peer that is about to be followed.
+    pub(super) fn number(&mut self) -> PeerId {
+        let id = PeerId(self.next);
+        self.next += 1;
+        id
+    }
+
+    /// Takes in a peer that is followed by a task.
+    pub(super) fn add(&mut self, id: PeerId, peer: Peer, following: AbortHandle) {
+        let known = Known { peer, wishes: None, alone: BTreeSet::new(), got: Vec::new(), following };
+        self.known.insert(id, known);
+    }
+
+    /// Notes that a peer can be asked.
+    pub(super) fn joined(&mut self, id: PeerId, wishes: mpsc::Sender<Wish>) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.wishes = Some(wishes);
+        }
+    }
+
+    /// Tells whether a peer can be asked.
+    pub(super) fn has_joined(&self, id: PeerId) -> bool {
+        self.known.get(&id).is_some_and(|known| known.wishes.is_some())
+    }
+
+    /// Returns how many there are, and how many of them can be asked.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.known.len(), self.known.values().filter(|known| known.wishes.is_some()).count())
+    }
+
+    /// Returns a peer's node.
+    pub(super) fn node(&self, id: PeerId) -> Option<&NodeName> {
+        self.known.get(&id).map(|known| &known.peer.node)
+    }
+
+    /// Lists those that are not among these, and which of these are to be dialled.
+    pub(super) fn compare(&mut self, named: Vec<Peer>, now: Monotonic) -> (Vec<PeerId>, Vec<Peer>) {
+        self.shunned.retain(|_, until| until.is_none_or(|until| until > now));
+        let gone = self.known.iter().filter(|(_, known)| !named.contains(&known.peer));
+        let gone = gone.map(|(id, _)| *id).collect();
+        let is_known = |peer: &Peer| self.known.values().any(|known| known.peer == *peer);
+        let new = named.into_iter().filter(|peer| !is_known(peer) && !self.shunned.contains_key(&peer.node));
+        (gone, new.collect())
+    }
+
+    /// Leaves a peer alone, for a while or for good.
+    pub(super) fn shun(&mut self, id: PeerId, for_good: bool, now: Monotonic) {
+        if let Some(known) = self.known.get(&id) {
+            self.shunned.insert(known.peer.node.clone(), (!for_good).then(|| now.after(AGAIN)));
+        }
+    }
+
+    /// Lets go of a peer.
+    pub(super) fn forget(&mut self, id: PeerId) {
+        if let Some(known) = self.known.remove(&id) {
+            known.following.abort();
+        }
+    }
+
+    /// Tells a peer something, unless it does not listen.
+    pub(super) fn wish(&self, id: PeerId, wish: Wish) -> bool {
+        let wishes = self.known.get(&id).and_then(|known| known.wishes.as_ref());
+        wishes.is_some_and(|wishes| wishes.try_send(wish).is_ok())
+    }
+
+    /// Notes what a peer keeps for this node alone, some of which may be here already.
+    pub(super) fn kept_alone(&mut self, id: PeerId, spans: &[SpanId], is_missing: impl Fn(SpanId) -> bool) {
+        let Some(known) = self.known.get_mut(&id) else { return };
+        let (wanted, late): (Vec<SpanId>, Vec<SpanId>) =
+            spans.iter().copied().partition(|span| is_missing(*span));
+        known.alone.extend(wanted);
+        known.got.extend(late);
+    }
+
+    /// Notes that a span has come, so that others need not keep it for this node any longer.
+    pub(super) fn got(&mut self, from: PeerId, span: SpanId) {
+        for (id, known) in &mut self.known {
+            if known.alone.remove(&span) && *id != from {
+                known.got.push(span);
+            }
+        }
+    }
+
+    /// Tells whether a peer is to hear of spans that came from elsewhere.
+    pub(super) fn has_news(&self) -> bool {
+        self.known.values().any(|known| !known.got.is_empty())
+    }
+
+    /// Tells them; who does not listen hears of it the next time.
+    pub(super) fn tell_news(&mut self) {
+        for known in self.known.values_mut().filter(|known| !known.got.is_empty()) {
+            let got = Wish::Got(runs(known.got.iter().map(|span| span.0)));
+            if known.wishes.as_ref().is_some_and(|wishes| wishes.try_send(got).is_ok()) {
+                known.got.clear();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    fn peer(name: &str) -> Peer {
+        Peer { node: name.parse().unwrap(), address: ([127, 0, 0, 1], 1).into() }
+    }
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic(Duration::from_secs(seconds))
+    }
+
+    #[tokio::test]
+    async fn who_could_not_be_reached_is_tried_again_and_who_lied_is_not() {
+        let (mut peers, mut tasks) = (Peers::default(), JoinSet::<()>::new());
+        for name in ["a", "b"] {
+            let id = peers.number();
+            peers.add(id, peer(name), tasks.spawn(std::future::pending()));
+        }
+        peers.shun(PeerId(0), false, at(10));
+        peers.shun(PeerId(1), true, at(10));
+        peers.forget(PeerId(0));
+        peers.forget(PeerId(1));
+        let named = || vec![peer("a"), peer("b")];
+        assert_eq!(peers.compare(named(), at(14)), (vec![], vec![]));
+        assert_eq!(peers.compare(named(), at(15)), (vec![], vec![peer("a")]));
+        assert_eq!(peers.compare(named(), at(1_000)).1, [peer("a")]);
+    }
+
+    #[tokio::test]
+    async fn a_peer_hears_once_that_it_need_not_keep_a_span() {
+        let (mut peers, mut tasks) = (Peers::default(), JoinSet::<()>::new());
+        let (a, b) = (peers.number(), peers.number());
+        let (wishes, mut heard) = mpsc::channel(4);
+        for (id, name) in [(a, "a"), (b, "b")] {
+            peers.add(id, peer(name), tasks.spawn(std::future::pending()));
+            peers.joined(id, wishes.clone());
+        }
+        peers.kept_alone(a, &[SpanId(1), SpanId(2), SpanId(3)], |span| span != SpanId(3));
+        peers.got(b, SpanId(1));
+        peers.got(a, SpanId(2));
+        assert!(peers.has_news());
+        peers.tell_news();
+        let Some(Wish::Got(got)) = heard.recv().await else { panic!("nothing heard") };
+        assert_eq!(got, runs([3]).into_iter().chain(runs([1])).collect::<Vec<_>>());
+        assert!(!peers.has_news() && heard.try_recv().is_err());
+    }
+}

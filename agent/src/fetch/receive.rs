@@ -1,0 +1,166 @@
+//! One span from one peer: asks, reads, has each stretch of chunks verified and kept.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quinn::{RecvStream, SendStream, VarInt};
+use sifleet_common::chunk::span::SpanId;
+use sifleet_common::push::Fault;
+use sifleet_common::wire::chunk::{Choice, StopCode, runs};
+use sifleet_common::wire::frame::{FrameReader, write_frame};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::trace;
+
+use super::PeerId;
+use super::keep::{KeepError, Keeper};
+use crate::pace::Tap;
+use crate::staging::StagingError;
+
+/// Bytes verified and written at once: hashing less would cost more, holding more would fill the memory.
+const STRETCH: u64 = 512 * 1024;
+/// The fetch hears of bytes that trickle in this often.
+const HEARD: Duration = Duration::from_millis(500);
+
+/// What came of asking.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// Everything that was asked for, verified; bytes that were of use, and that were there already.
+    Whole { new: u64, known: u64 },
+    /// It was no longer wanted; bytes that were of use all the same.
+    Cancelled { new: u64 },
+    /// The peer cannot give the image any longer, and says so.
+    Gone,
+    /// The peer broke its word.
+    Broken(Fault),
+    /// The disk failed.
+    Disk(StagingError),
+}
+
+/// One question.
+pub(super) struct Question {
+    pub(super) peer: PeerId,
+    pub(super) span: SpanId,
+    pub(super) send: SendStream,
+    pub(super) receive: RecvStream,
+    pub(super) keeper: Arc<Keeper>,
+    /// The node's rate, and the assignment's.
+    pub(super) taps: [Arc<Tap>; 2],
+    pub(super) heard: mpsc::Sender<PeerId>,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Question {
+    /// Asks and waits for all of the answer.
+    pub(super) async fn ask(mut self) -> Received {
+        let chunks = self.keeper.lacking(self.span);
+        let choice = Choice::Ask { span: self.span, chunks: runs(chunks.iter().copied()) };
+        if write_frame(&mut self.send, &choice).await.is_err() {
+            return Received::Broken(Fault::Unreachable);
+        }
+        let Some(place) = self.keeper.layout().span(self.span) else {
+            return Received::Broken(Fault::Garbage);
+        };
+        let (mut total, mut new) = (0, 0);
+        let stretches: Vec<Range<usize>> = consecutive(place.chunks.start, &chunks)
+            .into_iter()
+            .flat_map(|range| self.keeper.layout().stretches(range, STRETCH).collect::<Vec<_>>())
+            .collect();
+        for stretch in stretches {
+            let cancel = self.cancel.clone();
+            let kept = tokio::select! {
+                () = cancel.cancelled() => Err(Received::Cancelled { new }),
+                bytes = self.read(&stretch) => bytes,
+            };
+            let bytes = match kept {
+                Ok(bytes) => bytes,
+                Err(ended) => {
+                    drop(self.receive.stop(VarInt::from_u32(StopCode::Elsewhere as u32)));
+                    return ended;
+                }
+            };
+            total += bytes.len() as u64;
+            match self.keep(stretch, bytes).await {
+                Ok(more) => new += more,
+                Err(ended) => return ended,
+            }
+        }
+        Received::Whole { new, known: total - new }
+    }
+
+    /// Reads the bytes of consecutive chunks.
+    async fn read(&mut self, chunks: &Range<usize>) -> Result<Vec<u8>, Received> {
+        let place = self.keeper.layout().bytes(chunks).ok_or(Received::Broken(Fault::Garbage))?;
+        let len = place.end - place.start;
+        for tap in &self.taps {
+            tap.draw(len).await;
+        }
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        let (mut filled, mut told) = (0, Instant::now());
+        while let Some(free) = bytes.get_mut(filled..).filter(|free| !free.is_empty()) {
+            match self.receive.read(free).await {
+                Ok(Some(read)) => filled += read,
+                Ok(None) => return Err(Received::Broken(Fault::Garbage)),
+                Err(quinn::ReadError::Reset(code))
+                    if code == VarInt::from_u32(StopCode::Unreadable as u32) =>
+                {
+                    return Err(Received::Gone);
+                }
+                Err(quinn::ReadError::Reset(_)) => return Err(Received::Broken(Fault::Lied)),
+                Err(_) => return Err(Received::Broken(Fault::Unreachable)),
+            }
+            if told.elapsed() > HEARD {
+                told = Instant::now();
+                if self.heard.try_send(self.peer).is_err() {
+                    trace!("the fetch is busy and hears of the next bytes");
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    async fn keep(&self, chunks: Range<usize>, bytes: Vec<u8>) -> Result<u64, Received> {
+        let keeper = Arc::clone(&self.keeper);
+        let kept = tokio::task::spawn_blocking(move || keeper.keep(chunks, &bytes)).await;
+        match kept {
+            Ok(Ok(new)) => Ok(new),
+            Ok(Err(KeepError::Wrong)) => Err(Received::Broken(Fault::Poisoned)),
+            Ok(Err(KeepError::Staging(error))) => Err(Received::Disk(error)),
+            // The runtime ends.
+            Err(_lost) => Err(Received::Cancelled { new: 0 }),
+        }
+    }
+}
+
+/// Tells a peer that nothing is wanted of it.
+pub(super) async fn pass(mut send: SendStream) {
+    if write_frame(&mut send, &Choice::Pass).await.is_ok() {
+        drop(send.finish());
+    }
+}
+
+/// Reads the turn that a peer's stream begins with.
+pub(super) async fn turn(
+    receive: RecvStream,
+) -> Result<(sifleet_common::wire::chunk::Turn, RecvStream), Fault> {
+    let mut frames = FrameReader::new(receive);
+    match frames.next().await {
+        Ok(Some(turn)) => Ok((turn, frames.into_inner())),
+        Ok(None) => Err(Fault::Garbage),
+        Err(sifleet_common::wire::frame::FrameError::Stream { .. }) => Err(Fault::Unreachable),
+        Err(_) => Err(Fault::Garbage),
+    }
+}
+
+/// Joins chunks that follow one another, counted from `first`.
+fn consecutive(first: usize, chunks: &[u32]) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for at in chunks.iter().map(|chunk| first + *chunk as usize) {
+        match ranges.last_mut() {
+            Some(range) if range.end == at => range.end += 1,
+            _ => ranges.push(at..at + 1),
+        }
+    }
+    ranges
+}

@@ -1,0 +1,216 @@
+//! One assignment from its first look to the published image.
+//!
+//! Gets the chunk map, reserves space, takes over what is on the node already, has the rest fetched ([`super::pull`]),
+//! holds the whole against its digest, publishes it. May be dropped at any moment: what was verified stays in the staging
+//! file and is found again.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::Endpoint;
+use sifleet_common::chunk::ChunkMap;
+use sifleet_common::clock::Clock;
+use sifleet_common::inventory::RootId;
+use sifleet_common::push::{FailCode, Phase};
+use sifleet_common::telemetry::Chain;
+use sifleet_common::wire::assignment::Assignment;
+use tokio::sync::watch;
+use tracing::info;
+
+use super::keep::Keeper;
+use super::peer;
+use super::pull::Pull;
+use super::status::{Failure, Status};
+use crate::hash::{Hashing, read};
+use crate::layout::Layout;
+use crate::pace::Tap;
+use crate::reuse;
+use crate::serve::find::Finder;
+use crate::serve::held::Held;
+use crate::serve::run::Serving;
+use crate::staging::{Owner, Staging, StagingError};
+
+/// Between two rounds of asking for a chunk map that nobody has yet.
+const ROUND: Duration = Duration::from_millis(200);
+/// A chunk map that nobody handed out for so long is not to be had.
+const NO_MAP: Duration = Duration::from_secs(60);
+
+/// What every fetch of a node needs.
+#[derive(Debug)]
+pub struct Resources {
+    /// Where to dial from.
+    pub endpoint: Endpoint,
+    /// What is on this node.
+    pub finder: Finder,
+    /// Who gives to others what is fetched here.
+    pub serving: Serving,
+    /// The node's rate.
+    pub down: Arc<Tap>,
+    /// Where roots are; a library is none of them.
+    pub roots: BTreeMap<RootId, PathBuf>,
+    /// Whose images are.
+    pub owner: Owner,
+    /// Bytes that stay free below each root.
+    pub floor: u64,
+    /// What time it is.
+    pub clock: Clock,
+    /// Where it is remembered what was verified.
+    pub hashing: Arc<Hashing>,
+}
+
+/// Sees an assignment through; tells `status` how it goes.
+///
+/// # Errors
+/// [`Failure`]; what was there under the image's name is as it was.
+pub async fn run(
+    resources: Arc<Resources>,
+    mut wanted: watch::Receiver<Assignment>,
+    status: Arc<Status>,
+) -> Result<(), Failure> {
+    let assignment = wanted.borrow().clone();
+    let root = resources.roots.get(&assignment.root).cloned().ok_or_else(|| Failure {
+        code: FailCode::NoRoot,
+        detail: format!("root {} is not one of this node's, or is its library", assignment.root.0),
+    })?;
+    status.turn(Phase::Preparing);
+    if resources.finder.is_at(&assignment.image, &root, &assignment.name).await {
+        status.turn(Phase::Done);
+        return Ok(());
+    }
+    let map = chunk_map(&resources, &mut wanted).await?;
+    let keeper = Arc::new(prepare(&resources, &assignment, root, map, &status).await?);
+    let held = Held::part(Arc::clone(keeper.layout()), Arc::clone(keeper.staging().reader()), keeper.have());
+    resources.serving.open(assignment.image, Arc::new(held)).await;
+    let ended = finish(&resources, &mut wanted, keeper, &status).await;
+    match &ended {
+        Ok(()) => resources.serving.release(assignment.image).await,
+        Err(_) => resources.serving.close(assignment.image).await,
+    }
+    ended
+}
+
+async fn finish(
+    resources: &Arc<Resources>,
+    wanted: &mut watch::Receiver<Assignment>,
+    keeper: Arc<Keeper>,
+    status: &Arc<Status>,
+) -> Result<(), Failure> {
+    status.turn(Phase::Fetching);
+    Pull::new(resources, Arc::clone(&keeper), status, wanted).run().await?;
+    status.turn(Phase::Verifying);
+    let assignment = wanted.borrow().clone();
+    // Every question has ended, and with it whoever else held this.
+    let keeper = Arc::into_inner(keeper).ok_or_else(|| Failure {
+        code: FailCode::Io,
+        detail: "the staging file is still being written".to_owned(),
+    })?;
+    let verify = {
+        let resources = Arc::clone(resources);
+        let assignment = assignment.clone();
+        move || publish(&resources, &assignment, keeper)
+    };
+    blocking(verify).await??;
+    info!(image = %assignment.name, digest = %assignment.image, "an image is published");
+    status.turn(Phase::Done);
+    Ok(())
+}
+
+/// Gets the chunk map: from this node, or from the first peer that has it.
+async fn chunk_map(
+    resources: &Resources,
+    wanted: &mut watch::Receiver<Assignment>,
+) -> Result<Arc<ChunkMap>, Failure> {
+    let (image, digest, size) = {
+        let assignment = wanted.borrow();
+        (assignment.image, assignment.map, assignment.size)
+    };
+    if let Some(map) = resources.finder.kept(image).await.filter(|map| map.digest() == digest) {
+        return Ok(map);
+    }
+    let asked = async {
+        for at in 0_usize.. {
+            let peers = wanted.borrow_and_update().peers.clone();
+            if let Some(peer) = peers.get(at % peers.len().max(1))
+                && let Some(connection) = peer::dial(&resources.endpoint, peer).await
+                && let Some(map) = peer::map(&connection, image, digest).await
+            {
+                return Some(map);
+            }
+            if at % peers.len().max(1) == 0 {
+                tokio::time::sleep(ROUND).await;
+            }
+        }
+        None
+    };
+    let map = tokio::time::timeout(NO_MAP, asked).await.ok().flatten().ok_or_else(|| Failure {
+        code: FailCode::NoSource,
+        detail: format!("no peer handed the chunk map out for {} s", NO_MAP.as_secs()),
+    })?;
+    if map.size() != size {
+        let detail = format!("the chunk map is one of {} bytes, the image has {size}", map.size());
+        return Err(Failure { code: FailCode::NoMap, detail });
+    }
+    let map = Arc::new(map);
+    let (maps, kept) = (Arc::clone(resources.finder.maps()), Arc::clone(&map));
+    blocking(move || maps.put(&kept)).await?;
+    Ok(map)
+}
+
+/// Reserves space and takes over what is on this node already.
+async fn prepare(
+    resources: &Resources,
+    assignment: &Assignment,
+    root: PathBuf,
+    map: Arc<ChunkMap>,
+    status: &Arc<Status>,
+) -> Result<Keeper, Failure> {
+    let images = resources.finder.related(assignment.name.clone()).await;
+    let (maps, floor, status) = (Arc::clone(resources.finder.maps()), resources.floor, Arc::clone(status));
+    let take_over = move || {
+        let staging = Staging::open(&root, map.image(), map.size(), floor)?;
+        let found = staging.found();
+        let keeper = Keeper::new(Arc::new(Layout::of(map)), staging);
+        // Whoever is no longer interested has dropped its share of the status.
+        let go_on = || Arc::strong_count(&status) > 1;
+        if found {
+            let resumed = keeper.resume(go_on)?;
+            status.moved(|bytes| bytes.resumed = resumed);
+        }
+        let reused = reuse::copy(&keeper, &images, &maps, go_on)?;
+        status.moved(|bytes| bytes.reused = reused);
+        Ok::<_, StagingError>(keeper)
+    };
+    blocking(take_over).await?.map_err(|error| refused(&error))
+}
+
+/// Holds the whole against its digest, and publishes it. Blocks for the disk.
+fn publish(resources: &Resources, assignment: &Assignment, keeper: Keeper) -> Result<(), Failure> {
+    let (size, staging) = (keeper.layout().size(), keeper.into_staging());
+    let file = Arc::clone(staging.reader());
+    let found = read::digest(&file, size, |_bytes| true)
+        .map_err(|error| Failure { code: FailCode::Io, detail: Chain(&error).to_string() })?;
+    if found != Some(assignment.image) {
+        let thrown_away = staging.discard();
+        let code = FailCode::WrongDigest;
+        let also = thrown_away.err().map(|error| format!("; {}", Chain(&error))).unwrap_or_default();
+        let detail = format!("what was put together is not {}; it was thrown away{also}", assignment.image);
+        return Err(Failure { code, detail });
+    }
+    staging.publish(&assignment.name, resources.owner).map_err(|error| refused(&error))?;
+    resources.hashing.vouch(&file, assignment.image);
+    Ok(())
+}
+
+pub(super) fn refused(error: &StagingError) -> Failure {
+    Failure { code: error.code(), detail: Chain(error).to_string() }
+}
+
+/// Does what waits for the disk on another thread.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let lost = |_lost| Failure { code: FailCode::Io, detail: "the agent is stopping".to_owned() };
+    tokio::task::spawn_blocking(work).await.map_err(lost)
+}

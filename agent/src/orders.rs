@@ -1,0 +1,167 @@
+//! The assignments of this node: which run, which wait, what is reported of each.
+//!
+//! The same image for the same place is one assignment, whatever number it has: a coordinator that was restarted gives
+//! other numbers and finds everything as it left it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sifleet_common::digest::Digest;
+use sifleet_common::inventory::RootId;
+use sifleet_common::name::ImageName;
+use sifleet_common::push::Phase;
+use sifleet_common::telemetry::Chain;
+use sifleet_common::wire::assignment::{Assignment, AssignmentId, MAX_ASSIGNMENTS, Report};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::{info, warn};
+
+use crate::fetch::run::{self, Resources};
+use crate::fetch::status::Status;
+use crate::staging::Staging;
+use crate::transfer::say;
+
+/// What makes two assignments the same.
+type Key = (Digest, RootId, ImageName);
+
+/// The assignments of this node.
+pub struct Orders {
+    resources: Arc<Resources>,
+    concurrent: usize,
+    reports: mpsc::Sender<Report>,
+    assigned: BTreeMap<Key, Assigned>,
+    running: JoinSet<()>,
+    turned: Arc<Notify>,
+}
+
+struct Assigned {
+    wanted: watch::Sender<Assignment>,
+    status: Arc<Status>,
+    /// Absent while it waits.
+    fetch: Option<AbortHandle>,
+    /// What was reported last was its end.
+    ended: bool,
+}
+
+impl Orders {
+    /// Begins without assignments; at most `concurrent` run at once.
+    #[must_use]
+    pub fn new(resources: Arc<Resources>, concurrent: usize, reports: mpsc::Sender<Report>) -> Self {
+        let (assigned, running, turned) = (BTreeMap::new(), JoinSet::new(), Arc::new(Notify::new()));
+        Self { resources, concurrent: concurrent.max(1), reports, assigned, running, turned }
+    }
+
+    /// Waits until an assignment is in another phase.
+    pub async fn turned(&self) {
+        self.turned.notified().await;
+    }
+
+    /// Takes an assignment as it should be. One that had ended begins anew.
+    pub fn assign(&mut self, assignment: Assignment) {
+        let key = (assignment.image, assignment.root, assignment.name.clone());
+        if let Some(assigned) = self.assigned.get_mut(&key) {
+            let id = assignment.id;
+            assigned.wanted.send_replace(assignment);
+            if assigned.status.phase().is_under_way() {
+                if let Some(progress) = assigned.status.report(id, true) {
+                    say(&self.reports, Report::Progress(progress));
+                }
+            } else {
+                assigned.status = Arc::new(Status::new(Arc::clone(&self.turned)));
+                (assigned.fetch, assigned.ended) = (None, false);
+            }
+        } else if self.assigned.len() < MAX_ASSIGNMENTS {
+            let status = Arc::new(Status::new(Arc::clone(&self.turned)));
+            let (wanted, _) = watch::channel(assignment);
+            self.assigned.insert(key, Assigned { wanted, status, fetch: None, ended: false });
+        } else {
+            warn!(image = %assignment.name, "an assignment beyond the limit of {MAX_ASSIGNMENTS} is not taken");
+        }
+        self.begin();
+        self.report();
+    }
+
+    /// Ends an assignment and throws away what was fetched of it.
+    pub fn unassign(&mut self, id: AssignmentId) {
+        self.end(|of| of == id);
+    }
+
+    /// Ends all assignments but these.
+    pub fn keep_only(&mut self, ids: &[AssignmentId]) {
+        self.end(|of| !ids.contains(&of));
+    }
+
+    fn end(&mut self, which: impl Fn(AssignmentId) -> bool) {
+        let ended: Vec<Key> = self
+            .assigned
+            .iter()
+            .filter(|(_, assigned)| which(assigned.wanted.borrow().id))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in ended {
+            let Some(assigned) = self.assigned.remove(&key) else { continue };
+            let Some(fetch) = assigned.fetch else { continue };
+            fetch.abort();
+            if assigned.status.phase().is_under_way() {
+                self.throw_away(key);
+            }
+        }
+        self.begin();
+    }
+
+    fn throw_away(&mut self, (image, root, name): Key) {
+        info!(image = %name, digest = %image, "an assignment was withdrawn");
+        let resources = Arc::clone(&self.resources);
+        self.running.spawn(async move {
+            resources.serving.close(image).await;
+            let Some(path) = resources.roots.get(&root).cloned() else { return };
+            let discard = move || Staging::throw_away(&path, image);
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(discard).await {
+                warn!(digest = %image, error = %Chain(&error), "what was fetched cannot be removed");
+            }
+        });
+    }
+
+    /// Lets assignments run, the most urgent first; two of one image below one root share its staging file, so one waits.
+    fn begin(&mut self) {
+        loop {
+            let runs =
+                |assigned: &Assigned| assigned.fetch.is_some() && assigned.status.phase().is_under_way();
+            let running: Vec<&Key> =
+                self.assigned.iter().filter(|(_, assigned)| runs(assigned)).map(|(key, _)| key).collect();
+            if running.len() >= self.concurrent {
+                return;
+            }
+            let free = |key: &Key| !running.iter().any(|other| (other.0, other.1) == (key.0, key.1));
+            let waiting =
+                self.assigned.iter().filter(|(key, assigned)| assigned.fetch.is_none() && free(key));
+            let next = waiting.max_by_key(|(_, assigned)| assigned.wanted.borrow().priority);
+            let Some(key) = next.map(|(key, _)| key.clone()) else { return };
+            let Some(assigned) = self.assigned.get_mut(&key) else { return };
+            let fetch = run::run(
+                Arc::clone(&self.resources),
+                assigned.wanted.subscribe(),
+                Arc::clone(&assigned.status),
+            );
+            let status = Arc::clone(&assigned.status);
+            assigned.fetch = Some(self.running.spawn(async move {
+                if let Err(failure) = fetch.await {
+                    warn!(error = &failure as &dyn std::error::Error, "an image was not fetched");
+                    status.fail(failure);
+                }
+            }));
+        }
+    }
+
+    /// Reports what has changed, and begins what may.
+    pub fn report(&mut self) {
+        while self.running.try_join_next().is_some() {}
+        for assigned in self.assigned.values_mut().filter(|assigned| !assigned.ended) {
+            let id = assigned.wanted.borrow().id;
+            let Some(progress) = assigned.status.report(id, false) else { continue };
+            assigned.ended = matches!(progress.phase, Phase::Done | Phase::Failed);
+            say(&self.reports, Report::Progress(progress));
+        }
+        self.begin();
+    }
+}

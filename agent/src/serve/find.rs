@@ -1,0 +1,123 @@
+//! Finds an image that somebody else wants on this node's disks, and makes its chunk map if none is kept.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sifleet_common::chunk::ChunkMap;
+use sifleet_common::digest::Digest;
+use sifleet_common::name::ImageName;
+use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
+
+use super::held::Held;
+use crate::describe::Candidate;
+use crate::inventory::Command;
+use crate::layout::Layout;
+use crate::map;
+use crate::map::kept::Maps;
+
+/// Where images are.
+#[derive(Clone, Debug)]
+pub struct Finder {
+    commands: mpsc::Sender<Command>,
+    maps: Arc<Maps>,
+}
+
+impl Finder {
+    /// Finds by asking the inventory.
+    #[must_use]
+    pub const fn new(commands: mpsc::Sender<Command>, maps: Arc<Maps>) -> Self {
+        Self { commands, maps }
+    }
+
+    /// Returns the maps.
+    #[must_use]
+    pub const fn maps(&self) -> &Arc<Maps> {
+        &self.maps
+    }
+
+    /// Opens an image that is on this node, whole; none if it is not, or no longer.
+    pub async fn held(&self, image: Digest) -> Option<Held> {
+        let (map, candidates) = self.map_and_places(image).await.ok()?;
+        let open = move || {
+            let layout = Arc::new(Layout::of(map));
+            candidates.iter().find_map(|candidate| {
+                let (_, file) = candidate.open()?;
+                Held::whole(Arc::clone(&layout), file).ok()
+            })
+        };
+        tokio::task::spawn_blocking(open).await.ok()?
+    }
+
+    /// Returns the chunk map of an image, if it is kept.
+    pub async fn kept(&self, image: Digest) -> Option<Arc<ChunkMap>> {
+        let maps = Arc::clone(&self.maps);
+        tokio::task::spawn_blocking(move || maps.get(&image)).await.ok().flatten()
+    }
+
+    /// Returns the chunk map of an image that is on this node, or was fetched in part.
+    ///
+    /// # Errors
+    /// In words, for the coordinator.
+    pub async fn map(&self, image: Digest) -> Result<Arc<ChunkMap>, String> {
+        match self.kept(image).await {
+            Some(map) => Ok(map),
+            None => self.map_and_places(image).await.map(|(map, _)| map),
+        }
+    }
+
+    async fn map_and_places(&self, image: Digest) -> Result<(Arc<ChunkMap>, Vec<Candidate>), String> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = |_closed| "the agent is stopping".to_owned();
+        self.commands.send(Command::Locate { digest: image, reply }).await.map_err(|_closed| stopping(()))?;
+        let candidates = answer.await.map_err(|_closed| stopping(()))?;
+        if candidates.is_empty() {
+            return Err("the image is not on this node".to_owned());
+        }
+        let maps = Arc::clone(&self.maps);
+        let make = move || {
+            let found = match maps.get(&image) {
+                Some(map) => Ok(map),
+                None => make(image, &candidates).inspect(|map| maps.put(map)),
+            };
+            found.map(|map| (map, candidates))
+        };
+        tokio::task::spawn_blocking(make).await.map_err(|lost| lost.to_string())?
+    }
+
+    /// Tells whether an image is below a root under a name, whole.
+    pub async fn is_at(&self, image: &Digest, root: &Path, name: &ImageName) -> bool {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Locate { digest: *image, reply }).await.is_err() {
+            return false;
+        }
+        let candidates = answer.await.unwrap_or_default();
+        candidates.iter().any(|candidate| candidate.root == root && candidate.name == *name)
+    }
+
+    /// Lists images that may have chunks in common with one of this name.
+    pub async fn related(&self, name: ImageName) -> Vec<(Digest, Candidate)> {
+        let maps = Arc::clone(&self.maps);
+        let mapped = tokio::task::spawn_blocking(move || maps.list()).await.unwrap_or_default();
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Related { name, mapped, reply }).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+}
+
+fn make(image: Digest, candidates: &[Candidate]) -> Result<Arc<ChunkMap>, String> {
+    let mut why = "the image is no longer what it was".to_owned();
+    for candidate in candidates {
+        let Some((_, file)) = candidate.open() else { continue };
+        match map::make(image, &file) {
+            Ok(map) => return Ok(Arc::new(map)),
+            Err(error) => {
+                debug!(image = %candidate.name, error = &error as &dyn std::error::Error, "no chunk map can be made");
+                why = error.to_string();
+            }
+        }
+    }
+    Err(why)
+}

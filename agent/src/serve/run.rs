@@ -1,0 +1,279 @@
+//! The loop around [`super::giving`]: knows what is held, tells followers what they may ask for, starts turns.
+//!
+//! One task owns all of it; connections, turns and fetches reach it through a [`Serving`]. An image that nobody fetches
+//! here is opened when somebody follows it and closed when nobody has for a while.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::Connection;
+use sifleet_common::chunk::MapDigest;
+use sifleet_common::chunk::span::SpanId;
+use sifleet_common::digest::Digest;
+use sifleet_common::task::Tasks;
+use sifleet_common::wire::chunk::{Offer, Run, runs};
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::find::Finder;
+use super::giving::{Action, Event, Giving};
+use super::held::Held;
+use super::offer::FollowerId;
+use super::turn::Turn;
+use crate::pace::Tap;
+
+/// Messages that wait for the loop; whoever sends more waits.
+const INPUTS: usize = 256;
+/// Spans given at once: one on its way, and the next ones so that the link never waits for an answer.
+const TURNS: usize = 4;
+/// An image that nobody follows is closed after one to two of these.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What reaches the loop.
+pub(super) enum Input {
+    /// Somebody follows an image.
+    Follow(Follower),
+    /// The image that was looked for, if it is here.
+    Found(Digest, Option<Arc<Held>>),
+    /// Something happened.
+    Event(Event),
+    /// A file is no longer what it was.
+    Broken(Digest),
+    /// An image is being fetched here, and what is there of it can be given.
+    Open(Digest, Arc<Held>),
+    /// It is whole: it stays as long as somebody follows it.
+    Release(Digest),
+}
+
+/// Who follows an image.
+pub(super) struct Follower {
+    pub(super) id: FollowerId,
+    pub(super) image: Digest,
+    pub(super) map: MapDigest,
+    pub(super) lacks: Vec<Run>,
+    pub(super) connection: Connection,
+    pub(super) offers: mpsc::Sender<Offer>,
+}
+
+/// Reaches the loop.
+#[derive(Clone, Debug)]
+pub struct Serving(mpsc::Sender<Input>);
+
+impl Serving {
+    /// Starts the loop.
+    #[must_use]
+    pub fn start(finder: Finder, up: Arc<Tap>, tasks: &Tasks) -> Self {
+        let (inputs, receiver) = mpsc::channel(INPUTS);
+        let owner = Owner {
+            giving: Giving::new(TURNS),
+            held: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            fetching: BTreeSet::new(),
+            looked_for: BTreeMap::new(),
+            followers: BTreeMap::new(),
+            finder,
+            up,
+            serving: Self(inputs.clone()),
+            tasks: tasks.clone(),
+        };
+        tasks.spawn("serve", owner.run(receiver));
+        Self(inputs)
+    }
+
+    /// Gives what is there of an image that is being fetched.
+    pub async fn open(&self, image: Digest, held: Arc<Held>) {
+        self.put(Input::Open(image, held)).await;
+    }
+
+    /// Gives more of it.
+    pub async fn gained(&self, image: Digest, spans: Vec<SpanId>) {
+        self.put(Input::Event(Event::Gained(image, spans))).await;
+    }
+
+    /// Lets go of an image that was fetched, when nobody follows it any longer.
+    pub async fn release(&self, image: Digest) {
+        self.put(Input::Release(image)).await;
+    }
+
+    /// Gives an image no longer.
+    pub async fn close(&self, image: Digest) {
+        self.put(Input::Broken(image)).await;
+    }
+
+    /// A loop that has ended is a node that stops.
+    pub(super) async fn put(&self, input: Input) {
+        if self.0.send(input).await.is_err() {
+            debug!("nothing is given any longer");
+        }
+    }
+}
+
+struct Owner {
+    giving: Giving,
+    held: BTreeMap<Digest, Arc<Held>>,
+    /// Images that nobody followed at the last look.
+    idle: BTreeSet<Digest>,
+    /// Images that are being fetched here, and stay whoever follows them.
+    fetching: BTreeSet<Digest>,
+    /// Who waits for an image that is being looked for.
+    looked_for: BTreeMap<Digest, Vec<Follower>>,
+    followers: BTreeMap<FollowerId, Follower>,
+    finder: Finder,
+    up: Arc<Tap>,
+    serving: Serving,
+    tasks: Tasks,
+}
+
+impl Owner {
+    async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        let stop = self.tasks.token();
+        let mut idle = tokio::time::interval(IDLE);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = idle.tick() => self.close_idle(),
+                input = inputs.recv() => match input {
+                    Some(input) => self.take(input),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Follow(follower) => self.follow(follower),
+            Input::Found(image, found) => self.found(image, found),
+            Input::Event(event) => {
+                if let Event::Left(id) = &event {
+                    self.followers.remove(id);
+                }
+                if let Event::Gained(image, spans) = &event
+                    && let Some(held) = self.held.get(image)
+                {
+                    held.gained(spans);
+                }
+                self.tell(event);
+            }
+            Input::Broken(image) => {
+                self.fetching.remove(&image);
+                self.close(image);
+            }
+            Input::Open(image, held) => {
+                self.fetching.insert(image);
+                self.open(image, held);
+            }
+            Input::Release(image) => {
+                self.fetching.remove(&image);
+            }
+        }
+    }
+
+    fn follow(&mut self, follower: Follower) {
+        let image = follower.image;
+        if self.held.contains_key(&image) {
+            self.admit(follower);
+            return;
+        }
+        let waiting = self.looked_for.entry(image).or_default();
+        waiting.push(follower);
+        if waiting.len() == 1 {
+            let (finder, serving) = (self.finder.clone(), self.serving.clone());
+            self.tasks.spawn("find", async move {
+                let found = finder.held(image).await.map(Arc::new);
+                serving.put(Input::Found(image, found)).await;
+            });
+        }
+    }
+
+    fn found(&mut self, image: Digest, found: Option<Arc<Held>>) {
+        if let Some(held) = found
+            && !self.held.contains_key(&image)
+        {
+            self.open(image, held);
+        }
+        for follower in self.looked_for.remove(&image).unwrap_or_default() {
+            self.admit(follower);
+        }
+    }
+
+    /// Lets somebody follow, if both mean the same spans.
+    fn admit(&mut self, follower: Follower) {
+        let (id, image, lacks) = (follower.id, follower.image, follower.lacks.clone());
+        let agrees = self.held.get(&image).is_some_and(|held| held.layout().map_digest() == follower.map);
+        if !agrees {
+            // One that does not read has no use for it either.
+            drop(follower.offers.try_send(Offer::Absent));
+            return;
+        }
+        self.followers.insert(id, follower);
+        self.tell(Event::Followed(id, image, lacks));
+    }
+
+    fn open(&mut self, image: Digest, held: Arc<Held>) {
+        let kept = held.kept();
+        self.held.insert(image, held);
+        self.idle.remove(&image);
+        self.tell(Event::Opened(image, kept));
+        for follower in self.looked_for.remove(&image).unwrap_or_default() {
+            self.admit(follower);
+        }
+    }
+
+    fn close(&mut self, image: Digest) {
+        self.held.remove(&image);
+        self.tell(Event::Closed(image));
+    }
+
+    fn close_idle(&mut self) {
+        let followed: BTreeSet<Digest> = self.followers.values().map(|follower| follower.image).collect();
+        let unused =
+            self.held.keys().filter(|image| !followed.contains(image) && !self.fetching.contains(image));
+        let unused: BTreeSet<Digest> = unused.copied().collect();
+        for image in unused.intersection(&self.idle.clone()) {
+            self.close(*image);
+        }
+        self.idle = unused;
+    }
+
+    fn tell(&mut self, event: Event) {
+        for action in self.giving.handle(event) {
+            match action {
+                Action::Offer(offers) => {
+                    let runs = runs(offers.spans.into_iter().map(|span| span.0));
+                    self.say(offers.to, if offers.alone { Offer::Alone(runs) } else { Offer::Spans(runs) });
+                }
+                Action::Absent(id) => {
+                    self.say(id, Offer::Absent);
+                    self.followers.remove(&id);
+                }
+                Action::Turn(id) => self.give(id),
+            }
+        }
+    }
+
+    /// Offers more to a follower; one that does not listen is cut off.
+    fn say(&mut self, id: FollowerId, offer: Offer) {
+        if let Some(follower) = self.followers.get(&id)
+            && follower.offers.try_send(offer).is_err()
+            && let Some(deaf) = self.followers.remove(&id)
+        {
+            debug!(peer = %deaf.connection.remote_address(), "a follower that takes no offers is cut off");
+            super::connection::close(&deaf.connection);
+        }
+    }
+
+    fn give(&mut self, id: FollowerId) {
+        let both = self.followers.get(&id).and_then(|follower| {
+            Some((follower.connection.clone(), Arc::clone(self.held.get(&follower.image)?)))
+        });
+        let Some((connection, held)) = both else {
+            let (serving, ended) = (self.serving.clone(), Event::Ended(id, None, false));
+            self.tasks.spawn("turn", async move { serving.put(Input::Event(ended)).await });
+            return;
+        };
+        let turn = Turn { id, connection, held, up: Arc::clone(&self.up), serving: self.serving.clone() };
+        self.tasks.spawn("turn", turn.run());
+    }
+}

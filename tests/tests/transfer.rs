@@ -1,0 +1,98 @@
+//! Images move between real agents' transfers over real QUIC: whole, verified, without what was there already.
+
+#![cfg(test)]
+
+use std::path::Path;
+
+use sifleet_common::digest::Digest;
+use sifleet_common::inventory::RootId;
+use sifleet_common::push::{FailCode, Phase};
+use sifleet_common::wire::assignment::Assignment;
+use sifleet_tests::mover::{self, Mover, assignment};
+use sifleet_tests::sif::SifBuilder;
+
+/// An image of some megabytes that nothing compresses.
+fn image(seed: u64) -> Vec<u8> {
+    SifBuilder::new().payload_bytes(6_000_000, seed).bytes()
+}
+
+fn digest(bytes: &[u8]) -> Digest {
+    Digest::from(blake3::hash(bytes))
+}
+
+/// Starts nodes, the first of which has an image; returns them with its digest and its chunk map's.
+async fn nodes(folder: &Path, count: usize, bytes: &[u8]) -> (Vec<Mover>, Assignment) {
+    mover::authority(folder).unwrap();
+    let mut movers: Vec<Mover> =
+        (0..count).map(|n| Mover::start(folder, &format!("node{n:02}")).unwrap()).collect();
+    let source = &mut movers[0];
+    std::fs::write(source.root.join("source.sif"), bytes).unwrap();
+    source.sees("source.sif", digest(bytes)).await.unwrap();
+    let map = source.map(digest(bytes)).await.unwrap();
+    let assignment = assignment(digest(bytes), bytes.len() as u64, map, vec![source.peer.clone()]);
+    (movers, assignment)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_comes_to_a_node_whole_and_its_inventory_shows_it() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), image(1));
+    let (mut movers, assignment) = nodes(folder.path(), 2, &bytes).await;
+    movers[1].assign(assignment.clone()).await.unwrap();
+    let ended = movers[1].end(assignment.id).await.unwrap();
+    assert_eq!((ended.phase, ended.failure), (Phase::Done, None));
+    assert_eq!(ended.bytes.fetched, bytes.len() as u64);
+    assert_eq!(ended.sources, [(movers[0].peer.node.clone(), bytes.len() as u64)]);
+    assert!(std::fs::read(movers[1].root.join("image.sif")).unwrap() == bytes);
+    movers[1].sees("image.sif", digest(&bytes)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_nodes_fetch_from_one_another() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), image(2));
+    let (mut movers, assignment) = nodes(folder.path(), 9, &bytes).await;
+    let peers: Vec<_> = movers.iter().map(|mover| mover.peer.clone()).collect();
+    let mesh = mover::mesh(&peers);
+    for mover in &movers[1..] {
+        let peers = mesh[&mover.node].clone();
+        mover.assign(Assignment { peers, ..assignment.clone() }).await.unwrap();
+    }
+    let mut from_the_first = 0;
+    for mover in &mut movers[1..] {
+        let ended = mover.end(assignment.id).await.unwrap();
+        assert_eq!((ended.phase, &ended.failure), (Phase::Done, &None));
+        assert_eq!(ended.dropped, []);
+        assert!(std::fs::read(mover.root.join("image.sif")).unwrap() == bytes);
+        let first = ended.sources.iter().find(|(node, _)| *node == peers[0].node);
+        from_the_first += first.map_or(0, |(_, bytes)| *bytes);
+    }
+    let copies = from_the_first as f64 / bytes.len() as f64;
+    anstream::println!("the first source gave {copies:.2} copies");
+    assert!(copies < 7.0, "nodes fetch from the first source only: {copies:.2} copies");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_is_new_of_the_next_version_is_fetched() {
+    let (folder, old) = (tempfile::tempdir().unwrap(), image(3));
+    let mut new = old.clone();
+    let tail = new.len() - 100_000;
+    new[tail..].copy_from_slice(&image(4)[tail..]);
+    let (mut movers, assignment) = nodes(folder.path(), 2, &new).await;
+    std::fs::write(movers[1].root.join("image.sif"), &old).unwrap();
+    movers[1].sees("image.sif", digest(&old)).await.unwrap();
+    movers[1].assign(assignment.clone()).await.unwrap();
+    let ended = movers[1].end(assignment.id).await.unwrap();
+    assert_eq!((ended.phase, ended.failure), (Phase::Done, None));
+    assert!(ended.bytes.fetched < 500_000, "{:?}", ended.bytes);
+    assert_eq!(ended.bytes.fetched + ended.bytes.reused, new.len() as u64);
+    assert!(std::fs::read(movers[1].root.join("image.sif")).unwrap() == new);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_is_not_there_is_a_reason() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), image(5));
+    let (mut movers, assignment) = nodes(folder.path(), 2, &bytes).await;
+    let nowhere = Assignment { root: RootId(9), ..assignment.clone() };
+    movers[1].assign(nowhere).await.unwrap();
+    let ended = movers[1].end(assignment.id).await.unwrap();
+    assert_eq!(ended.failure.map(|(code, _)| code), Some(FailCode::NoRoot));
+}
