@@ -13,6 +13,7 @@ pub mod paced;
 pub mod process;
 pub mod report;
 pub mod storm;
+pub mod swarm;
 pub mod wrk;
 
 use std::time::Duration;

@@ -332,7 +332,8 @@ impl Cluster {
         let mut text = format!(
             "coordinators = [\"127.0.0.1:{}\"]\nstate_dir = \"{folder}/nodes/{node}/state\"\n\n\
              [tls]\nauthority = \"{folder}/ca/ca.pem\"\ncertificate = \"{folder}/ca/nodes/{node}.pem\"\n\
-             key = \"{folder}/ca/nodes/{node}.key\"\n",
+             key = \"{folder}/ca/nodes/{node}.key\"\n\n\
+             [transfer]\nlisten = \"127.0.0.1:0\"\nkeep_free = \"16MiB\"\n",
             self.control
         );
         for (path, library) in roots {

@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod fleet;
+pub mod lan;
 pub mod mover;
 pub mod programs;
 pub mod sif;

@@ -1,0 +1,28 @@
+//! `tests/bench/swarm [--nodes N] [--size MIB] [--rate MBIT] [--slow N] [--kill N] [--loss N]`: one push through a shaped
+//! network, as root. Prints what it took as multiples of what one link needs at least.
+
+use anyhow::{Context, bail};
+use sifleet_tests::bench::swarm::{Swarm, World};
+
+fn main() -> anyhow::Result<()> {
+    let mut world = World { nodes: 4, size: 128 << 20, rate: 100_000_000, slow: 0, kill: 0, lossy: 0 };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let value: u32 = arguments.next().and_then(|value| value.parse().ok()).with_context(|| {
+            format!("usage: {name} takes a number; --nodes, --size (MiB), --rate (Mbit/s), --slow, --kill, --loss (nodes)")
+        })?;
+        match name.as_str() {
+            "--nodes" => world.nodes = value as usize,
+            "--size" => world.size = value << 20,
+            "--rate" => world.rate = u64::from(value) * 1_000_000,
+            "--slow" => world.slow = value as usize,
+            "--kill" => world.kill = value as usize,
+            "--loss" => world.lossy = value as usize,
+            _ => bail!("there is no {name}"),
+        }
+    }
+    anstream::println!("{world:?}");
+    let outcome = Swarm::start(world)?.measure()?;
+    anstream::println!("{outcome}");
+    Ok(())
+}
