@@ -197,6 +197,7 @@ impl Fetch {
 
     fn got(&mut self, id: PeerId, span: SpanId, now: Monotonic, actions: &mut Vec<Action>) {
         self.missing.remove(span);
+        let (overdue, mut silent) = (self.limits.overdue, Vec::new());
         for (other, peer) in &mut self.peers {
             if *other == id {
                 peer.heard = now;
@@ -205,8 +206,15 @@ impl Fetch {
                 self.asked -= 1;
                 if *other != id {
                     actions.push(Action::Cancel(*other, span));
+                    // It was asked long before and has said nothing: asking it again would only start another wait.
+                    if peer.heard.after(overdue) <= now {
+                        silent.push(*other);
+                    }
                 }
             }
+        }
+        for other in silent {
+            self.drop_peer(other, Fault::Stalled, actions);
         }
         if let Some(pending) = self.pending.get_mut(span.index()) {
             *pending = 0;

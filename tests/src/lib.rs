@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod lan;
 pub mod mover;
 pub mod programs;
+pub mod rogue;
 pub mod sif;
 pub mod sim;
 pub mod swarm;

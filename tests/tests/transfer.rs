@@ -3,12 +3,14 @@
 #![cfg(test)]
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
-use sifleet_common::push::{FailCode, Phase};
-use sifleet_common::wire::assignment::Assignment;
+use sifleet_common::push::{FailCode, Fault, Phase};
+use sifleet_common::wire::assignment::{Assignment, Order, Peer, Rates};
 use sifleet_tests::mover::{self, Mover, assignment};
+use sifleet_tests::rogue::{Crime, Rogue};
 use sifleet_tests::sif::SifBuilder;
 
 /// An image of some megabytes that nothing compresses.
@@ -95,4 +97,45 @@ async fn a_root_that_is_not_there_is_a_reason() {
     movers[1].assign(nowhere).await.unwrap();
     let ended = movers[1].end(assignment.id).await.unwrap();
     assert_eq!(ended.failure.map(|(code, _)| code), Some(FailCode::NoRoot));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rogues_are_named_and_left_alone_and_everybody_else_gets_the_image() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), image(6));
+    let (mut movers, assignment) = nodes(folder.path(), 4, &bytes).await;
+    let crimes = [
+        ("poisoner", Crime::Poison, Fault::Poisoned),
+        ("liar", Crime::Lie, Fault::Lied),
+        ("staller", Crime::Stall, Fault::Stalled),
+        ("garbler", Crime::Garble, Fault::Garbage),
+    ];
+    let start = |(name, crime, _)| Rogue::start(folder.path(), name, crime, bytes.clone().into()).unwrap();
+    let rogues = crimes.map(start);
+    let honest = movers.iter().map(|mover| mover.peer.clone());
+    let all: Vec<Peer> = rogues.iter().map(|rogue| rogue.peer.clone()).chain(honest).collect();
+    // The source gives slowly, so that everybody turns to the rogues too.
+    movers[0].orders.send(Order::Rates(Rates { up: Some(1_000_000), down: None })).await.unwrap();
+    for mover in &movers[1..] {
+        let peers = all.iter().filter(|peer| **peer != mover.peer).cloned().collect();
+        mover.assign(Assignment { peers, ..assignment.clone() }).await.unwrap();
+    }
+    for mover in &mut movers[1..] {
+        let ended = mover.end(assignment.id).await.unwrap();
+        assert_eq!((ended.phase, &ended.failure), (Phase::Done, &None));
+        assert!(std::fs::read(mover.root.join("image.sif")).unwrap() == bytes);
+        for (name, _, fault) in crimes {
+            let named: Vec<Fault> = ended
+                .dropped
+                .iter()
+                .filter(|(node, _)| node.as_str() == name)
+                .map(|(_, fault)| *fault)
+                .collect();
+            assert_eq!(named, [fault], "{name} as {} saw it: {:?}", mover.node, ended.dropped);
+        }
+        assert_eq!(ended.dropped.len(), crimes.len(), "{:?}", ended.dropped);
+    }
+    for (rogue, (name, ..)) in rogues.iter().zip(crimes) {
+        let asked = rogue.asked.load(Ordering::Relaxed);
+        assert!(asked <= 2 * 3, "three nodes asked {name} for {asked} spans, each for two at most");
+    }
 }

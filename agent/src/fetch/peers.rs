@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sifleet_common::chunk::span::SpanId;
 use sifleet_common::name::NodeName;
+use sifleet_common::push::Fault;
 use sifleet_common::time::Monotonic;
 use sifleet_common::wire::assignment::Peer;
 use sifleet_common::wire::chunk::{Wish, runs};
@@ -13,8 +14,10 @@ use tokio::task::AbortHandle;
 
 use super::PeerId;
 
-/// A peer that could not be reached, or fell silent, is tried again after this.
+/// A peer that could not be reached, or had nothing, is tried again after this.
 const AGAIN: Duration = Duration::from_secs(5);
+/// One that fell silent while it was asked, after this: it has cost the time to notice once already.
+const LATER: Duration = Duration::from_secs(60);
 
 /// All peers.
 #[derive(Debug, Default)]
@@ -84,10 +87,15 @@ impl Peers {
         (gone, new.collect())
     }
 
-    /// Leaves a peer alone, for a while or for good.
-    pub(super) fn shun(&mut self, id: PeerId, for_good: bool, now: Monotonic) {
+    /// Leaves a peer alone, for a while or, for what cannot have been bad luck, for good.
+    pub(super) fn shun(&mut self, id: PeerId, fault: Option<Fault>, now: Monotonic) {
+        let until = match fault {
+            Some(fault) if fault.is_malice() => None,
+            Some(Fault::Stalled) => Some(now.after(LATER)),
+            Some(_) | None => Some(now.after(AGAIN)),
+        };
         if let Some(known) = self.known.get(&id) {
-            self.shunned.insert(known.peer.node.clone(), (!for_good).then(|| now.after(AGAIN)));
+            self.shunned.insert(known.peer.node.clone(), until);
         }
     }
 
@@ -159,8 +167,8 @@ mod tests {
             let id = peers.number();
             peers.add(id, peer(name), tasks.spawn(std::future::pending()));
         }
-        peers.shun(PeerId(0), false, at(10));
-        peers.shun(PeerId(1), true, at(10));
+        peers.shun(PeerId(0), Some(Fault::Unreachable), at(10));
+        peers.shun(PeerId(1), Some(Fault::Lied), at(10));
         peers.forget(PeerId(0));
         peers.forget(PeerId(1));
         let named = || vec![peer("a"), peer("b")];

@@ -220,7 +220,7 @@ impl<'a> Pull<'a> {
             }
             Heard::Turn(id, send, receive) => self.turn(id, send, receive),
             Heard::Left(id) => {
-                self.shun(id, false);
+                self.shun(id, None);
                 self.forget(id);
                 self.tell(Event::Left(id));
             }
@@ -232,13 +232,13 @@ impl<'a> Pull<'a> {
         if self.peers.has_joined(id) {
             self.tell(Event::Failed(id, fault));
         } else {
-            self.shun(id, fault.is_malice());
+            self.shun(id, Some(fault));
             self.forget(id);
         }
     }
 
-    fn shun(&mut self, id: PeerId, for_good: bool) {
-        self.peers.shun(id, for_good, self.now());
+    fn shun(&mut self, id: PeerId, fault: Option<Fault>) {
+        self.peers.shun(id, fault, self.now());
     }
 
     fn forget(&mut self, id: PeerId) {
@@ -301,7 +301,7 @@ impl<'a> Pull<'a> {
             }
             Received::Cancelled { new } => self.count(peer, new, 0),
             Received::Gone => {
-                self.shun(peer, false);
+                self.shun(peer, None);
                 self.forget(peer);
                 self.tell(Event::Left(peer));
             }
@@ -348,7 +348,7 @@ impl<'a> Pull<'a> {
                     info!(%node, error = fault.name(), "a source is left alone");
                     self.status.dropped(node.clone(), fault);
                 }
-                self.shun(id, fault.is_malice());
+                self.shun(id, Some(fault));
                 self.forget(id);
             }
             Action::Complete => self.complete = true,

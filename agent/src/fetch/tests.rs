@@ -116,6 +116,7 @@ fn a_late_span_is_asked_of_a_second_peer_and_the_slower_one_is_told() {
     assert_eq!(join(&mut fetch, B, &[SpanId(5)]), []);
     assert_eq!(fetch.handle(Event::Tick, at(1_999)), []);
     assert_eq!(fetch.next_deadline(), Some(at(2_000)));
+    fetch.handle(Event::Heard(A), at(1_999));
     assert_eq!(fetch.handle(Event::Tick, at(2_000)), [Action::Want(B)]);
     assert_eq!(turn(&mut fetch, B, at(2_001)), Some(SpanId(5)));
     assert_eq!(fetch.handle(Event::Got(B, SpanId(5)), at(2_100)), [Action::Cancel(A, SpanId(5))]);
@@ -149,4 +150,17 @@ fn spans_an_image_does_not_have_and_peers_that_never_joined_are_not_believed() {
     assert_eq!(fetch.handle(Event::Offered(B, all(2)), at(0)), []);
     assert_eq!(fetch.handle(Event::Turn(B), at(0)), []);
     assert_eq!(fetch.handle(Event::Got(B, SpanId(9)), at(0)), []);
+}
+
+#[test]
+fn a_peer_that_was_silent_while_another_one_gave_is_not_asked_again() {
+    let mut fetch = fetch(30);
+    join(&mut fetch, A, &all(30));
+    let span = turn(&mut fetch, A, at(0)).unwrap();
+    join(&mut fetch, B, &[span]);
+    let late = 2_000;
+    fetch.handle(Event::Tick, at(late));
+    assert_eq!(turn(&mut fetch, B, at(late)), Some(span));
+    let actions = fetch.handle(Event::Got(B, span), at(late + 1));
+    assert!(actions.contains(&Action::Drop(A, Fault::Stalled)), "{actions:?}");
 }

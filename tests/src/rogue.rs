@@ -1,0 +1,163 @@
+//! Nodes of the cluster that do not keep to the transfer protocol: they have a certificate and mean harm.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use sifleet_agent::layout::Layout;
+use sifleet_common::quic::transfer;
+use sifleet_common::task::Tasks;
+use sifleet_common::tls::{self, Identity};
+use sifleet_common::wire::assignment::Peer;
+use sifleet_common::wire::chunk::{CHUNK_ALPN, Choice, Offer, Opening, Run, Turn, Wish, map_parts, numbers};
+use sifleet_common::wire::frame::{FrameReader, write_frame};
+use sifleet_coordinator::ca;
+
+/// What a rogue does when it is asked for a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crime {
+    /// Sends the bytes with one bit turned over.
+    Poison,
+    /// Refuses what it offered.
+    Lie,
+    /// Sends nothing, for ever.
+    Stall,
+    /// Sends frames that mean nothing instead of offers.
+    Garble,
+}
+
+/// A rogue; it is gone when this is dropped.
+pub struct Rogue {
+    /// How others reach it.
+    pub peer: Peer,
+    /// How many spans it was asked for.
+    pub asked: Arc<AtomicUsize>,
+    tasks: Tasks,
+    _endpoint: Endpoint,
+}
+
+impl Drop for Rogue {
+    fn drop(&mut self) {
+        self.tasks.token().cancel();
+    }
+}
+
+impl Rogue {
+    /// Starts a rogue that claims to have all of an image, below the authority of [`crate::mover::authority`].
+    ///
+    /// # Errors
+    /// When a certificate or a socket cannot be had.
+    pub fn start(folder: &Path, node: &str, crime: Crime, image: Arc<[u8]>) -> anyhow::Result<Self> {
+        let name = node.parse()?;
+        let paths = ca::issue_node(&folder.join("ca"), &name, Duration::from_secs(86_400))?;
+        let identity = Identity::load(&paths.certificate, &paths.key)?;
+        let authorities = tls::load_authorities(&folder.join("ca/ca.pem"))?;
+        let server = tls::server_config(&identity, &authorities, CHUNK_ALPN)?;
+        let client = tls::client_config(&identity, &authorities, CHUNK_ALPN)?;
+        let endpoint = transfer::endpoint(server, client, ([127, 0, 0, 1], 0).into())?;
+        let peer = Peer { node: name, address: endpoint.local_addr()? };
+        let digest = sifleet_common::digest::Digest::from(blake3::hash(&image));
+        let map = sifleet_agent::map::make(digest, &*image)?;
+        let (tasks, asked) = (Tasks::new(), Arc::new(AtomicUsize::new(0)));
+        let layout = Arc::new(Layout::of(Arc::new(map)));
+        let rogue = Acting { crime, image, layout, asked: Arc::clone(&asked), tasks: tasks.clone() };
+        let (accepting, stop) = (endpoint.clone(), tasks.token());
+        tasks.spawn("rogue", async move {
+            stop.run_until_cancelled(rogue.accept(accepting)).await;
+        });
+        Ok(Self { peer, asked, tasks, _endpoint: endpoint })
+    }
+}
+
+#[derive(Clone)]
+struct Acting {
+    crime: Crime,
+    image: Arc<[u8]>,
+    layout: Arc<Layout>,
+    asked: Arc<AtomicUsize>,
+    tasks: Tasks,
+}
+
+impl Acting {
+    async fn accept(self, endpoint: Endpoint) {
+        while let Some(incoming) = endpoint.accept().await {
+            let Ok(connection) = incoming.await else { continue };
+            let rogue = self.clone();
+            self.tasks.spawn("rogue's victim", async move {
+                while let Ok((send, receive)) = connection.accept_bi().await {
+                    let (rogue, connection) = (rogue.clone(), connection.clone());
+                    rogue.tasks.clone().spawn("rogue's stream", async move {
+                        // A victim that has had enough closes the connection.
+                        drop(rogue.stream(connection, send, receive).await);
+                    });
+                }
+            });
+        }
+    }
+
+    async fn stream(
+        self,
+        connection: Connection,
+        mut send: SendStream,
+        receive: RecvStream,
+    ) -> anyhow::Result<()> {
+        let mut frames = FrameReader::new(receive);
+        match frames.next::<Opening>().await? {
+            Some(Opening::Follow { .. }) => {
+                let all = Run { first: 0, count: self.layout.spans().count() };
+                if self.crime == Crime::Garble {
+                    send.write_all(&[9, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])
+                        .await?;
+                } else {
+                    write_frame(&mut send, &Offer::Spans(vec![all])).await?;
+                }
+                while let Some(wish) = frames.next::<Wish>().await? {
+                    if wish == Wish::Want {
+                        let (rogue, connection) = (self.clone(), connection.clone());
+                        self.tasks.spawn("rogue's turn", async move { drop(rogue.turn(&connection).await) });
+                    }
+                }
+            }
+            Some(Opening::Map { .. }) => {
+                for part in map_parts(self.layout.map()) {
+                    write_frame(&mut send, &part).await?;
+                }
+                send.finish()?;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    async fn turn(&self, connection: &Connection) -> anyhow::Result<()> {
+        let (mut send, receive) = connection.open_bi().await?;
+        write_frame(&mut send, &Turn { image: self.layout.image() }).await?;
+        let Some(Choice::Ask { span, chunks }) = FrameReader::new(receive).next().await? else {
+            return Ok(());
+        };
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        match self.crime {
+            Crime::Poison => {
+                let Some(place) = self.layout.span(span) else { return Ok(()) };
+                for chunk in numbers(&chunks, u32::try_from(place.chunks.len())?) {
+                    let at = place.chunks.start + chunk as usize;
+                    let Some(bytes) = self.layout.bytes(&(at..at + 1)) else { return Ok(()) };
+                    let bytes = usize::try_from(bytes.start)?..usize::try_from(bytes.end)?;
+                    let mut bytes = self.image.get(bytes).unwrap_or_default().to_vec();
+                    if let Some(byte) = bytes.last_mut() {
+                        *byte ^= 1;
+                    }
+                    send.write_all(&bytes).await?;
+                }
+                send.finish()?;
+            }
+            Crime::Lie => send.reset(quinn::VarInt::from_u32(77))?,
+            Crime::Stall | Crime::Garble => {
+                connection.closed().await;
+            }
+        }
+        Ok(())
+    }
+}
