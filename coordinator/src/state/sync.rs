@@ -3,6 +3,9 @@
 //! What is applied need not be believed: only a heartbeat whose generation and digest equal ours makes an
 //! inventory current, so a message that was lost, doubled or overtaken can delay an answer, never falsify it.
 
+// The words for addresses only: no sockets.
+use core::net::{IpAddr, SocketAddr};
+
 use sifleet_common::api::events::EventKind;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::{Change, Content, Inventory, Replica, ReplicaKey, RootState};
@@ -15,7 +18,7 @@ use sifleet_common::wire::control::{
 
 use super::index::NodeId;
 use super::node::{Node, Session, Staging};
-use super::{Announcement, Effect, SessionId, State, check};
+use super::{Announcement, Caller, Effect, SessionId, State, check};
 use crate::store::{NodeFacts, Op, Position};
 
 impl State {
@@ -44,7 +47,8 @@ impl State {
         Some(id)
     }
 
-    pub(super) fn opened(&mut self, session: SessionId, name: &NodeName, hello: Hello, now: Now) {
+    pub(super) fn opened(&mut self, session: SessionId, caller: &Caller, hello: Hello, now: Now) {
+        let Caller { node: name, address } = caller;
         if hello.build.len() > MAX_BUILD || hello.partitions.len() > MAX_DECLARED_PARTITIONS {
             self.effects.push(Effect::Close(session, CloseCode::Protocol, "hello exceeds its limits".into()));
             return;
@@ -60,6 +64,7 @@ impl State {
             self.closed(old);
         }
         self.sessions.insert(session, id);
+        self.learn_address(id, *address, hello.transfer_port);
         let known = self.greet(id, session, &hello, now);
         self.learn_facts(id, name, hello, now);
         let stamp = self.stamp_for(id, now);
@@ -70,6 +75,7 @@ impl State {
             stamp,
         };
         self.effects.push(Effect::Send(session, ToAgent::Welcome(welcome)));
+        self.say_rates(session);
         self.shown.touch(id);
     }
 
@@ -94,6 +100,16 @@ impl State {
         opened.resyncing = (known == Known::Nothing).then_some(now.mono);
         node.session = Some(opened);
         known
+    }
+
+    /// Learns where others may fetch from the node: from the address its session comes from, at the port it named.
+    fn learn_address(&mut self, id: NodeId, address: IpAddr, port: u16) {
+        let gives = (port != 0).then(|| SocketAddr::new(address.to_canonical(), port));
+        if let Some(node) = self.nodes.get_mut(id.index())
+            && std::mem::replace(&mut node.gives, gives) != gives
+        {
+            self.pushes.moved_house(id);
+        }
     }
 
     fn learn_facts(&mut self, id: NodeId, name: &NodeName, hello: Hello, now: Now) {
@@ -273,6 +289,7 @@ impl State {
                 }
             }
         }
+        self.pushes.touched(id);
         if self.index.refresh(id, name, inventory) {
             self.effects.push(Effect::Store(Op::HeardOf { name: name.clone() }));
         }
@@ -321,8 +338,11 @@ impl State {
             self.resync(id, now);
             return;
         }
-        node.current = true;
+        let confirmed = !std::mem::replace(&mut node.current, true) || node.lease_until.is_none();
         self.extend_lease(id, beat.stamp, now);
+        if confirmed {
+            self.pushes.came(id);
+        }
         self.acknowledge(id, now);
     }
 

@@ -9,6 +9,7 @@
 mod connect;
 mod members;
 mod metadata;
+mod pushes;
 mod restore;
 mod row;
 mod write;

@@ -91,7 +91,15 @@ fn held(names: &Mutex<BTreeSet<NodeName>>) -> MutexGuard<'_, BTreeSet<NodeName>>
 fn moved(ops: &[Op]) -> impl Iterator<Item = &NodeName> {
     ops.iter().filter_map(|op| match op {
         Op::Advance { node, .. } | Op::Replace { node, .. } => Some(node),
-        Op::PutNode { .. } | Op::PutMetadata { .. } | Op::PutMembers { .. } | Op::HeardOf { .. } => None,
+        Op::PutNode { .. }
+        | Op::PutMetadata { .. }
+        | Op::PutMembers { .. }
+        | Op::HeardOf { .. }
+        | Op::PutPush { .. }
+        | Op::ChangePush { .. }
+        | Op::PutOutcomes { .. }
+        | Op::ForgetPushes { .. }
+        | Op::PutMap { .. } => None,
     })
 }
 
