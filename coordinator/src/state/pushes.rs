@@ -103,6 +103,8 @@ struct Push {
     /// How many parts have not come to an end.
     open: u32,
     state: PushState,
+    /// Whether an earlier life of the coordinator began it, so that agents may have parts of the image.
+    found: bool,
     /// When its deadline is; not known until somebody says what time it is.
     expires: Option<Monotonic>,
     dropped: Arc<Vec<DroppedSource>>,
@@ -140,6 +142,7 @@ impl Push {
             counts,
             open,
             state: PushState::Running,
+            found: false,
             expires: None,
             dropped: Arc::default(),
             shown: shown.into_iter().collect(),

@@ -19,6 +19,14 @@ use crate::store::push::PushNo;
 type Place = (RootId, Arc<str>);
 
 impl State {
+    /// Begins one node of a push that has not come to an end.
+    pub(super) fn begin_open_part(&mut self, no: PushNo, at: usize, now: Now) {
+        let part = self.pushes.pushes.get(&no).and_then(|push| push.parts.get(at));
+        if part.is_some_and(|part| !part.settled) {
+            self.begin_part(no, at, now);
+        }
+    }
+
     /// Begins one node of a push, or lets it join what is under way there already.
     pub(super) fn begin_part(&mut self, no: PushNo, at: usize, now: Now) {
         let Some(push) = self.pushes.pushes.get(&no) else { return };

@@ -76,6 +76,7 @@ impl State {
             self.set_due(id, Some(now.mono.after(SILENCE)));
         } else {
             let next = share.heard.after(SILENCE);
+            let next = share.claimed.map_or(next, |since| next.min(since.after(GIVEN_UP)));
             self.set_due(id, Some(next));
         }
     }
@@ -87,7 +88,7 @@ impl State {
             && let Some(work) = self.pushes.work.pop_front()
         {
             let rest = match work {
-                Work::Begin(no, at) => self.each(no, at, &mut left, now, State::begin_part).map(|at| Work::Begin(no, at)),
+                Work::Begin(no, at) => self.each(no, at, &mut left, now, State::begin_open_part).map(|at| Work::Begin(no, at)),
                 Work::Retry(no, at) => self.each(no, at, &mut left, now, State::retry_part).map(|at| Work::Retry(no, at)),
                 Work::Cancel(no, at) => {
                     self.each(no, at, &mut left, now, State::cancel_part).map(|at| Work::Cancel(no, at))

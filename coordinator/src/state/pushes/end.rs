@@ -41,7 +41,9 @@ impl State {
         let (node, image) = (share.node, share.image);
         share.assigned = false;
         share.attempts = share.attempts.saturating_add(1);
-        let (attempts, why): (u32, Why) = (share.attempts, Some((Some(code), words.into())));
+        let words: Arc<str> = words.into();
+        share.failed = Some(Arc::clone(&words));
+        let (attempts, why): (u32, Why) = (share.attempts, Some((Some(code), words)));
         self.pushes.unsaid.remove(&id);
         if code.may_pass() {
             self.turn_to(id, Phase::Failed, why, now);
@@ -141,7 +143,7 @@ impl State {
             return;
         }
         let share = push.parts.get(at).and_then(|part| self.pushes.shares.get(&part.share?));
-        let before = share.and_then(|share| share.why.as_ref()).map(|(_, words)| words);
+        let before = share.and_then(|share| share.why.as_ref().map(|(_, words)| words).or(share.failed.as_ref()));
         let words = match before {
             Some(before) => format!("the deadline passed; before: {before}").into(),
             None => "the deadline passed".into(),

@@ -31,7 +31,8 @@ impl State {
             if let Some(key) = &record.key {
                 self.pushes.keys.insert(key.text.clone(), no);
             }
-            let push = Push::new(Arc::new(record), nodes);
+            let mut push = Push::new(Arc::new(record), nodes);
+            push.found = true;
             if push.open > 0 {
                 self.pushes.found.push(no);
             }

@@ -44,6 +44,8 @@ pub(super) struct Share {
     /// When something was heard of it.
     pub(super) heard: Monotonic,
     pub(super) due: Option<Monotonic>,
+    /// Why it failed last.
+    pub(super) failed: Option<Arc<str>>,
     /// How often it failed in a row.
     pub(super) attempts: u32,
     pub(super) present: bool,
@@ -70,10 +72,11 @@ impl Share {
             sources: Vec::new(),
             rate: 0,
             assigned: false,
-            begun: false,
+            begun: push.found,
             claimed: None,
             heard: now.mono,
             due: None,
+            failed: None,
             attempts: 0,
             present: false,
             started: None,

@@ -18,7 +18,7 @@ fn a_node_that_says_nothing_is_told_again_and_given_up_at_last() {
     let told = lab.times_told("n1");
     lab.pass_with(40, alive);
     assert_eq!((lab.times_told("n1"), lab.shown(push).as_str()), (told + 1, "waiting n1; fetching n2"));
-    lab.pass_with(150, alive);
+    lab.pass_with(145, alive);
     assert_eq!(lab.shown(push), "fetching n2; failed n1");
     let node = lab.node(push, "n1");
     assert_eq!(node.code, Some(FailCode::Silent));
@@ -39,7 +39,7 @@ fn an_agent_that_says_done_without_its_inventory_showing_it_is_not_believed_for_
     };
     lab.pass_with(170, claims);
     assert_eq!(lab.shown(push), "verifying n1");
-    lab.pass_with(45, claims);
+    lab.pass_with(20, claims);
     assert_eq!(lab.node(push, "n1").code, Some(FailCode::Silent));
 }
 

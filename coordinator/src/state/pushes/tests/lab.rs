@@ -14,7 +14,7 @@ use sifleet_common::wire::assignment::{
 };
 use sifleet_common::wire::control::{ToAgent, ToCoordinator};
 
-use crate::state::pushes::{Command, PushError, Transfers};
+use crate::state::pushes::{Command, PushError, Transfers, Wish};
 use crate::state::testing::Site;
 use crate::state::{Effect, Event, Limits, SessionId, State};
 use crate::store::push::{Key, PushNo, RestoredPush};
@@ -232,10 +232,10 @@ impl Lab {
         self.asked.iter().map(|(session, _)| name(*session)).collect()
     }
 
-    /// Lets a node answer that it made the map it was asked for last.
+    /// Lets a node answer that it made the map it was asked for first.
     pub(super) fn map(&mut self, node: &str) {
         let session = self.session(node);
-        let at = self.asked.iter().rposition(|(asked, _)| *asked == session).unwrap();
+        let at = self.asked.iter().position(|(asked, _)| *asked == session).unwrap();
         let (_, image) = self.asked.remove(at);
         self.answer_map(session, image, Some(MapDigest::from_bytes(*image.as_bytes())));
     }
@@ -248,7 +248,7 @@ impl Lab {
 
     pub(super) fn cannot_map(&mut self, node: &str) {
         let session = self.session(node);
-        let at = self.asked.iter().rposition(|(asked, _)| *asked == session).unwrap();
+        let at = self.asked.iter().position(|(asked, _)| *asked == session).unwrap();
         let (_, image) = self.asked.remove(at);
         self.answer_map(session, image, None);
     }
@@ -347,11 +347,18 @@ impl Lab {
         }
     }
 
-    pub(super) fn push_only(&mut self, wish: PushRequest) -> PushNo {
-        let wish = self.site.state.view().wish(&wish, self.site.now).unwrap();
+    pub(super) fn wish(&mut self, wish: PushRequest) -> Wish {
+        self.site.state.view().wish(&wish, self.site.now).unwrap()
+    }
+
+    pub(super) fn push_only(&mut self, wish: Wish) -> PushNo {
         let (answer, effects) = self.site.state.command(Command::Create(Box::new(wish)), self.site.now);
         self.site.effects.extend(effects);
         answer.unwrap()
+    }
+
+    pub(super) fn cancel_only(&mut self, push: PushNo) {
+        self.site.state.command(Command::Cancel(push), self.site.now).0.unwrap();
     }
 
     pub(super) fn map_only(&mut self, node: &str) {
@@ -418,12 +425,16 @@ fn restored(stored: &[Op]) -> Restored {
             Op::Replace { node, position, changes } => {
                 let known = nodes.get_mut(&node).unwrap();
                 (known.1, known.2) = (position, Inventory::default());
-                changes.into_iter().for_each(|change| drop(known.2.apply(change)));
+                for change in changes {
+                    known.2.apply(change);
+                }
             }
             Op::Advance { node, position, changes } => {
                 let known = nodes.get_mut(&node).unwrap();
                 known.1 = position;
-                changes.into_iter().for_each(|change| drop(known.2.apply(change)));
+                for change in changes {
+                    known.2.apply(change);
+                }
             }
             Op::PutMembers { source, at, members } => found.members = vec![RestoredMembers { source, at, members }],
             Op::PutMetadata { .. } | Op::HeardOf { .. } => {}
