@@ -281,7 +281,11 @@ impl World {
             let event = match message {
                 ToCoordinator::Hello(hello) => {
                     let address = [10, 0, 0, 1].into();
-                    Event::Opened { session, caller: Caller { node: self.agents[who].name.clone(), address }, hello }
+                    Event::Opened {
+                        session,
+                        caller: Caller { node: self.agents[who].name.clone(), address },
+                        hello,
+                    }
                 }
                 ToCoordinator::Delta(mut delta) if self.faults.blind_generations => {
                     delta.generation = self.durable.generation(&self.agents[who].name).next();

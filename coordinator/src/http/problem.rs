@@ -25,6 +25,10 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// Most names offered instead of an unknown one: more would not be read.
 const MAX_CANDIDATES: usize = 20;
 
+mod refusal;
+
+use refusal::{code_of_push, code_of_query};
+
 macro_rules! codes {
     ($($variant:ident $status:ident $code:literal $title:literal $hint:literal;)*) => {
         /// Names a kind of problem, for good: programs decide by it.
@@ -305,46 +309,13 @@ impl ApiError {
             | QueryError::UnknownPartition { candidates, .. }
             | QueryError::UnknownNode { candidates, .. },
         )
-        | Self::Push(PushError::Disagreed { candidates, .. } | PushError::NotThere { candidates, .. }) = self
+        | Self::Push(PushError::Disagreed { candidates, .. } | PushError::NotThere { candidates, .. }) =
+            self
         {
             candidates
         } else {
             &[]
         }
-    }
-}
-
-impl From<PushError> for ApiError {
-    fn from(error: PushError) -> Self {
-        match error {
-            PushError::Query(error) => Self::Query(error),
-            PushError::Nodes(error) => Self::BadNodeset(error),
-            other => Self::Push(other),
-        }
-    }
-}
-
-const fn code_of_query(error: &QueryError) -> Code {
-    match error {
-        QueryError::UnknownImage { .. } => Code::UnknownImage,
-        QueryError::Ambiguous { .. } => Code::AmbiguousImage,
-        QueryError::BadReference { .. } => Code::BadImage,
-        QueryError::UnknownPartition { .. } => Code::UnknownPartition,
-        QueryError::UnknownNode { .. } => Code::UnknownNode,
-    }
-}
-
-const fn code_of_push(error: &PushError) -> Code {
-    match error {
-        PushError::Query(error) => code_of_query(error),
-        PushError::Nodes(_) => Code::BadNodeset,
-        PushError::Bad { .. } => Code::BadPush,
-        PushError::Disagreed { .. } => Code::Disagreed,
-        PushError::NoHolder { .. } | PushError::NotThere { .. } => Code::NoHolder,
-        PushError::KeyReused { .. } => Code::KeyReused,
-        PushError::Unknown { .. } => Code::UnknownPush,
-        PushError::Cancelled { .. } => Code::PushCancelled,
-        PushError::TooMany { .. } => Code::TooManyPushes,
     }
 }
 

@@ -57,10 +57,7 @@ pub(super) async fn create(
     }
     let mut wish = {
         let view = app.view();
-        view.wish(&request, app.now()).map_err(|error| match error {
-            PushError::Query(error) => PushError::Query(view.suggest(error)),
-            other => other,
-        })?
+        view.wish(&request, app.now()).map_err(|error| error.with_near_names(&view))?
     };
     if request.dry_run {
         return Ok(Json(app.view().plan(&wish, app.now())).into_response());

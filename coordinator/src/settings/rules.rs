@@ -153,12 +153,16 @@ pub(super) mod transfer {
         fn try_from(raw: Raw) -> Result<Self, String> {
             for (name, rate) in [("up", raw.up), ("down", raw.down)] {
                 if let Some(rate) = rate.filter(|rate| rate.get() < MIN_RATE) {
-                    return Err(format!("transfer.{name} is {rate} a second: set 100kB or more, or leave it out"));
+                    return Err(format!(
+                        "transfer.{name} is {rate} a second: set 100kB or more, or leave it out"
+                    ));
                 }
             }
             let max_pushes = raw.max_pushes.unwrap_or(Self::default().max_pushes);
             if max_pushes == 0 {
-                return Err("transfer.max_pushes is 0, so that no push could be looked at: set 1 or more".into());
+                return Err(
+                    "transfer.max_pushes is 0, so that no push could be looked at: set 1 or more".into()
+                );
             }
             Ok(Self { up: raw.up, down: raw.down, max_pushes })
         }

@@ -4,9 +4,11 @@
 //! sessions wait, QUIC's flow control makes their agents wait, and leases that cannot be renewed in time run
 //! out, so an overloaded coordinator says "unknown", never something stale.
 
+mod counters;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sifleet_common::api;
@@ -27,6 +29,7 @@ use crate::store::sqlite::Store;
 use crate::view::Views;
 pub use crate::waiting::Share;
 use crate::waiting::{Input, Waiting};
+pub use counters::Counters;
 
 /// Events waiting for the loop. When they are this many, sessions wait.
 const INPUT_QUEUE: usize = 8_192;
@@ -59,29 +62,6 @@ pub enum ToSession {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the coordinator is stopping")]
 pub struct Stopped;
-
-/// Counts what passed through the loop since the start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Events of any kind.
-    pub events: AtomicU64,
-    /// Deltas.
-    pub deltas: AtomicU64,
-    /// Snapshot parts.
-    pub snapshot_parts: AtomicU64,
-    /// Snapshots asked for because a node and the coordinator disagreed.
-    pub resyncs: AtomicU64,
-    /// Sessions accepted.
-    pub sessions: AtomicU64,
-    /// Sessions that are open.
-    pub sessions_open: AtomicU64,
-    /// Views published.
-    pub views: AtomicU64,
-    /// Number of the last event told to followers.
-    pub announced: AtomicU64,
-    /// Batches of durable steps that the store refused.
-    pub store_failures: AtomicU64,
-}
 
 /// Reaches the loop from anywhere.
 #[derive(Clone)]

@@ -3,9 +3,6 @@
 //! What is applied need not be believed: only a heartbeat whose generation and digest equal ours makes an
 //! inventory current, so a message that was lost, doubled or overtaken can delay an answer, never falsify it.
 
-// The words for addresses only: no sockets.
-use core::net::{IpAddr, SocketAddr};
-
 use sifleet_common::api::events::EventKind;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::{Change, Content, Inventory, Replica, ReplicaKey, RootState};
@@ -100,16 +97,6 @@ impl State {
         opened.resyncing = (known == Known::Nothing).then_some(now.mono);
         node.session = Some(opened);
         known
-    }
-
-    /// Learns where others may fetch from the node: from the address its session comes from, at the port it named.
-    fn learn_address(&mut self, id: NodeId, address: IpAddr, port: u16) {
-        let gives = (port != 0).then(|| SocketAddr::new(address.to_canonical(), port));
-        if let Some(node) = self.nodes.get_mut(id.index())
-            && std::mem::replace(&mut node.gives, gives) != gives
-        {
-            self.pushes.moved_house(id);
-        }
     }
 
     fn learn_facts(&mut self, id: NodeId, name: &NodeName, hello: Hello, now: Now) {

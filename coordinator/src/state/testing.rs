@@ -88,7 +88,8 @@ impl Site {
         };
         let agent = Agent { session, generation: Generation(1), inventory: Inventory::default() };
         self.agents.insert(node.to_owned(), agent);
-        let address = [10, 0, (self.sessions >> 8) as u8, self.sessions as u8].into();
+        let [.., high, low] = self.sessions.to_be_bytes();
+        let address = [10, 0, high, low].into();
         let caller = Caller { node: node.parse().unwrap(), address };
         self.handle(Event::Opened { session, caller, hello });
         session

@@ -28,7 +28,8 @@ impl FromStr for PushNo {
     type Err = NotAPush;
 
     fn from_str(text: &str) -> Result<Self, NotAPush> {
-        let digits = text.strip_prefix("p-").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let digits =
+            text.strip_prefix("p-").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
         digits.and_then(|digits| digits.parse().ok()).map(Self).ok_or(NotAPush)
     }
 }

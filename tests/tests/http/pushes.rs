@@ -107,7 +107,8 @@ async fn a_wish_that_is_sent_again_with_its_key_is_the_same_push() {
     let again = with_key(&site, "a key of mine", &wish()).await;
     assert_eq!((first.status, again.status), (StatusCode::CREATED, StatusCode::CREATED));
     assert_eq!(first.header("location"), again.header("location"));
-    let other = with_key(&site, "a key of mine", &json!({"image": "openfoam", "to": {"nodes": "viz001"}})).await;
+    let other =
+        with_key(&site, "a key of mine", &json!({"image": "openfoam", "to": {"nodes": "viz001"}})).await;
     assert_eq!((other.status.as_u16(), &other.json()["code"]), (409, &json!("key_reused")));
     assert!(other.json()["detail"].as_str().unwrap().contains("p-000001"));
     for key in ["", &"k".repeat(129)] {
@@ -124,9 +125,19 @@ async fn what_a_push_cannot_mean_is_refused_with_what_to_do() {
     for (wish, status, code, candidates) in [
         (json!({"image": "open_foam", "to": viz}), 404, "unknown_image", json!(["openfoam.sif"])),
         (json!({"image": "openfoam", "to": {"partition": "vis"}}), 404, "unknown_partition", json!(["viz"])),
-        (json!({"image": "openfoam", "to": {"nodes": "viz01"}}), 404, "unknown_node", json!(["viz001", "viz002", "viz003"])),
+        (
+            json!({"image": "openfoam", "to": {"nodes": "viz01"}}),
+            404,
+            "unknown_node",
+            json!(["viz001", "viz002", "viz003"]),
+        ),
         (json!({"image": "openfoam", "to": {"nodes": "viz["}}), 400, "bad_nodeset", json!([])),
-        (json!({"image": "openfoam", "to": viz, "from": "viz002"}), 409, "no_holder", json!(["head", "viz001"])),
+        (
+            json!({"image": "openfoam", "to": viz, "from": "viz002"}),
+            409,
+            "no_holder",
+            json!(["head", "viz001"]),
+        ),
         (json!({"to": viz}), 400, "bad_push", json!([])),
         (json!({"image": "openfoam", "to": viz, "deadline_s": 99_999_999}), 400, "bad_push", json!([])),
         (json!({"image": "openfoam", "to": viz, "unheard": 1}), 400, "bad_json", json!([])),

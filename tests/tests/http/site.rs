@@ -246,9 +246,10 @@ pub(crate) fn steady(value: Value) -> Value {
             .into_iter()
             .map(|(name, value)| match (name.as_str(), value) {
                 ("generation", Value::Number(_)) => (name, "[generation]".into()),
-                ("as_of" | "last_seen" | "time" | "created" | "ended" | "deadline" | "started", Value::String(_)) => {
-                    (name, "[time]".into())
-                }
+                (
+                    "as_of" | "last_seen" | "time" | "created" | "ended" | "deadline" | "started",
+                    Value::String(_),
+                ) => (name, "[time]".into()),
                 ("request_id", Value::String(_)) => (name, "[request id]".into()),
                 (_, value) => (name, steady(value)),
             })

@@ -15,9 +15,7 @@ use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::Moved;
 use sifleet_common::wire::control::StreamId;
-use sifleet_coordinator::store::push::{
-    Completion, Key, PushNo, PushOutcome, PushRecord, RestoredPush,
-};
+use sifleet_coordinator::store::push::{Completion, Key, PushNo, PushOutcome, PushRecord, RestoredPush};
 use sifleet_coordinator::store::{NodeFacts, Op, Position, Restored, RestoredMembers, RestoredNode};
 
 /// What the database should know.

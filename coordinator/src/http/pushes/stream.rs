@@ -57,7 +57,8 @@ pub(in crate::http) async fn follow(
         return Ok(full);
     };
     let counted = Counted::new(app.metrics().streams());
-    let reader = Reader { app, no, shown: None, told: Instant::now(), ended: false, _counted: counted, _place: place };
+    let reader =
+        Reader { app, no, shown: None, told: Instant::now(), ended: false, _counted: counted, _place: place };
     let mut response = answer("text/event-stream", Body::from_stream(stream::unfold(reader, Reader::next)));
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)

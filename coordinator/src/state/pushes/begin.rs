@@ -164,7 +164,8 @@ impl State {
             let share = self.pushes.shares.get(id)?;
             (share.phase == Phase::Waiting && !share.assigned).then_some((share.priority, *id))
         };
-        let next = own.filter_map(|id| waits(&id)).max_by_key(|(priority, id)| (*priority, std::cmp::Reverse(*id)));
+        let next =
+            own.filter_map(|id| waits(&id)).max_by_key(|(priority, id)| (*priority, std::cmp::Reverse(*id)));
         if let Some((_, id)) = next {
             self.advance(id, now);
         }

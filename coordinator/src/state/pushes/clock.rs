@@ -21,7 +21,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Returns how long to wait after so many failures.
 pub(super) fn wait_after(attempts: u32) -> Duration {
-    FIRST_WAIT.saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX)).min(LONGEST_WAIT)
+    FIRST_WAIT
+        .saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX))
+        .min(LONGEST_WAIT)
 }
 
 impl State {
@@ -37,7 +39,8 @@ impl State {
     /// Sees to what is due.
     pub(super) fn ring_timers(&mut self, now: Now) {
         for _ in 0..STEPS {
-            let Some((at, timer)) = self.pushes.timers.first().copied().filter(|(at, _)| *at <= now.mono) else {
+            let Some((at, timer)) = self.pushes.timers.first().copied().filter(|(at, _)| *at <= now.mono)
+            else {
                 break;
             };
             self.pushes.timers.remove(&(at, timer));
@@ -88,16 +91,20 @@ impl State {
             && let Some(work) = self.pushes.work.pop_front()
         {
             let rest = match work {
-                Work::Begin(no, at) => self.each(no, at, &mut left, now, State::begin_open_part).map(|at| Work::Begin(no, at)),
-                Work::Retry(no, at) => self.each(no, at, &mut left, now, State::retry_part).map(|at| Work::Retry(no, at)),
+                Work::Begin(no, at) => {
+                    self.each((no, at), &mut left, now, State::begin_open_part).map(|at| Work::Begin(no, at))
+                }
+                Work::Retry(no, at) => {
+                    self.each((no, at), &mut left, now, State::retry_part).map(|at| Work::Retry(no, at))
+                }
                 Work::Cancel(no, at) => {
-                    self.each(no, at, &mut left, now, State::cancel_part).map(|at| Work::Cancel(no, at))
+                    self.each((no, at), &mut left, now, State::cancel_part).map(|at| Work::Cancel(no, at))
                 }
                 Work::Expire(no, at) => {
-                    self.each(no, at, &mut left, now, State::expire_part).map(|at| Work::Expire(no, at))
+                    self.each((no, at), &mut left, now, State::expire_part).map(|at| Work::Expire(no, at))
                 }
                 Work::Restate(no, at) => {
-                    self.each(no, at, &mut left, now, State::restate_part).map(|at| Work::Restate(no, at))
+                    self.each((no, at), &mut left, now, State::restate_part).map(|at| Work::Restate(no, at))
                 }
                 Work::Wake(image, from) => self.wake_some(image, from, &mut left, now),
                 Work::Unmapped(image, from) => self.fail_unmapped(image, from, &mut left, now),
@@ -111,8 +118,7 @@ impl State {
     /// Does something with each node of a push, as long as steps are left; tells where to go on.
     fn each(
         &mut self,
-        no: PushNo,
-        from: usize,
+        (no, from): (PushNo, usize),
         left: &mut usize,
         now: Now,
         step: impl Fn(&mut Self, PushNo, usize, Now),
@@ -127,13 +133,7 @@ impl State {
     }
 
     /// Lets some of those look again who wait for an image's map or source.
-    fn wake_some(
-        &mut self,
-        image: Digest,
-        from: AssignmentId,
-        left: &mut usize,
-        now: Now,
-    ) -> Option<Work> {
+    fn wake_some(&mut self, image: Digest, from: AssignmentId, left: &mut usize, now: Now) -> Option<Work> {
         let (some, rest) = self.some_of(image, from, left)?;
         for id in some {
             if self.pushes.shares.get(&id).is_some_and(|share| share.phase == Phase::Waiting) {
@@ -154,7 +154,12 @@ impl State {
         let words = self.pushes.maps.said(image);
         let (some, rest) = self.some_of(image, from, left)?;
         for id in some {
-            if self.pushes.shares.get(&id).is_some_and(|share| share.phase == Phase::Waiting && !share.assigned) {
+            if self
+                .pushes
+                .shares
+                .get(&id)
+                .is_some_and(|share| share.phase == Phase::Waiting && !share.assigned)
+            {
                 self.fail(id, FailCode::NoMap, words.clone(), now);
             }
         }

@@ -105,7 +105,8 @@ impl State {
     fn sort_naturally(&self, nodes: &mut Vec<NodeId>) {
         // Names that were sorted before are compared cheaply: keys are made once each.
         let name = |id: &NodeId| self.node(*id).map_or("", |node| node.name.as_str());
-        let mut keyed: Vec<_> = nodes.iter().map(|id| (sifleet_common::nodeset::FoldKey::of(name(id)), *id)).collect();
+        let mut keyed: Vec<_> =
+            nodes.iter().map(|id| (sifleet_common::nodeset::FoldKey::of(name(id)), *id)).collect();
         keyed.sort_unstable();
         *nodes = keyed.into_iter().map(|(_, id)| id).collect();
     }

@@ -15,6 +15,9 @@ use crate::state::Effect;
 use crate::store::Op;
 use crate::store::push::PushNo;
 
+/// The phase of an end, and why.
+type End<'a> = (Phase, &'a Why);
+
 impl State {
     /// Ends a share whose image is there.
     pub(super) fn done(&mut self, id: AssignmentId, now: Now) {
@@ -59,13 +62,13 @@ impl State {
     fn settle(&mut self, id: AssignmentId, phase: Phase, why: &Why, now: Now) {
         let Some(share) = self.pushes.shares.get(&id) else { return };
         for (no, at) in share.parts.clone() {
-            self.settle_part(id, (no, at), phase, why, now);
+            self.settle_part(id, (no, at), (phase, why), now);
         }
         self.drop_share(id);
     }
 
     /// Ends a share for one push.
-    fn settle_part(&mut self, id: AssignmentId, (no, at): (PushNo, usize), phase: Phase, why: &Why, now: Now) {
+    fn settle_part(&mut self, id: AssignmentId, (no, at): (PushNo, usize), (phase, why): End<'_>, now: Now) {
         let Some(share) = self.pushes.shares.get(&id) else { return };
         let info = share.info(phase, why, Some(now.wall));
         let (node, before) = (share.node, share.phase);
@@ -88,10 +91,10 @@ impl State {
     }
 
     /// Ends a share for one push, and altogether if no other one wants it.
-    fn detach(&mut self, (no, at): (PushNo, usize), phase: Phase, why: &Why, now: Now) {
+    fn detach(&mut self, (no, at): (PushNo, usize), end: End<'_>, now: Now) {
         let share = self.pushes.pushes.get(&no).and_then(|push| push.parts.get(at)?.share);
         let Some(id) = share else { return };
-        self.settle_part(id, (no, at), phase, why, now);
+        self.settle_part(id, (no, at), end, now);
         let Some(share) = self.pushes.shares.get_mut(&id) else { return };
         share.parts.retain(|part| *part != (no, at));
         if !share.parts.is_empty() {
@@ -133,7 +136,7 @@ impl State {
     }
 
     pub(super) fn cancel_part(&mut self, no: PushNo, at: usize, now: Now) {
-        self.close_part(no, at, Phase::Cancelled, &None, now);
+        self.close_part((no, at), (Phase::Cancelled, &None), now);
     }
 
     pub(super) fn expire_part(&mut self, no: PushNo, at: usize, now: Now) {
@@ -143,17 +146,18 @@ impl State {
             return;
         }
         let share = push.parts.get(at).and_then(|part| self.pushes.shares.get(&part.share?));
-        let before = share.and_then(|share| share.why.as_ref().map(|(_, words)| words).or(share.failed.as_ref()));
+        let before =
+            share.and_then(|share| share.why.as_ref().map(|(_, words)| words).or(share.failed.as_ref()));
         let words = match before {
             Some(before) => format!("the deadline passed; before: {before}").into(),
             None => "the deadline passed".into(),
         };
         let why = Some((Some(FailCode::Deadline), words));
-        self.close_part(no, at, Phase::Failed, &why, now);
+        self.close_part((no, at), (Phase::Failed, &why), now);
     }
 
     /// Ends what has not come to an end for one node of a push.
-    fn close_part(&mut self, no: PushNo, at: usize, phase: Phase, why: &Why, now: Now) {
+    fn close_part(&mut self, (no, at): (PushNo, usize), end: End<'_>, now: Now) {
         let Some(push) = self.pushes.pushes.get(&no) else { return };
         let Some(part) = push.parts.get(at).copied().filter(|part| !part.settled) else { return };
         if part.share.is_none() {
@@ -162,7 +166,7 @@ impl State {
             let id = self.add_share(share);
             self.join_share(id, no, at);
         }
-        self.detach((no, at), phase, why, now);
+        self.detach((no, at), end, now);
     }
 
     pub(super) fn retry_part(&mut self, no: PushNo, at: usize, now: Now) {

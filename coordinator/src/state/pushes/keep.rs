@@ -83,14 +83,20 @@ impl State {
     /// Returns the steps that make everything about pushes durable, whatever was written before.
     #[must_use]
     pub fn whole_pushes(&self) -> Vec<Op> {
-        let mut ops: Vec<Op> =
-            self.pushes.maps.known.iter().map(|(image, map)| Op::PutMap { image: *image, map: *map }).collect();
+        let mut ops: Vec<Op> = self
+            .pushes
+            .maps
+            .known
+            .iter()
+            .map(|(image, map)| Op::PutMap { image: *image, map: *map })
+            .collect();
         let name = |id: NodeId| self.node(id).map(|node| node.name.clone());
         for (no, push) in &self.pushes.pushes {
             let nodes = push.parts.iter().filter_map(|part| name(part.node)).collect();
             ops.push(Op::PutPush { record: Arc::clone(&push.record), nodes });
             let settled = push.parts.iter().zip(&push.shown).filter(|(part, _)| part.settled);
-            let nodes = settled.filter_map(|(part, shown)| Some((name(part.node)?, Some(shown.outcome.clone()))));
+            let nodes =
+                settled.filter_map(|(part, shown)| Some((name(part.node)?, Some(shown.outcome.clone()))));
             ops.push(Op::PutOutcomes { push: *no, nodes: nodes.collect() });
         }
         ops

@@ -1,5 +1,8 @@
 //! Nodes that come, go and change: what it means for their shares and for those who fetch from them.
 
+// The words for addresses only: no sockets.
+use core::net::{IpAddr, SocketAddr};
+
 use sifleet_common::push::Phase;
 use sifleet_common::time::Now;
 use sifleet_common::wire::assignment::{AssignmentId, MAX_ASSIGNMENTS, Order, Rates};
@@ -10,6 +13,16 @@ use crate::state::index::NodeId;
 use crate::state::{Effect, SessionId};
 
 impl State {
+    /// Learns where others may fetch from the node: from the address its session comes from, at the port it named.
+    pub(in crate::state) fn learn_address(&mut self, id: NodeId, address: IpAddr, port: u16) {
+        let gives = (port != 0).then(|| SocketAddr::new(address.to_canonical(), port));
+        if let Some(node) = self.nodes.get_mut(id.index())
+            && std::mem::replace(&mut node.gives, gives) != gives
+        {
+            self.pushes.moved_house(id);
+        }
+    }
+
     /// Says how fast a node may move bytes.
     pub(in crate::state) fn say_rates(&mut self, session: SessionId) {
         let rates = Rates { up: self.pushes.set.up, down: self.pushes.set.down };
@@ -31,7 +44,9 @@ impl State {
             }
             self.advance(share, now);
         }
-        let Some(session) = self.nodes.get_mut(id.index()).and_then(|node| node.session.as_mut()) else { return };
+        let Some(session) = self.nodes.get_mut(id.index()).and_then(|node| node.session.as_mut()) else {
+            return;
+        };
         if std::mem::replace(&mut session.listed, true) {
             return;
         }
@@ -44,7 +59,10 @@ impl State {
         }
         // One that failed is tried again: what it has of the image is worth keeping.
         let kept = |share: &AssignmentId| {
-            self.pushes.shares.get(share).is_some_and(|share| share.assigned || share.begun && share.has_failed())
+            self.pushes
+                .shares
+                .get(share)
+                .is_some_and(|share| share.assigned || share.begun && share.has_failed())
         };
         let ids: Vec<AssignmentId> = own.into_iter().filter(kept).take(MAX_ASSIGNMENTS).collect();
         self.effects.push(Effect::Send(session, ToAgent::Order(Box::new(Order::Assigned { ids }))));

@@ -34,7 +34,9 @@ impl State {
     fn progress(&mut self, node: NodeId, said: Progress, now: Now) {
         let id = said.id;
         // What is said of an earlier life, of another node, or of what was ended meanwhile, says nothing.
-        let Some(share) = self.pushes.shares.get_mut(&id).filter(|share| share.node == node && share.assigned) else {
+        let Some(share) =
+            self.pushes.shares.get_mut(&id).filter(|share| share.node == node && share.assigned)
+        else {
             return;
         };
         self.pushes.moved = plus(self.pushes.moved, &share.bytes, &said.bytes);
@@ -46,9 +48,8 @@ impl State {
         self.take_faults(id, &said.dropped);
         match said.phase {
             Phase::Failed => {
-                let (code, words) = said
-                    .failure
-                    .unwrap_or_else(|| (FailCode::Io, "the agent did not say why".to_owned()));
+                let (code, words) =
+                    said.failure.unwrap_or_else(|| (FailCode::Io, "the agent did not say why".to_owned()));
                 self.fail(id, code, words, now);
             }
             Phase::Done if self.is_there(id) => self.done(id, now),

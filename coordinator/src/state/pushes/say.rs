@@ -34,7 +34,8 @@ impl State {
             }
         }
         for (image, node) in &news {
-            let own: Vec<AssignmentId> = self.pushes.of_node.get(node).into_iter().flatten().copied().collect();
+            let own: Vec<AssignmentId> =
+                self.pushes.of_node.get(node).into_iter().flatten().copied().collect();
             for id in own {
                 let share = self.pushes.shares.get(&id);
                 if share.is_some_and(|share| share.image == *image && share.assigned) {
@@ -52,8 +53,11 @@ impl State {
     pub(super) fn say_assignment(&mut self, id: AssignmentId) {
         let Some(share) = self.pushes.shares.get(&id).filter(|share| share.assigned) else { return };
         let Some(session) = self.session_of(share.node) else { return };
-        let (Some((root, _)), Some(map)) = (&share.root, self.pushes.maps.known.get(&share.image)) else { return };
-        let peers = self.pushes.swarms.get(&share.image).map(|swarm| swarm.peers(share.node)).unwrap_or_default();
+        let (Some((root, _)), Some(map)) = (&share.root, self.pushes.maps.known.get(&share.image)) else {
+            return;
+        };
+        let peers =
+            self.pushes.swarms.get(&share.image).map(|swarm| swarm.peers(share.node)).unwrap_or_default();
         let peer = |id| {
             let node = self.node(id)?;
             Some(Peer { node: node.name.clone(), address: node.gives? })

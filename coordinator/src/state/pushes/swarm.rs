@@ -165,9 +165,8 @@ impl State {
             let holds = live && self.index.places_of(&image).any(|(_, nodes)| nodes.contains(id.0));
             let fetches = live && self.fetches(id, image);
             let Some(swarm) = self.pushes.swarms.get_mut(&image) else { continue };
-            if !holds && swarm.holding.remove(&id) && !fetches {
-                swarm.ring.leave(id);
-            } else if !live {
+            let lost = !holds && swarm.holding.remove(&id);
+            if !live || lost && !fetches {
                 swarm.ring.leave(id);
             } else if holds && swarm.ring.contains(id) {
                 swarm.holding.insert(id);
@@ -187,7 +186,8 @@ impl State {
     /// Tells whether a node is told to fetch an image.
     fn fetches(&self, id: NodeId, image: Digest) -> bool {
         let own = self.pushes.of_node.get(&id).into_iter().flatten();
-        own.filter_map(|share| self.pushes.shares.get(share)).any(|share| share.image == image && share.assigned)
+        own.filter_map(|share| self.pushes.shares.get(share))
+            .any(|share| share.image == image && share.assigned)
     }
 
     /// Lets everybody who waits for an image's map or source look again.

@@ -33,7 +33,7 @@ fn site(nodes: &str) -> Lab {
 #[test]
 fn a_push_makes_a_map_tells_every_node_and_ends_when_their_inventories_show_the_image() {
     let mut lab = site("n[1-3]");
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     assert_eq!(lab.shown(push), "waiting n[1-3]");
     assert_eq!(lab.body(push).reasons[0].message, "the chunk map is being made");
     assert_eq!(lab.makers(), ["head"]);
@@ -62,26 +62,26 @@ fn a_push_makes_a_map_tells_every_node_and_ends_when_their_inventories_show_the_
 fn a_node_that_has_the_image_is_done_at_once_and_nothing_is_said_to_it() {
     let mut lab = site("n[1-2]");
     lab.change("n1", vec![image("a.sif", 1)]);
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     assert_eq!(lab.shown(push), "waiting n2; done n1");
     assert_eq!(lab.body(push).bytes.present, 1);
     lab.change("n2", vec![image("a.sif", 1)]);
-    let again = lab.push(request("a", partition()));
+    let again = lab.push(&request("a", partition()));
     assert_eq!((lab.shown(again).as_str(), lab.body(again).state), ("done n[1-2]", PushState::Done));
     assert!(lab.told("n1").is_empty());
-    let missing = lab.push(request("a", PushTarget::MissingOn("p".into())));
+    let missing = lab.push(&request("a", PushTarget::MissingOn("p".into())));
     assert_eq!((lab.body(missing).nodes, lab.body(missing).state), (0, PushState::Done));
 }
 
 #[test]
 fn two_pushes_of_one_image_share_what_is_done_and_one_may_end_without_the_other() {
     let mut lab = site("n[1-2]");
-    let one = lab.push(request("a", partition()));
+    let one = lab.push(&request("a", partition()));
     lab.map("head");
     let mut named = request("a", PushTarget::Nodes("n1".into()));
     named.root = Some("/opt/apptainers/".into());
     named.priority = Some(200);
-    let other = lab.push(named);
+    let other = lab.push(&named);
     let told = lab.only("n1");
     assert_eq!(told.priority, 200, "the same assignment, said again with the higher priority");
     lab.progress("n1", Phase::Fetching, 7);
@@ -98,7 +98,7 @@ fn two_pushes_of_one_image_share_what_is_done_and_one_may_end_without_the_other(
 fn a_node_that_is_away_gets_its_share_when_it_is_back() {
     let mut lab = site("n[1-2]");
     lab.lose("n2");
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     lab.map("head");
     assert_eq!(lab.shown(push), "waiting n1; deferred n2");
     lab.change("n1", vec![image("a.sif", 1)]);
@@ -121,7 +121,7 @@ fn a_node_that_is_away_gets_its_share_when_it_is_back() {
 fn every_session_hears_of_all_its_assignments_even_if_there_are_none() {
     let mut lab = site("n1");
     assert!(lab.list("n1").is_empty() && lab.lists("n1") == 1);
-    lab.push(request("a", partition()));
+    lab.push(&request("a", partition()));
     lab.map("head");
     let told = lab.only("n1").id;
     lab.reconnect("n1");
@@ -133,7 +133,7 @@ fn a_push_goes_on_where_it_was_after_a_restart_and_ids_of_the_earlier_life_say_n
     let mut lab = site("n[1-3]");
     let mut wish = request("a", partition());
     wish.completion = Some("80%".into());
-    let push = lab.push(wish);
+    let push = lab.push(&wish);
     lab.map("head");
     let before = lab.only("n2").id;
     lab.change("n1", vec![image("a.sif", 1)]);
@@ -141,7 +141,10 @@ fn a_push_goes_on_where_it_was_after_a_restart_and_ids_of_the_earlier_life_say_n
     assert_eq!(lab.shown(push), "done n1; deferred n[2-3]");
     lab.connect("n2", vec![watched()]);
     let told = lab.only("n2");
-    assert!(told.id.0 > 1 << 40 && told.peers.is_empty(), "it keeps what it has, though nobody is there to give yet");
+    assert!(
+        told.id.0 > 1 << 40 && told.peers.is_empty(),
+        "it keeps what it has, though nobody is there to give yet"
+    );
     assert_eq!(lab.list("n2"), [told.id]);
     lab.progress_of("n2", before, Phase::Failed);
     assert_eq!(lab.shown(push), "waiting n2; done n1; deferred n3");
@@ -162,22 +165,24 @@ fn what_cannot_be_meant_is_refused_with_what_can() {
     let mut lab = site("n[1-3]");
     lab.change("n1", vec![image("b.sif", 2)]);
     lab.change("n2", vec![image("b.sif", 3)]);
-    let refused = |lab: &mut Lab, wish| lab.try_push(wish).unwrap_err();
-    let PushError::Disagreed { candidates, .. } = refused(&mut lab, request("b", partition())) else { panic!() };
+    let refused = |lab: &mut Lab, wish: &PushRequest| lab.try_push(wish).unwrap_err();
+    let PushError::Disagreed { candidates, .. } = refused(&mut lab, &request("b", partition())) else {
+        panic!()
+    };
     assert_eq!(candidates, [format!("b.sif@{}", digest(2)), format!("b.sif@{}", digest(3))]);
-    let push = lab.push(request(&candidates[0], partition()));
+    let push = lab.push(&request(&candidates[0], partition()));
     assert_eq!((lab.body(push).digest, lab.body(push).image), (digest(2).to_string(), "b.sif".into()));
     assert!(matches!(
-        refused(&mut lab, request("c", partition())),
+        refused(&mut lab, &request("c", partition())),
         PushError::Query(QueryError::UnknownImage { .. })
     ));
     assert!(matches!(
-        refused(&mut lab, request("a", PushTarget::Nodes("n[1-4]".into()))),
+        refused(&mut lab, &request("a", PushTarget::Nodes("n[1-4]".into()))),
         PushError::Query(QueryError::UnknownNode { .. })
     ));
     let mut wish = request("a", partition());
     wish.from = Some("n1".into());
-    let PushError::NotThere { candidates, .. } = refused(&mut lab, wish) else { panic!() };
+    let PushError::NotThere { candidates, .. } = refused(&mut lab, &wish) else { panic!() };
     assert_eq!(candidates, ["head"]);
     let changes: [fn(&mut PushRequest); 7] = [
         |wish| wish.completion = Some("most".into()),
@@ -191,7 +196,7 @@ fn what_cannot_be_meant_is_refused_with_what_can() {
     for change in changes {
         let mut wish = request("a", partition());
         change(&mut wish);
-        let error = refused(&mut lab, wish);
+        let error = refused(&mut lab, &wish);
         assert!(matches!(error, PushError::Bad { .. } | PushError::NoHolder { .. }), "{error}");
     }
 }
@@ -213,13 +218,13 @@ fn a_dry_run_says_who_gets_it_and_who_cannot() {
 #[test]
 fn one_key_makes_one_push() {
     let mut lab = site("n1");
-    let first = lab.push_with_key(request("a", partition()), "k", 1).unwrap();
-    assert_eq!(lab.push_with_key(request("a", partition()), "k", 1), Ok(first));
-    let error = lab.push_with_key(request("a", partition()), "k", 2).unwrap_err();
+    let first = lab.push_with_key(&request("a", partition()), "k", 1).unwrap();
+    assert_eq!(lab.push_with_key(&request("a", partition()), "k", 1), Ok(first));
+    let error = lab.push_with_key(&request("a", partition()), "k", 2).unwrap_err();
     assert_eq!(error, PushError::KeyReused { push: first });
     lab.restart(Transfers::default());
     lab.connect("head", vec![library(RootState::Watched), image("a.sif", 1)]);
-    assert_eq!(lab.push_with_key(request("a", partition()), "k", 1), Ok(first));
+    assert_eq!(lab.push_with_key(&request("a", partition()), "k", 1), Ok(first));
 }
 
 #[test]
@@ -229,7 +234,7 @@ fn the_root_is_the_one_named_or_the_first_that_is_no_library() {
     lab.change("n1", vec![Change::Root(RootId(1), second)]);
     let mut wish = request("a", partition());
     wish.root = Some("/scratch".into());
-    let push = lab.push(wish);
+    let push = lab.push(&wish);
     lab.map("head");
     assert_eq!(lab.only("n1").root, RootId(1));
     assert_eq!(lab.shown(push), "waiting n1; failed n2");
@@ -249,7 +254,7 @@ fn no_more_than_an_agent_takes_is_said_to_it_and_the_most_urgent_first() {
         .map(|n| {
             let mut wish = request(&format!("i{n}"), partition());
             wish.priority = Some(if n == 65 { 200 } else { 100 });
-            lab.push(wish)
+            lab.push(&wish)
         })
         .collect();
     lab.map_all("head");
@@ -265,12 +270,12 @@ fn another_rate_is_said_at_once_and_the_most_generous_counts() {
     let mut lab = site("n1");
     let mut wish = request("a", partition());
     wish.rate = Some(100);
-    let one = lab.push(wish.clone());
+    let one = lab.push(&wish);
     lab.map("head");
     assert_eq!(lab.only("n1").rate, Some(100));
     lab.rate(one, Some(50));
     assert_eq!((lab.only("n1").rate, lab.body(one).rate), (Some(50), Some(50)));
-    lab.push(wish);
+    lab.push(&wish);
     assert_eq!(lab.only("n1").rate, Some(100));
     lab.rate(one, None);
     assert_eq!(lab.only("n1").rate, None);

@@ -9,7 +9,7 @@ use sifleet_common::nodeset::NodeSetError;
 
 use crate::state::index::NodeId;
 use crate::store::push::{Completion, Key, PushNo};
-use crate::view::QueryError;
+use crate::view::{QueryError, View};
 
 /// Priority of a push that names none.
 pub const PRIORITY: u8 = 100;
@@ -62,6 +62,14 @@ pub enum Command {
     Retry(PushNo),
     /// Another rate.
     Rate(PushNo, Option<u64>),
+}
+
+impl PushError {
+    /// Adds the names that were perhaps meant.
+    #[must_use]
+    pub fn with_near_names(self, view: &View) -> Self {
+        if let Self::Query(error) = self { Self::Query(view.suggest(error)) } else { self }
+    }
 }
 
 /// Says why a push is not taken, or not found.

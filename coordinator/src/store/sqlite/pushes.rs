@@ -54,7 +54,8 @@ pub(super) fn put_outcomes(
     push: PushNo,
     nodes: &[(NodeName, Option<PushOutcome>)],
 ) -> Result<()> {
-    let sql = "UPDATE push_node SET phase = ?3, code = ?4, message = ?5, root = ?6, fetched = ?7, reused = ?8,
+    let sql =
+        "UPDATE push_node SET phase = ?3, code = ?4, message = ?5, root = ?6, fetched = ?7, reused = ?8,
              resumed = ?9, wasted = ?10, present = ?11, started = ?12, ended = ?13
          WHERE push = ?1 AND node = ?2";
     let mut update = transaction.prepare_cached(sql)?;
@@ -105,7 +106,8 @@ pub(super) fn read_maps(connection: &Connection) -> Result<BTreeMap<Digest, MapD
 
 /// Reads all pushes. One that does not read back is left out, on disk too: nobody could tell what it wants.
 pub(super) fn read_all(transaction: &Transaction<'_>) -> Result<Vec<RestoredPush>> {
-    let sql = "SELECT id, image, digest, size, source, root, completion, created, ended, deadline, patience, rate,
+    let sql =
+        "SELECT id, image, digest, size, source, root, completion, created, ended, deadline, patience, rate,
              priority, cancelled, key, fingerprint FROM push ORDER BY id";
     let mut select = transaction.prepare(sql)?;
     let mut rows = select.query(())?;
@@ -147,11 +149,9 @@ fn record(row: &Row<'_>) -> Result<PushRecord, RowError> {
     })
 }
 
-fn nodes(
-    connection: &Connection,
-    push: i64,
-) -> Result<Vec<(NodeName, Option<PushOutcome>)>, RowError> {
-    let sql = "SELECT node, phase, code, message, root, fetched, reused, resumed, wasted, present, started, ended
+fn nodes(connection: &Connection, push: i64) -> Result<Vec<(NodeName, Option<PushOutcome>)>, RowError> {
+    let sql =
+        "SELECT node, phase, code, message, root, fetched, reused, resumed, wasted, present, started, ended
          FROM push_node WHERE push = ?1 ORDER BY place";
     let mut select = connection.prepare_cached(sql)?;
     let mut rows = select.query([push])?;

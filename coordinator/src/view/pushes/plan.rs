@@ -48,7 +48,9 @@ impl View {
             completion: completion.transpose().map_err(|error| bad(error.to_string()))?.unwrap_or_default(),
             patience: patience(request.deadline_s)?,
             rate: match request.rate {
-                Some(0) => return Err(bad("a rate of 0 brings nothing to anybody: leave it out for no limit")),
+                Some(0) => {
+                    return Err(bad("a rate of 0 brings nothing to anybody: leave it out for no limit"));
+                }
                 rate => rate,
             },
             priority: request.priority.unwrap_or(PRIORITY),
@@ -66,7 +68,7 @@ impl View {
         let live = self.live_at(now);
         let ready = &wish.nodes & &self.ready_with(&wish.image, wish.digest, wish.root.as_deref()) & &*live;
         let deferred = &wish.nodes - &*live;
-        let refused = self.refused(wish, &(&wish.nodes & &*live - &ready));
+        let refused = self.refused(wish, &((&wish.nodes & &*live) - &ready));
         let lost: RoaringBitmap = refused.iter().flat_map(|(_, (nodes, _))| nodes.iter()).collect();
         let nodes = &wish.nodes - &ready - &lost;
         let sources = match wish.from {
@@ -106,7 +108,8 @@ impl View {
                 let wanted: NodeSet = text.parse()?;
                 let numbers: BTreeMap<&str, u32> =
                     self.nodes.iter().zip(0..).map(|(node, id)| (node.name.as_str(), id)).collect();
-                let unknown = |name: &str| QueryError::UnknownNode { name: shorten(name), candidates: Vec::new() };
+                let unknown =
+                    |name: &str| QueryError::UnknownNode { name: shorten(name), candidates: Vec::new() };
                 let number = |name: &str| numbers.get(name).copied().ok_or_else(|| unknown(name));
                 let nodes: Result<RoaringBitmap, QueryError> =
                     wanted.names().iter().map(|name| number(name.as_str())).collect();
@@ -246,7 +249,11 @@ impl View {
                     Some(path) => format!("no such root at present: {path}"),
                     None => "no root at present but libraries".to_owned(),
                 };
-                refused.entry(FailCode::NoRoot).or_insert_with(|| (RoaringBitmap::new(), words())).0.insert(id);
+                refused
+                    .entry(FailCode::NoRoot)
+                    .or_insert_with(|| (RoaringBitmap::new(), words()))
+                    .0
+                    .insert(id);
             }
         }
         refused

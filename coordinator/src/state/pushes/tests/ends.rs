@@ -12,7 +12,7 @@ use crate::state::testing::{image, library};
 #[test]
 fn a_node_that_says_nothing_is_told_again_and_given_up_at_last() {
     let mut lab = site("n[1-2]");
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     lab.map("head");
     let alive = |lab: &mut Lab| lab.progress("n2", Phase::Fetching, 1);
     let told = lab.times_told("n1");
@@ -30,7 +30,7 @@ fn a_node_that_says_nothing_is_told_again_and_given_up_at_last() {
 #[test]
 fn an_agent_that_says_done_without_its_inventory_showing_it_is_not_believed_for_ever() {
     let mut lab = site("n1");
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     lab.map("head");
     let claims = |lab: &mut Lab| {
         if !lab.told("n1").is_empty() {
@@ -46,7 +46,7 @@ fn an_agent_that_says_done_without_its_inventory_showing_it_is_not_believed_for_
 #[test]
 fn a_node_that_failed_is_tried_again_by_itself_less_and_less_often() {
     let mut lab = site("n[1-2]");
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     lab.map("head");
     lab.change("n2", vec![image("a.sif", 1)]);
     for wait in [10, 20, 40] {
@@ -67,7 +67,7 @@ fn a_node_that_failed_is_tried_again_by_itself_less_and_less_often() {
 #[test]
 fn what_cannot_pass_is_tried_again_only_when_somebody_says_so() {
     let mut lab = site("n[1-2]");
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     lab.map("head");
     lab.change("n2", vec![image("a.sif", 1)]);
     lab.fails("n1", FailCode::Refused);
@@ -86,7 +86,7 @@ fn at_the_deadline_whoever_has_not_got_it_fails_and_the_reason_before_is_kept() 
     lab.lose("n3");
     let mut wish = request("a", partition());
     wish.deadline_s = Some(100);
-    let push = lab.push(wish);
+    let push = lab.push(&wish);
     lab.map("head");
     lab.pass_with(90, |lab| lab.progress("n2", Phase::Fetching, 3));
     lab.fails("n1", FailCode::NoSpace);
@@ -108,7 +108,7 @@ fn a_deadline_goes_on_while_the_coordinator_is_down() {
     let mut lab = site("n1");
     let mut wish = request("a", partition());
     wish.deadline_s = Some(100);
-    let push = lab.push(wish);
+    let push = lab.push(&wish);
     lab.site.now.wall.0 += 90_000;
     lab.restart(Transfers::default());
     lab.pass(9);
@@ -119,11 +119,13 @@ fn a_deadline_goes_on_while_the_coordinator_is_down() {
 
 #[test]
 fn enough_nodes_may_be_enough() {
-    for (completion, state) in [("60%", PushState::Done), ("all", PushState::Partial), ("best_effort", PushState::Done)] {
+    for (completion, state) in
+        [("60%", PushState::Done), ("all", PushState::Partial), ("best_effort", PushState::Done)]
+    {
         let mut lab = site("n[1-5]");
         let mut wish = request("a", partition());
         wish.completion = Some(completion.into());
-        let push = lab.push(wish);
+        let push = lab.push(&wish);
         lab.map("head");
         for node in ["n1", "n2", "n3"] {
             lab.change(node, vec![image("a.sif", 1)]);
@@ -138,12 +140,15 @@ fn enough_nodes_may_be_enough() {
 #[test]
 fn a_cancelled_push_stays_cancelled() {
     let mut lab = site("n[1-2]");
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     lab.map("head");
     lab.change("n1", vec![image("a.sif", 1)]);
     lab.cancel(push);
     lab.cancel(push);
-    assert_eq!((lab.shown(push).as_str(), lab.body(push).state), ("done n1; cancelled n2", PushState::Cancelled));
+    assert_eq!(
+        (lab.shown(push).as_str(), lab.body(push).state),
+        ("done n1; cancelled n2", PushState::Cancelled)
+    );
     assert!(lab.told("n2").is_empty());
     assert_eq!(lab.command(Command::Retry(push)), Err(PushError::Cancelled { push }));
     lab.restart(Transfers::default());
@@ -157,7 +162,7 @@ fn a_node_whose_root_is_not_mounted_yet_waits_for_it() {
     let mut lab = Lab::new("n1");
     lab.connect("head", vec![library(RootState::Watched), image("a.sif", 1)]);
     lab.connect("n1", vec![super::root(super::hung())]);
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     assert_eq!(lab.shown(push), "failed n1");
     assert!(lab.node(push, "n1").message.unwrap().contains("is unknown"));
     lab.change("n1", vec![watched()]);
@@ -168,20 +173,29 @@ fn a_node_whose_root_is_not_mounted_yet_waits_for_it() {
 #[test]
 fn old_pushes_are_forgotten_and_the_running_ones_never() {
     let mut lab = site("n1");
-    lab.site.state = std::mem::replace(&mut lab.site.state, crate::state::State::restore(Default::default(), Default::default()))
-        .with_transfers(Transfers { max_pushes: 3, ..Transfers::default() });
-    let running = lab.push(request("a", partition()));
+    lab.site.state = std::mem::replace(
+        &mut lab.site.state,
+        crate::state::State::restore(Default::default(), Default::default()),
+    )
+    .with_transfers(Transfers { max_pushes: 3, ..Transfers::default() });
+    let running = lab.push(&request("a", partition()));
     let mut ended = Vec::new();
     for _ in 0..4 {
-        let push = lab.push(request("a", partition()));
+        let push = lab.push(&request("a", partition()));
         lab.cancel(push);
         ended.push(push);
     }
     let now = lab.site.now;
-    let kept: Vec<String> = lab.site.state.view().pushes(now).pushes.into_iter().map(|push| push.id).collect();
+    let kept: Vec<String> =
+        lab.site.state.view().pushes(now).pushes.into_iter().map(|push| push.id).collect();
     assert_eq!(kept, [ended[3].to_string(), ended[2].to_string(), running.to_string()]);
     lab.site.now.wall.0 += 31 * 86_400_000;
-    let last = lab.push(request("a", partition()));
-    let kept: Vec<String> = lab.site.state.view().pushes(now).pushes.into_iter().map(|push| push.id).collect();
-    assert_eq!(kept, [last.to_string(), ended[3].to_string(), running.to_string()], "the newest says how numbers go on");
+    let last = lab.push(&request("a", partition()));
+    let kept: Vec<String> =
+        lab.site.state.view().pushes(now).pushes.into_iter().map(|push| push.id).collect();
+    assert_eq!(
+        kept,
+        [last.to_string(), ended[3].to_string(), running.to_string()],
+        "the newest says how numbers go on"
+    );
 }

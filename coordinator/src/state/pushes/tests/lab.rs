@@ -1,5 +1,8 @@
 //! A site with agents that remember what they were told and say what tests have them say.
 
+mod crowd;
+mod stored;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -9,16 +12,14 @@ use sifleet_common::digest::Digest;
 use sifleet_common::inventory::{Change, Inventory};
 use sifleet_common::nodeset::NodeSet;
 use sifleet_common::push::{FailCode, Fault, Phase};
-use sifleet_common::wire::assignment::{
-    Assignment, AssignmentId, Mapped, Moved, Order, Progress, Report,
-};
+use sifleet_common::wire::assignment::{Assignment, AssignmentId, Mapped, Moved, Order, Progress, Report};
 use sifleet_common::wire::control::{ToAgent, ToCoordinator};
 
-use crate::state::pushes::{Command, PushError, Transfers, Wish};
+use crate::state::pushes::{Command, PushError, Transfers};
 use crate::state::testing::Site;
 use crate::state::{Effect, Event, Limits, SessionId, State};
-use crate::store::push::{Key, PushNo, RestoredPush};
-use crate::store::{Op, Restored, RestoredMembers, RestoredNode};
+use crate::store::push::{Key, PushNo};
+use stored::restored;
 
 /// The partition that all but the head are in.
 const PARTITION: &str = "p";
@@ -161,17 +162,22 @@ impl Lab {
         }
     }
 
-    pub(super) fn try_push(&mut self, wish: PushRequest) -> Result<PushNo, PushError> {
-        let wish = self.site.state.view().wish(&wish, self.site.now)?;
+    pub(super) fn try_push(&mut self, wish: &PushRequest) -> Result<PushNo, PushError> {
+        let wish = self.site.state.view().wish(wish, self.site.now)?;
         self.command(Command::Create(Box::new(wish)))
     }
 
-    pub(super) fn push(&mut self, wish: PushRequest) -> PushNo {
+    pub(super) fn push(&mut self, wish: &PushRequest) -> PushNo {
         self.try_push(wish).unwrap()
     }
 
-    pub(super) fn push_with_key(&mut self, wish: PushRequest, key: &str, body: u8) -> Result<PushNo, PushError> {
-        let mut wish = self.site.state.view().wish(&wish, self.site.now)?;
+    pub(super) fn push_with_key(
+        &mut self,
+        wish: &PushRequest,
+        key: &str,
+        body: u8,
+    ) -> Result<PushNo, PushError> {
+        let mut wish = self.site.state.view().wish(wish, self.site.now)?;
         wish.key = Some(Key { text: key.into(), body: Digest::from_bytes([body; 32]) });
         self.command(Command::Create(Box::new(wish)))
     }
@@ -337,129 +343,6 @@ impl Lab {
     }
 }
 
-/// For ten thousand nodes: nothing is read twice, nothing is remembered of what is said.
-impl Lab {
-    pub(super) fn connect_all(&mut self, changes: Vec<Change>) {
-        for node in self.members() {
-            let session = self.site.agent(&node, changes.clone());
-            self.sessions.insert(node, session);
-            self.site.effects.clear();
-        }
-    }
-
-    pub(super) fn wish(&mut self, wish: PushRequest) -> Wish {
-        self.site.state.view().wish(&wish, self.site.now).unwrap()
-    }
-
-    pub(super) fn push_only(&mut self, wish: Wish) -> PushNo {
-        let (answer, effects) = self.site.state.command(Command::Create(Box::new(wish)), self.site.now);
-        self.site.effects.extend(effects);
-        answer.unwrap()
-    }
-
-    pub(super) fn cancel_only(&mut self, push: PushNo) {
-        self.site.state.command(Command::Cancel(push), self.site.now).0.unwrap();
-    }
-
-    pub(super) fn map_only(&mut self, node: &str) {
-        let image = crate::state::testing::digest(1);
-        let mapped = Mapped { image, map: Some(MapDigest::from_bytes([1; 32])), detail: String::new() };
-        let report = ToCoordinator::Report(Box::new(Report::Mapped(mapped)));
-        self.site.say(self.session(node), report);
-    }
-
-    pub(super) fn take_assigned(&mut self) -> Vec<(SessionId, AssignmentId)> {
-        let effects = std::mem::take(&mut self.site.effects);
-        let assigned = effects.iter().filter_map(|effect| match effect {
-            Effect::Send(session, ToAgent::Order(order)) => match &**order {
-                Order::Assign(assignment) => Some((*session, assignment.id)),
-                _ => None,
-            },
-            Effect::Send(..) | Effect::Close(..) | Effect::Store(_) | Effect::Announce(_) => None,
-        });
-        assigned.collect()
-    }
-
-    pub(super) fn progress_only(&mut self, session: SessionId, id: AssignmentId, phase: Phase) {
-        let progress = Progress { bytes: Moved { fetched: 1, ..Moved::default() }, ..said(id, phase) };
-        self.site.say(session, ToCoordinator::Report(Box::new(Report::Progress(progress))));
-    }
-
-    pub(super) fn lose_only(&mut self, node: &str) {
-        let session = self.sessions.remove(node).unwrap();
-        self.site.say(session, ToCoordinator::Goodbye);
-    }
-
-    pub(super) fn is_connected(&self, node: &str) -> bool {
-        self.sessions.contains_key(node)
-    }
-
-    pub(super) fn done_only(&mut self, node: &str) {
-        self.site.change(node, vec![crate::state::testing::image("a.sif", 1)]);
-    }
-}
-
 fn said(id: AssignmentId, phase: Phase) -> Progress {
-    Progress {
-        id,
-        phase,
-        bytes: Moved::default(),
-        sources: Vec::new(),
-        dropped: Vec::new(),
-        failure: None,
-    }
-}
-
-/// What a store that wrote everything gives back.
-fn restored(stored: &[Op]) -> Restored {
-    let mut found = Restored::default();
-    let mut nodes: BTreeMap<_, (_, _, Inventory)> = BTreeMap::new();
-    let mut pushes: BTreeMap<PushNo, RestoredPush> = BTreeMap::new();
-    for op in stored.iter().cloned() {
-        match op {
-            Op::PutNode { node, facts } => {
-                let (position, inventory) =
-                    nodes.remove(&node).map(|(_, at, inventory)| (at, inventory)).unwrap_or_default();
-                nodes.insert(node, (facts, position, inventory));
-            }
-            Op::Replace { node, position, changes } => {
-                let known = nodes.get_mut(&node).unwrap();
-                (known.1, known.2) = (position, Inventory::default());
-                for change in changes {
-                    known.2.apply(change);
-                }
-            }
-            Op::Advance { node, position, changes } => {
-                let known = nodes.get_mut(&node).unwrap();
-                known.1 = position;
-                for change in changes {
-                    known.2.apply(change);
-                }
-            }
-            Op::PutMembers { source, at, members } => found.members = vec![RestoredMembers { source, at, members }],
-            Op::PutMetadata { .. } | Op::HeardOf { .. } => {}
-            Op::PutPush { record, nodes } => {
-                let nodes = nodes.into_iter().map(|node| (node, None)).collect();
-                pushes.insert(record.no, RestoredPush { record: (*record).clone(), nodes });
-            }
-            Op::ChangePush { record } => pushes.get_mut(&record.no).unwrap().record = (*record).clone(),
-            Op::PutOutcomes { push, nodes } => {
-                for (node, outcome) in nodes {
-                    let known = &mut pushes.get_mut(&push).unwrap().nodes;
-                    known.iter_mut().find(|(name, _)| *name == node).unwrap().1 = outcome;
-                }
-            }
-            Op::ForgetPushes { pushes: old } => old.iter().for_each(|no| drop(pushes.remove(no))),
-            Op::PutMap { image, map } => drop(found.maps.insert(image, map)),
-        }
-    }
-    found.nodes = nodes
-        .into_iter()
-        .map(|(node, (facts, position, inventory))| {
-            let changes = inventory.as_changes().collect();
-            RestoredNode { node, facts, position, changes }
-        })
-        .collect();
-    found.pushes = pushes.into_values().collect();
-    found
+    Progress { id, phase, bytes: Moved::default(), sources: Vec::new(), dropped: Vec::new(), failure: None }
 }

@@ -19,9 +19,9 @@ const MOST: Duration = Duration::from_millis(500);
 fn no_event_of_a_push_to_ten_thousand_nodes_takes_long() {
     let mut lab = Lab::new("n[00001-10000]");
     lab.connect("head", vec![library(RootState::Watched), image("a.sif", 1)]);
-    lab.connect_all(vec![watched()]);
+    lab.connect_all(&[watched()]);
     let mut worst = Worst::default();
-    let wish = lab.wish(request("a", partition()));
+    let wish = lab.wish(&request("a", partition()));
     let push = worst.of("create", || lab.push_only(wish));
     worst.drain(&mut lab);
     worst.of("map", || lab.map_only("head"));

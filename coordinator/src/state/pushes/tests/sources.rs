@@ -22,7 +22,7 @@ fn holders() -> Lab {
 #[test]
 fn another_holder_is_asked_for_the_map_when_the_first_goes_shrugs_or_says_nothing() {
     let mut lab = holders();
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     assert_eq!(lab.makers(), ["h1"]);
     lab.cannot_map("h1");
     assert_eq!(lab.makers(), ["h2"]);
@@ -39,7 +39,7 @@ fn another_holder_is_asked_for_the_map_when_the_first_goes_shrugs_or_says_nothin
 #[test]
 fn a_map_is_made_anew_when_its_maker_goes_away() {
     let mut lab = holders();
-    lab.push(request("a", partition()));
+    lab.push(&request("a", partition()));
     lab.lose("h1");
     assert_eq!(lab.orders("h2").len(), 3, "rates, the list, and the map");
     lab.map("h2");
@@ -49,7 +49,7 @@ fn a_map_is_made_anew_when_its_maker_goes_away() {
 #[test]
 fn when_nobody_can_make_the_map_the_nodes_fail_and_later_everybody_is_asked_again() {
     let mut lab = site("n1");
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     lab.cannot_map("head");
     let node = lab.node(push, "n1");
     assert_eq!((node.phase, node.code), (Phase::Failed, Some(FailCode::NoMap)));
@@ -62,8 +62,11 @@ fn when_nobody_can_make_the_map_the_nodes_fail_and_later_everybody_is_asked_agai
 fn a_push_of_what_nobody_online_holds_waits_for_a_holder() {
     let mut lab = site("n[1-2]");
     lab.lose("head");
-    let push = lab.push(request(&format!("a@{}", crate::state::testing::digest(1)), partition()));
-    assert_eq!((lab.shown(push).as_str(), lab.node(push, "n1").code), ("waiting n[1-2]", Some(FailCode::NoSource)));
+    let push = lab.push(&request(&format!("a@{}", crate::state::testing::digest(1)), partition()));
+    assert_eq!(
+        (lab.shown(push).as_str(), lab.node(push, "n1").code),
+        ("waiting n[1-2]", Some(FailCode::NoSource))
+    );
     lab.connect("head", vec![library(RootState::Watched), image("a.sif", 1)]);
     lab.map("head");
     assert_eq!(lab.peers("n1"), ["head", "n2"].map(str::to_owned).into());
@@ -74,7 +77,7 @@ fn who_is_named_as_the_source_is_the_only_one_at_first() {
     let mut lab = holders();
     let mut wish = request("a", partition());
     wish.from = Some("h2".into());
-    let push = lab.push(wish);
+    let push = lab.push(&wish);
     lab.map("h1");
     assert_eq!(lab.peers("n1"), ["h2", "n2"].map(str::to_owned).into());
     assert_eq!(lab.body(push).from.as_deref(), Some("h2"));
@@ -86,7 +89,7 @@ fn who_is_named_as_the_source_is_the_only_one_at_first() {
 #[test]
 fn one_accuser_is_given_others_to_ask_and_two_shut_a_liar_out() {
     let mut lab = site("n[1-6]");
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     lab.map("head");
     let asks = |lab: &Lab, node: &str, peer: &str| lab.peers(node).contains(peer);
     lab.accuses("n1", "n2", Fault::Poisoned);
@@ -105,7 +108,10 @@ fn one_accuser_is_given_others_to_ask_and_two_shut_a_liar_out() {
     assert!(asks(&lab, "n2", "head"), "it may fetch all the same");
     let dropped = lab.body(push).dropped;
     assert_eq!(dropped.len(), 7);
-    assert_eq!((dropped[0].node.as_str(), dropped[0].fault, dropped[0].by.as_str()), ("n2", Fault::Poisoned, "n1"));
+    assert_eq!(
+        (dropped[0].node.as_str(), dropped[0].fault, dropped[0].by.as_str()),
+        ("n2", Fault::Poisoned, "n1")
+    );
     lab.accuses("n4", "n5", Fault::Stalled);
     lab.accuses("n6", "n5", Fault::Unreachable);
     lab.pass(1);
@@ -123,7 +129,7 @@ fn a_source_that_goes_is_replaced_and_those_far_from_it_hear_nothing() {
     for node in lab.members() {
         lab.connect(&node, vec![watched()]);
     }
-    lab.push(request("a", partition()));
+    lab.push(&request("a", partition()));
     lab.map("h1");
     let before: usize = lab.members().iter().map(|node| lab.times_told(node)).sum();
     assert_eq!(before, 100, "everybody is told once");
@@ -141,8 +147,11 @@ fn an_agent_that_takes_no_transfers_neither_gets_nor_gives() {
     lab.site.transfer_port = 0;
     lab.connect("n1", vec![watched()]);
     lab.connect("n3", vec![watched(), image("a.sif", 1)]);
-    let push = lab.push(request("a", partition()));
+    let push = lab.push(&request("a", partition()));
     lab.map("head");
-    assert_eq!((lab.shown(push).as_str(), lab.node(push, "n1").code), ("waiting n2; failed n1", Some(FailCode::Refused)));
+    assert_eq!(
+        (lab.shown(push).as_str(), lab.node(push, "n1").code),
+        ("waiting n2; failed n1", Some(FailCode::Refused))
+    );
     assert_eq!(lab.peers("n2"), ["head".to_owned()].into());
 }
