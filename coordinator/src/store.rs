@@ -96,6 +96,11 @@ pub enum Op {
         /// Which ones.
         pushes: Vec<PushNo>,
     },
+    /// The chunk map of an image turned out not to be one.
+    ForgetMap {
+        /// Of which image.
+        image: Digest,
+    },
     /// The chunk map of an image was made.
     PutMap {
         /// Of which image.
@@ -103,6 +108,27 @@ pub enum Op {
         /// What identifies it.
         map: MapDigest,
     },
+}
+
+impl Op {
+    /// Tells whether it is about pushes.
+    #[must_use]
+    pub const fn is_of_pushes(&self) -> bool {
+        match self {
+            Self::PutPush { .. }
+            | Self::ChangePush { .. }
+            | Self::PutOutcomes { .. }
+            | Self::ForgetPushes { .. }
+            | Self::ForgetMap { .. }
+            | Self::PutMap { .. } => true,
+            Self::PutNode { .. }
+            | Self::Advance { .. }
+            | Self::Replace { .. }
+            | Self::PutMetadata { .. }
+            | Self::PutMembers { .. }
+            | Self::HeardOf { .. } => false,
+        }
+    }
 }
 
 /// What a node says of itself, apart from its inventory.

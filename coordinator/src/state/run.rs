@@ -340,7 +340,7 @@ impl Loop {
         }
     }
 
-    /// Writes the nodes anew whose steps were lost.
+    /// Writes anew the nodes, and the pushes, whose steps were lost.
     fn mend(&mut self) {
         let now = self.clock.now().mono;
         if now < self.mend_at {
@@ -352,6 +352,9 @@ impl Loop {
             warn!(nodes = lost.len(), "writing anew the inventories whose steps the store lost");
         }
         self.ops.extend(lost.iter().filter_map(|name| self.state.whole(name)));
+        if self.store.take_pushes_lost() {
+            self.ops.extend(self.state.whole_pushes());
+        }
     }
 
     /// Hands durable steps over. What a store that is behind does not take is mended later, for the disk is not waited

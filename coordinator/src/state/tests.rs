@@ -44,6 +44,7 @@ fn restored(stored: &[Op]) -> Restored {
             | Op::ChangePush { .. }
             | Op::PutOutcomes { .. }
             | Op::ForgetPushes { .. }
+            | Op::ForgetMap { .. }
             | Op::PutMap { .. } => {}
         }
     }

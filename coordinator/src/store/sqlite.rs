@@ -241,6 +241,12 @@ impl Store {
         self.shared.take_lost()
     }
 
+    /// Tells whether steps of pushes could not be written, and forgets it.
+    #[must_use]
+    pub fn take_pushes_lost(&self) -> bool {
+        self.shared.take_pushes_lost()
+    }
+
     /// Tells how the writer fares.
     #[must_use]
     pub fn stats(&self) -> StoreStats {

@@ -124,6 +124,7 @@ impl Written {
             | Op::ChangePush { .. }
             | Op::PutOutcomes { .. }
             | Op::ForgetPushes { .. }
+            | Op::ForgetMap { .. }
             | Op::PutMap { .. } => {}
         }
     }

@@ -70,6 +70,7 @@ impl Model {
                 }
             }
             Op::ForgetPushes { pushes } => pushes.iter().for_each(|no| drop(self.pushes.remove(no))),
+            Op::ForgetMap { image } => drop(self.maps.remove(&image)),
             Op::PutMap { image, map } => drop(self.maps.insert(image, map)),
         }
     }
@@ -196,6 +197,7 @@ pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
         9 => Op::HeardOf { name: key(a % 9).name },
         12 => put_push(model, a, b),
         13 => change_push(model, a, b),
+        14 if b < 60 => Op::ForgetMap { image: digest(a) },
         14 => Op::PutMap { image: digest(a), map: MapDigest::from_bytes([b; 32]) },
         15 => Op::ForgetPushes { pushes: vec![PushNo(u64::from(a % 4)), PushNo(77)] },
         _ => Op::PutMembers { source: "slurm".into(), at: UnixMillis(b.into()), members: members(a) },

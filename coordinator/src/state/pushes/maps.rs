@@ -20,11 +20,18 @@ use crate::store::Op;
 /// How long making a map may take: half a terabyte from a busy disk.
 const MAKING: Duration = Duration::from_secs(300);
 
+/// On so many nodes a map has to fail before it is forgotten: one with bad memory must not have it made again and again.
+const DOUBTS: usize = 2;
+
 /// Which maps are known, being made, or could not be made by whom.
 #[derive(Debug, Default)]
 pub(super) struct Maps {
     pub(super) known: BTreeMap<Digest, MapDigest>,
     asked: BTreeMap<Digest, (SessionId, Monotonic)>,
+    /// Who made those that are known, in this life.
+    made_by: BTreeMap<Digest, SessionId>,
+    /// Nodes for which a map did not lead to the image.
+    doubts: BTreeMap<Digest, BTreeSet<NodeId>>,
     /// Sessions that gave none, and what was said last.
     unable: BTreeMap<Digest, (BTreeSet<SessionId>, String)>,
 }
@@ -102,6 +109,7 @@ impl State {
                 self.end_asking(image);
                 self.pushes.maps.unable.remove(&image);
                 self.pushes.maps.known.insert(image, map);
+                self.pushes.maps.made_by.insert(image, session);
                 self.effects.push(Effect::Store(Op::PutMap { image, map }));
                 self.wake(image);
             }
@@ -119,6 +127,26 @@ impl State {
             self.wake(image);
         } else {
             self.pushes.work.push_back(Work::Unmapped(image, AssignmentId(0)));
+        }
+    }
+
+    /// Notes that a map did not lead to its image on a node. If it happens on several, the map is what is wrong: it is
+    /// forgotten, and somebody else is asked.
+    pub(super) fn doubt_map(&mut self, image: Digest, node: NodeId) {
+        let maps = &mut self.pushes.maps;
+        let doubts = maps.doubts.entry(image).or_default();
+        doubts.insert(node);
+        if doubts.len() < DOUBTS {
+            return;
+        }
+        maps.doubts.remove(&image);
+        if maps.known.remove(&image).is_some() {
+            self.effects.push(Effect::Store(Op::ForgetMap { image }));
+        }
+        if let Some(maker) = maps.made_by.remove(&image) {
+            let (unable, words) = maps.unable.entry(image).or_default();
+            unable.insert(maker);
+            "the chunk map does not fit the image".clone_into(words);
         }
     }
 

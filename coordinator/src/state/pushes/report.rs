@@ -50,6 +50,11 @@ impl State {
             Phase::Failed => {
                 let (code, words) =
                     said.failure.unwrap_or_else(|| (FailCode::Io, "the agent did not say why".to_owned()));
+                if matches!(code, FailCode::NoMap | FailCode::WrongDigest)
+                    && let Some(image) = self.pushes.shares.get(&id).map(|share| share.image)
+                {
+                    self.doubt_map(image, node);
+                }
                 self.fail(id, code, words, now);
             }
             Phase::Done if self.is_there(id) => self.done(id, now),

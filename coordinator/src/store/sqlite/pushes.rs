@@ -97,6 +97,11 @@ pub(super) fn put_map(transaction: &Transaction<'_>, image: Digest, map: MapDige
     Ok(())
 }
 
+pub(super) fn forget_map(transaction: &Transaction<'_>, image: Digest) -> Result<()> {
+    transaction.prepare_cached("DELETE FROM chunk_map WHERE image = ?1")?.execute([image.as_bytes()])?;
+    Ok(())
+}
+
 pub(super) fn read_maps(connection: &Connection) -> Result<BTreeMap<Digest, MapDigest>> {
     let sql = "SELECT image, map FROM chunk_map WHERE length(image) = 32 AND length(map) = 32";
     let mut select = connection.prepare(sql)?;

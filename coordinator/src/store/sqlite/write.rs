@@ -52,6 +52,7 @@ impl<'a> Batch<'a> {
             Op::ChangePush { record } => pushes::change(self.transaction, record),
             Op::PutOutcomes { push, nodes } => pushes::put_outcomes(self.transaction, *push, nodes),
             Op::ForgetPushes { pushes } => pushes::forget(self.transaction, pushes),
+            Op::ForgetMap { image } => pushes::forget_map(self.transaction, *image),
             Op::PutMap { image, map } => pushes::put_map(self.transaction, *image, *map),
         }
     }

@@ -59,6 +59,24 @@ fn when_nobody_can_make_the_map_the_nodes_fail_and_later_everybody_is_asked_agai
 }
 
 #[test]
+fn a_map_that_leads_nowhere_on_two_nodes_is_made_anew_by_somebody_else() {
+    let mut lab = holders();
+    lab.push(&request("a", partition()));
+    lab.map("h1");
+    lab.fails("n1", FailCode::WrongDigest);
+    lab.pass(11);
+    lab.fails("n1", FailCode::NoMap);
+    lab.pass(31);
+    assert!(lab.makers().is_empty(), "one node may have bad memory");
+    lab.only("n1");
+    lab.fails("n2", FailCode::NoMap);
+    lab.pass(11);
+    assert_eq!(lab.makers(), ["h2"]);
+    lab.map("h2");
+    lab.only("n2");
+}
+
+#[test]
 fn a_push_of_what_nobody_online_holds_waits_for_a_holder() {
     let mut lab = site("n[1-2]");
     lab.lose("head");

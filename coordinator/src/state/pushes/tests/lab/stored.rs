@@ -49,6 +49,7 @@ pub(super) fn restored(stored: &[Op]) -> Restored {
                 }
             }
             Op::ForgetPushes { pushes: old } => old.iter().for_each(|no| drop(pushes.remove(no))),
+            Op::ForgetMap { image } => drop(found.maps.remove(&image)),
             Op::PutMap { image, map } => drop(found.maps.insert(image, map)),
         }
     }
