@@ -30,6 +30,12 @@ impl Digest {
         Self(bytes)
     }
 
+    /// Hashes bytes that are in memory.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
     /// Returns the 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {

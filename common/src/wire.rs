@@ -41,7 +41,8 @@
 //!         ◄──── Assign{id, image, map, name, peers}     "have this image": begins, or changes what differs
 //!   Progress{id, phase, bytes, sources} ───────►        each second, and at each phase
 //!         ◄──── Unassign{id}                            "not any longer"
-//!         ◄──── Assigned{ids}                           after a Welcome: "that is all"; others are ended
+//!         ◄──── Assigned{ids}                           once in a session, after the first heartbeat that agrees:
+//!                                                       "that is all"; others are ended
 //! ```
 //!
 //! **Leases.** The coordinator stamps what it sends; a heartbeat repeats the newest stamp the agent has seen. A

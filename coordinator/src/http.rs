@@ -1,4 +1,4 @@
-//! The HTTP API: questions about images, nodes and partitions, answered from the read view.
+//! The HTTP API: questions about images, nodes, partitions and pushes, answered from the read view; and new pushes.
 //!
 //! One noun, one file. This file owns the routes and what handlers share ([`AppState`]); [`server`] owns
 //! sockets, [`edge`] what every request passes, [`problem`] the only table of errors. Nothing here decides who
@@ -17,6 +17,7 @@ mod nodes;
 pub mod openapi;
 mod partitions;
 pub mod problem;
+mod pushes;
 pub mod server;
 
 use std::sync::Arc;
@@ -178,6 +179,13 @@ pub fn router(state: &AppState) -> Router {
         .routes(edges.wrap("/v1/partitions", within, routes!(partitions::list)))
         .routes(edges.wrap("/v1/partitions/{name}", within, routes!(partitions::show)))
         .routes(edges.wrap("/v1/drift", within, routes!(drift::list)))
+        .routes(edges.wrap("/v1/pushes", within, routes!(pushes::create, pushes::list)))
+        .routes(edges.wrap("/v1/pushes/{id}", within, routes!(pushes::show)))
+        .routes(edges.wrap("/v1/pushes/{id}/nodes", within, routes!(pushes::nodes)))
+        .routes(edges.wrap("/v1/pushes/{id}/events", None, routes!(pushes::follow)))
+        .routes(edges.wrap("/v1/pushes/{id}/cancel", within, routes!(pushes::cancel)))
+        .routes(edges.wrap("/v1/pushes/{id}/retry", within, routes!(pushes::retry)))
+        .routes(edges.wrap("/v1/pushes/{id}/rate", within, routes!(pushes::rate)))
         .routes(edges.wrap("/v1/events", None, routes!(events::follow)))
         .routes(edges.wrap("/healthz", within, routes!(health::live)))
         .routes(edges.wrap("/readyz", within, routes!(health::ready)))

@@ -136,8 +136,10 @@ async fn serve(
     }
     // Who takes in stops first, then the owner of what was taken in.
     let (edges, core) = (Tasks::new(), Tasks::new());
-    let state = State::restore(settings.state_limits(), restored);
-    let (owner, handle) = state::run::prepare(state, store.clone(), Clock::start());
+    let clock = Clock::start();
+    let state = State::restore(settings.state_limits(), restored)
+        .with_transfers(settings.transfers(clock.now().wall));
+    let (owner, handle) = state::run::prepare(state, store.clone(), clock);
     let app = AppState::new(handle.clone(), store, settings.http_limits(), edges.token());
     app.rename(listen::hosts(&settings)?);
     app.readiness().started(Part::Store);

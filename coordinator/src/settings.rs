@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sifleet_common::inventory::MAX_REPLICAS;
-use sifleet_common::settings::{self, Loaded, Options, Period, SettingsError};
+use sifleet_common::settings::{self, Loaded, Options, Period, SettingsError, Size};
 use sifleet_common::telemetry::Output;
+use sifleet_common::time::UnixMillis;
 
 use crate::partitions::{Source, file::PartitionFile, slurm::Sinfo};
+use crate::state::pushes;
 use crate::{http, state};
 
 /// Where settings are looked for unless somebody names another file.
@@ -35,6 +37,8 @@ pub struct Settings {
     pub http: Http,
     /// Where partitions come from.
     pub partitions: Partitions,
+    /// Pushes and their bytes.
+    pub transfer: Transfer,
     /// Bounds.
     pub limits: Limits,
     /// Logging.
@@ -49,6 +53,7 @@ impl Default for Settings {
             control: Control::default(),
             http: Http::default(),
             partitions: Partitions::default(),
+            transfer: Transfer::default(),
             limits: Limits::default(),
             log: Log::default(),
         }
@@ -133,6 +138,24 @@ impl Default for Partitions {
     }
 }
 
+/// Pushes, and how fast their bytes move.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, try_from = "rules::transfer::Raw")]
+pub struct Transfer {
+    /// Bytes a second that each node may send to others; no limit if absent.
+    pub up: Option<Size>,
+    /// Bytes a second that each node may fetch; no limit if absent.
+    pub down: Option<Size>,
+    /// Most pushes that are kept; those that ended first are forgotten first.
+    pub max_pushes: usize,
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        Self { up: None, down: None, max_pushes: pushes::Transfers::default().max_pushes }
+    }
+}
+
 /// Bounds on what is kept and served.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, try_from = "rules::limits::Raw")]
@@ -208,6 +231,18 @@ impl Settings {
             heartbeat: self.control.heartbeat.get(),
             max_nodes: self.limits.max_nodes,
             max_replicas: self.limits.max_replicas.min(MAX_REPLICAS),
+        }
+    }
+
+    /// Returns what is set of pushes. Assignments are numbered from `now` on, in milliseconds since 1970: agents must not
+    /// take one for another of an earlier life.
+    #[must_use]
+    pub fn transfers(&self, now: UnixMillis) -> pushes::Transfers {
+        pushes::Transfers {
+            up: self.transfer.up.map(Size::get),
+            down: self.transfer.down.map(Size::get),
+            max_pushes: self.transfer.max_pushes,
+            first_assignment: u64::try_from(now.0).unwrap_or(0) << 16,
         }
     }
 

@@ -11,12 +11,15 @@ pub mod index;
 pub mod membership;
 pub mod node;
 pub mod publish;
+pub mod pushes;
 mod restore;
 pub mod run;
 pub mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
 
+// The words for addresses only: no sockets.
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -32,10 +35,20 @@ use describe::Describing;
 use index::{Index, NodeId};
 use membership::Membership;
 use node::{Node, Session};
+use pushes::Pushes;
 
 /// Numbers sessions in the order in which they were accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
+
+/// Who opened a session, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The node, by its certificate.
+    pub node: NodeName,
+    /// Where its packets come from: there, other nodes fetch from it.
+    pub address: IpAddr,
+}
 
 /// What may be configured of the state.
 #[derive(Clone, Copy, Debug)]
@@ -68,8 +81,8 @@ pub enum Event {
     Opened {
         /// The session.
         session: SessionId,
-        /// The node.
-        node: NodeName,
+        /// Who it is.
+        caller: Caller,
         /// Its first message.
         hello: Hello,
     },
@@ -149,6 +162,7 @@ pub struct State {
     live: RoaringBitmap,
     stamp: Stamp,
     shown: publish::Shown,
+    pushes: Pushes,
     effects: Vec<Effect>,
 }
 
@@ -156,7 +170,7 @@ impl State {
     /// Takes one event in and returns what is to be done about it.
     pub fn handle(&mut self, event: Event, now: Now) -> Vec<Effect> {
         match event {
-            Event::Opened { session, node, hello } => self.opened(session, &node, hello, now),
+            Event::Opened { session, caller, hello } => self.opened(session, &caller, hello, now),
             Event::Message { session, message } => self.message(session, message, now),
             Event::Closed { session } => self.closed(session),
             Event::Members { source, members } => self.members(source, members, now),
@@ -168,6 +182,7 @@ impl State {
         }
         self.expire(now);
         self.ask_for_descriptions();
+        self.turn_pushes(now);
         std::mem::take(&mut self.effects)
     }
 
@@ -206,7 +221,7 @@ impl State {
             ToCoordinator::Heartbeat(beat) => self.heartbeat(id, &beat, now),
             ToCoordinator::Described(described) => self.described(id, session, *described),
             ToCoordinator::Goodbye => self.goodbye(id),
-            ToCoordinator::Report(_) => {}
+            ToCoordinator::Report(report) => self.report(id, session, *report, now),
         }
     }
 
@@ -228,6 +243,7 @@ impl State {
     fn closed(&mut self, session: SessionId) {
         if let Some(id) = self.sessions.remove(&session) {
             self.describing.lost(session);
+            self.maps_lost(session);
             if let Some(node) = self.nodes.get_mut(id.index())
                 && node.session.as_ref().is_some_and(|current| current.id == session)
             {
@@ -260,6 +276,7 @@ impl State {
         let Some(deadline) = node.lease_until.take() else { return };
         self.deadlines.remove(&(deadline, id));
         self.live.remove(id.0);
+        self.pushes.gone(id);
         self.shown.liveness_changed(id);
         let name = node.name.clone();
         self.announce_node(api::events::EventKind::NodeOffline, name, Some(why.to_owned()));

@@ -1,20 +1,25 @@
-//! What must survive a restart: nodes and their last-known inventories, image metadata, memberships.
+//! What must survive a restart: nodes and their last-known inventories, image metadata, memberships, pushes.
 //!
 //! Owns the vocabulary of durable steps ([`Op`]) and what is found again at start ([`Restored`]); all SQL is in
 //! [`sqlite`]. Leases, sessions and rates are soft state and never come here.
 
+pub mod push;
 pub mod sqlite;
 
 pub use sqlite::{Store, StoreError, StoreStats};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, ImageMetadata};
 use sifleet_common::inventory::{Change, Generation, InventoryDigest};
 use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::control::StreamId;
+
+use push::{PushNo, PushOutcome, PushRecord, RestoredPush};
 
 /// One durable step. Steps are applied in the order in which they are handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +72,63 @@ pub enum Op {
         /// Its name.
         name: ImageName,
     },
+    /// Somebody wants nodes to have an image.
+    PutPush {
+        /// What is wanted.
+        record: Arc<PushRecord>,
+        /// Of which nodes, in natural order; nothing is known of them yet.
+        nodes: Vec<NodeName>,
+    },
+    /// A push began or ended, or something about it changed; not its nodes.
+    ChangePush {
+        /// The push as it is.
+        record: Arc<PushRecord>,
+    },
+    /// Nodes of a push came to an end, or are to try once more.
+    PutOutcomes {
+        /// Of which push.
+        push: PushNo,
+        /// To which end; none for those that try once more.
+        nodes: Vec<(NodeName, Option<PushOutcome>)>,
+    },
+    /// Pushes are too old to be kept.
+    ForgetPushes {
+        /// Which ones.
+        pushes: Vec<PushNo>,
+    },
+    /// The chunk map of an image turned out not to be one.
+    ForgetMap {
+        /// Of which image.
+        image: Digest,
+    },
+    /// The chunk map of an image was made.
+    PutMap {
+        /// Of which image.
+        image: Digest,
+        /// What identifies it.
+        map: MapDigest,
+    },
+}
+
+impl Op {
+    /// Tells whether it is about pushes.
+    #[must_use]
+    pub const fn is_of_pushes(&self) -> bool {
+        match self {
+            Self::PutPush { .. }
+            | Self::ChangePush { .. }
+            | Self::PutOutcomes { .. }
+            | Self::ForgetPushes { .. }
+            | Self::ForgetMap { .. }
+            | Self::PutMap { .. } => true,
+            Self::PutNode { .. }
+            | Self::Advance { .. }
+            | Self::Replace { .. }
+            | Self::PutMetadata { .. }
+            | Self::PutMembers { .. }
+            | Self::HeardOf { .. } => false,
+        }
+    }
 }
 
 /// What a node says of itself, apart from its inventory.
@@ -128,6 +190,10 @@ pub struct Restored {
     pub described: BTreeSet<Digest>,
     /// Names of images that were once ready somewhere.
     pub heard_of: Vec<ImageName>,
+    /// The pushes, oldest first.
+    pub pushes: Vec<RestoredPush>,
+    /// What identifies the chunk maps of images.
+    pub maps: BTreeMap<Digest, MapDigest>,
 }
 
 impl Restored {

@@ -9,6 +9,7 @@ pub mod drift;
 pub mod images;
 pub mod nodes;
 pub mod partitions;
+pub mod pushes;
 mod reasons;
 pub mod rendered;
 pub mod resolve;
@@ -30,6 +31,7 @@ use sifleet_common::time::{Monotonic, Now, UnixMillis};
 use crate::state::index::{DigestEntry, NameEntry};
 use crate::store::NodeFacts;
 use cache::Cache;
+use pushes::PushesShown;
 use table::NodeTable;
 
 /// Where readers find the newest view.
@@ -132,6 +134,7 @@ pub struct View {
     pub(crate) stems: OrdMap<Arc<str>, Arc<BTreeSet<ImageName>>>,
     pub(crate) digests: OrdMap<Digest, Arc<DigestEntry>>,
     pub(crate) partitions: Arc<BTreeMap<PartitionName, Arc<PartitionInfo>>>,
+    pub(crate) pushes: PushesShown,
     pub(crate) cache: Arc<Cache>,
 }
 

@@ -9,12 +9,15 @@ use sifleet_common::api;
 use sifleet_common::image::MAX_METADATA;
 use sifleet_common::inventory::Change;
 use sifleet_common::name::NodeName;
+use sifleet_common::wire::assignment::{MAX_DETAIL, Report};
 use sifleet_common::wire::control::{Hello, MAX_SIDECAR, ToCoordinator};
 use sifleet_common::wire::frame::MAX_FRAME;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::state::pushes::{Command, PushError};
 use crate::state::run::ToSession;
-use crate::state::{Event, SessionId};
+use crate::state::{Caller, Event, SessionId};
+use crate::store::push::PushNo;
 
 /// Most bytes of messages of one session that are not applied yet: one frame of the largest kind.
 const SESSION_BYTES: usize = MAX_FRAME;
@@ -22,12 +25,14 @@ const SESSION_BYTES: usize = MAX_FRAME;
 const WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// What a message without lists takes.
 const SMALL: usize = 128;
+/// What a node that a report names takes, beside its name.
+const NAMED: usize = 64;
 
 /// One thing that waits for the loop.
 pub(crate) enum Input {
     Open {
         session: SessionId,
-        node: NodeName,
+        caller: Caller,
         hello: Hello,
         outbox: mpsc::Sender<ToSession>,
     },
@@ -37,6 +42,10 @@ pub(crate) enum Input {
     Rescan {
         nodes: Vec<NodeName>,
         reply: oneshot::Sender<api::nodes::Rescan>,
+    },
+    Push {
+        command: Command,
+        reply: oneshot::Sender<Result<PushNo, PushError>>,
     },
 }
 
@@ -85,7 +94,14 @@ fn weight(message: &ToCoordinator) -> usize {
         ToCoordinator::Described(_)
         | ToCoordinator::Hello(_)
         | ToCoordinator::Heartbeat(_)
-        | ToCoordinator::Report(_)
         | ToCoordinator::Goodbye => SMALL,
+        ToCoordinator::Report(report) => match report.as_ref() {
+            Report::Progress(progress) => {
+                let sources = progress.sources.iter().map(|(node, _)| node);
+                let names = sources.chain(progress.dropped.iter().map(|(node, _)| node));
+                SMALL + MAX_DETAIL + names.map(|name| NAMED + name.as_str().len()).sum::<usize>()
+            }
+            Report::Mapped(_) | Report::Removed(_) => SMALL + MAX_DETAIL,
+        },
     }
 }

@@ -19,7 +19,7 @@ use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::time::{Now, UnixMillis};
 use sifleet_common::wire::control::{Heartbeat, Hello, Stamp, StreamId, ToAgent, ToCoordinator};
 use sifleet_common::wire::frame::{decode, encode};
-use sifleet_coordinator::state::{Effect, Event, Limits, SessionId, State};
+use sifleet_coordinator::state::{Caller, Effect, Event, Limits, SessionId, State};
 use sifleet_coordinator::store::{Op, Restored};
 use sifleet_coordinator::view::View;
 
@@ -176,7 +176,8 @@ impl Site {
         }
         seat.stamps.clear();
         seat.heard.clear();
-        self.handle(Event::Opened { session, node, hello });
+        let caller = Caller { node, address: [10, 0, 0, 1].into() };
+        self.handle(Event::Opened { session, caller, hello });
     }
 
     fn say(&mut self, at: usize, message: ToCoordinator) {

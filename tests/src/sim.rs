@@ -17,7 +17,7 @@ use sifleet_agent::session::report::Output;
 use sifleet_common::nodeset::fold;
 use sifleet_common::time::{Monotonic, Now, UnixMillis};
 use sifleet_common::wire::control::ToCoordinator;
-use sifleet_coordinator::state::{Effect, Event, Limits, SessionId, State};
+use sifleet_coordinator::state::{Caller, Effect, Event, Limits, SessionId, State};
 use sifleet_coordinator::store::Op;
 use sifleet_coordinator::view::View;
 
@@ -280,7 +280,12 @@ impl World {
         for (_, session, message) in due(&mut self.agents[who].up_link, self.millis, &mut self.rng) {
             let event = match message {
                 ToCoordinator::Hello(hello) => {
-                    Event::Opened { session, node: self.agents[who].name.clone(), hello }
+                    let address = [10, 0, 0, 1].into();
+                    Event::Opened {
+                        session,
+                        caller: Caller { node: self.agents[who].name.clone(), address },
+                        hello,
+                    }
                 }
                 ToCoordinator::Delta(mut delta) if self.faults.blind_generations => {
                     delta.generation = self.durable.generation(&self.agents[who].name).next();

@@ -214,7 +214,10 @@ async fn rows_that_no_version_writes_are_left_out() {
          INSERT INTO heard_of (name) VALUES ('../b.sif');
          INSERT INTO node (name, build, arch, partitions, last_seen) VALUES ('c d', '', 'amd64', '[]', 0);
          INSERT INTO node (name, build, arch, partitions, last_seen) VALUES ('e', '', 'pdp11', '[]', 0);
-         INSERT INTO image_metadata (digest, noted, bytes, metadata) VALUES (x'00', 0, 0, '')",
+         INSERT INTO image_metadata (digest, noted, bytes, metadata) VALUES (x'00', 0, 0, '');
+         INSERT INTO chunk_map (image, map) VALUES (x'00', x'00');
+         INSERT INTO push SELECT 1, 'a.sif', zeroblob(32), 1, NULL, NULL, 'most', 0, NULL, 0, 0, NULL, 1, 0, NULL, NULL;
+         INSERT INTO push_node (push, place, node) VALUES (1, 0, 'n1')",
     );
     let restored = reopen(&database(&dir)).await;
     let file = RestoredMembers { source: "file".into(), at, members: members(2) };
@@ -317,6 +320,32 @@ async fn a_disk_that_cannot_be_written_loses_whole_steps_and_says_of_which_nodes
     let restored = reopen(&database(&dir)).await;
     assert_eq!(restored.nodes[0], consistent.restored().nodes[0]);
     assert_eq!(restored.nodes[1], model.restored().nodes[1]);
+}
+
+#[tokio::test]
+async fn lost_steps_of_pushes_are_said_to_be_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(&database(&dir)).unwrap();
+    execute(
+        &database(&dir),
+        "CREATE TRIGGER full BEFORE INSERT ON push BEGIN SELECT RAISE(FAIL, 'full'); END",
+    );
+    store.submit(vec![op(&Model::default(), (7, 1, 1, 1))]).await.unwrap();
+    store.flush().await.unwrap();
+    assert!(!store.take_pushes_lost());
+    let mut model = Model::default();
+    let push = op(&model, (12, 1, 1, 1));
+    store.submit(vec![push.clone()]).await.unwrap();
+    store.flush().await.unwrap();
+    assert!(store.take_pushes_lost() && !store.take_pushes_lost());
+    execute(&database(&dir), "DROP TRIGGER full");
+    // Writing everything anew is right, whatever of it was written.
+    for op in [push.clone(), push] {
+        model.apply(op.clone());
+        store.submit(vec![op]).await.unwrap();
+    }
+    store.close().await.unwrap();
+    assert_eq!(reopen(&database(&dir)).await.pushes, model.restored().pushes);
 }
 
 /// Each released schema, filled by that release with one of everything. Append only.

@@ -40,6 +40,20 @@ pub struct Chunk {
 #[serde(transparent)]
 pub struct MapDigest([u8; 32]);
 
+impl MapDigest {
+    /// Takes 32 bytes for what they are, for those who keep it.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Borrows the 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for MapDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "map:{}", short(&self.0))

@@ -31,11 +31,11 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How long a reader should wait before it connects again, and the first sign of life.
 const GREETING: &str = "retry: 2000\n: connected\n\n";
 /// A comment, which readers ignore.
-const STILL_HERE: &str = ": still here\n\n";
+pub(super) const STILL_HERE: &str = ": still here\n\n";
 /// Most events sent as one piece, so that bursts cost few writes and little memory.
 const BURST: usize = 128;
 /// What a full house asks of who comes next.
-const RETRY_AFTER: &str = "10";
+pub(super) const RETRY_AFTER: &str = "10";
 
 problems!(Problems: TooManyStreams);
 
@@ -183,10 +183,10 @@ fn write_event(text: &mut String, process: u32, event: &Event) {
 }
 
 /// Counts a reader for as long as it is there.
-struct Counted(Gauge);
+pub(super) struct Counted(Gauge);
 
 impl Counted {
-    fn new(gauge: Gauge) -> Self {
+    pub(super) fn new(gauge: Gauge) -> Self {
         gauge.inc();
         Self(gauge)
     }

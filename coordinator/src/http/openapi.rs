@@ -37,6 +37,7 @@ use super::problem::{ApiError, cut};
         (name = "nodes", description = "The nodes and what is on them."),
         (name = "partitions", description = "The partitions and the images on them."),
         (name = "drift", description = "Names under which nodes disagree."),
+        (name = "pushes", description = "Images on their way to nodes."),
         (name = "events", description = "Changes, as they happen."),
         (name = "service", description = "How the coordinator itself is."),
     )

@@ -14,6 +14,7 @@ use sifleet_common::availability::RequireError;
 use sifleet_common::nodeset::NodeSetError;
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
+use crate::state::pushes::PushError;
 use crate::state::run::Stopped;
 use crate::store::sqlite::StoreError;
 use crate::view::QueryError;
@@ -23,6 +24,10 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Most names offered instead of an unknown one: more would not be read.
 const MAX_CANDIDATES: usize = 20;
+
+mod refusal;
+
+use refusal::{code_of_push, code_of_query};
 
 macro_rules! codes {
     ($($variant:ident $status:ident $code:literal $title:literal $hint:literal;)*) => {
@@ -78,6 +83,8 @@ codes! {
         "Send one JSON document of the shape shown in /docs.";
     TooManyQueries BAD_REQUEST "too_many_queries" "The batch has too many questions"
         "Split the batch.";
+    BadPush BAD_REQUEST "bad_push" "The push cannot be meant so"
+        "See the detail; /docs shows what a push may say.";
     CrossSite FORBIDDEN "cross_site" "Another web page had a browser send this"
         "Ask from a program, or from a page of the coordinator's own.";
     UnknownImage NOT_FOUND "unknown_image" "No node ever reported such an image"
@@ -86,6 +93,8 @@ codes! {
         "See sifleet partition ls or GET /v1/partitions.";
     UnknownNode NOT_FOUND "unknown_node" "No agent and no partition ever named such a node"
         "See sifleet node ls or GET /v1/nodes.";
+    UnknownPush NOT_FOUND "unknown_push" "There is no such push"
+        "See sifleet push ls or GET /v1/pushes; pushes that ended are forgotten after a month.";
     NoRoute NOT_FOUND "no_route" "There is nothing at this path"
         "See /docs for what there is.";
     MethodNotAllowed METHOD_NOT_ALLOWED "method_not_allowed" "The path does not take this method"
@@ -94,6 +103,14 @@ codes! {
         "Send it again; check the network if that happens often.";
     AmbiguousImage CONFLICT "ambiguous_image" "Several images go by this name"
         "Ask for one of the candidates.";
+    Disagreed CONFLICT "images_differ" "Nodes hold different images under this name"
+        "Ask for one of the candidates, or put the right one into the library.";
+    NoHolder CONFLICT "no_holder" "Nobody it may be taken from holds the image"
+        "See sifleet image show for who holds it; bring it to the library or to a node first.";
+    KeyReused CONFLICT "key_reused" "The Idempotency-Key was used for another wish"
+        "Use a fresh key for each wish.";
+    PushCancelled CONFLICT "push_cancelled" "The push was cancelled, which is final"
+        "Push again.";
     BodyTooLarge PAYLOAD_TOO_LARGE "body_too_large" "The body is too large"
         "Split the request.";
     UnsupportedMediaType UNSUPPORTED_MEDIA_TYPE "unsupported_media_type" "The body is not declared as JSON"
@@ -108,6 +125,8 @@ codes! {
         "Ask again when it has been started.";
     TooManyStreams SERVICE_UNAVAILABLE "too_many_streams" "Too many readers follow the events"
         "Close a reader, or raise limits.max_event_streams.";
+    TooManyPushes SERVICE_UNAVAILABLE "too_many_pushes" "Too many pushes are under way"
+        "Wait for some to end, or cancel some.";
     TimedOut SERVICE_UNAVAILABLE "timed_out" "The answer took too long"
         "Ask again; ask for less at once.";
 }
@@ -118,6 +137,9 @@ pub enum ApiError {
     /// The question has no answer.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// A push is not taken, or not found.
+    #[error(transparent)]
+    Push(PushError),
     /// A parameter or the path cannot be read.
     #[error("{detail}")]
     BadQuery {
@@ -238,11 +260,8 @@ impl ApiError {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
-            Self::Query(QueryError::UnknownImage { .. }) => Code::UnknownImage,
-            Self::Query(QueryError::Ambiguous { .. }) => Code::AmbiguousImage,
-            Self::Query(QueryError::BadReference { .. }) => Code::BadImage,
-            Self::Query(QueryError::UnknownPartition { .. }) => Code::UnknownPartition,
-            Self::Query(QueryError::UnknownNode { .. }) => Code::UnknownNode,
+            Self::Query(error) => code_of_query(error),
+            Self::Push(error) => code_of_push(error),
             Self::BadQuery { .. } => Code::BadQuery,
             Self::BadRequirement(_) => Code::BadRequirement,
             Self::BadNodeset(_) => Code::BadNodeset,
@@ -289,7 +308,9 @@ impl ApiError {
             | QueryError::Ambiguous { candidates, .. }
             | QueryError::UnknownPartition { candidates, .. }
             | QueryError::UnknownNode { candidates, .. },
-        ) = self
+        )
+        | Self::Push(PushError::Disagreed { candidates, .. } | PushError::NotThere { candidates, .. }) =
+            self
         {
             candidates
         } else {

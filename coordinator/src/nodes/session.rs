@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::identity::{self, IdentityError};
 use crate::state::run::{Handle, OUTBOX, Share, Stopped, ToSession};
-use crate::state::{Event, SessionId};
+use crate::state::{Caller, Event, SessionId};
 
 /// How long a peer may take over its hello, and over taking one message.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -137,7 +137,8 @@ async fn talk(connection: &Connection, session: SessionId, node: &NodeName, hand
         Err(_elapsed) => return SessionEnd::NoHello,
     };
     let (outbox, messages) = mpsc::channel(OUTBOX);
-    if let Err(stopped) = handle.open(session, node.clone(), hello, outbox).await {
+    let caller = Caller { node: node.clone(), address: connection.remote_address().ip() };
+    if let Err(stopped) = handle.open(session, caller, hello, outbox).await {
         return stopped.into();
     }
     tokio::select! {

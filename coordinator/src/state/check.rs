@@ -9,6 +9,7 @@ use sifleet_common::image::{
 use sifleet_common::inventory::{
     Change, Content, Inventory, MAX_INVENTORY_WEIGHT, MAX_REASON, MAX_ROOTS, RootId, RootState,
 };
+use sifleet_common::wire::assignment::{MAX_DETAIL, MAX_SOURCES, Report};
 use sifleet_common::wire::control::{Described, MAX_SIDECAR};
 
 /// Longest path of a root, in bytes: what Linux takes.
@@ -55,6 +56,21 @@ fn number(root: RootId) -> Result<(), Breach> {
 pub(super) fn size(inventory: &Inventory, max_replicas: usize) -> Result<(), Breach> {
     within(inventory.len(), max_replicas, "more replicas than the coordinator keeps of one node")?;
     within(inventory.weight(), MAX_INVENTORY_WEIGHT, "more bytes than the coordinator keeps of one node")
+}
+
+/// Checks what an agent says of its assignments.
+pub(super) fn report(report: &Report) -> Result<(), Breach> {
+    let words = "an explanation of an assignment beyond its limit";
+    match report {
+        Report::Mapped(mapped) => within(mapped.detail.len(), MAX_DETAIL, words),
+        Report::Removed(removed) => within(removed.detail.len(), MAX_DETAIL, words),
+        Report::Progress(progress) => {
+            let sources = progress.sources.len().max(progress.dropped.len());
+            within(sources, MAX_SOURCES, "a report that names more nodes than an assignment has")?;
+            let failure = progress.failure.as_ref().map_or(0, |(_, words)| words.len());
+            within(failure, MAX_DETAIL, words)
+        }
+    }
 }
 
 /// Checks what an image is said to say of itself.

@@ -237,6 +237,14 @@ impl Index {
         &self.stems
     }
 
+    /// Lists where an image lies whole, with the nodes.
+    pub fn places_of(&self, image: &Digest) -> impl Iterator<Item = (&Place, &RoaringBitmap)> {
+        let digest = *image;
+        let names = self.digests.get(image).into_iter().flat_map(|entry| &entry.names);
+        let entries = names.filter_map(|name| self.names.get(name));
+        entries.flat_map(|entry| &entry.ready).filter(move |(place, _)| place.digest == digest)
+    }
+
     /// Returns the name the index already holds, so that equal names share their text.
     #[must_use]
     pub fn intern(&self, name: &ImageName) -> Option<ImageName> {

@@ -1,5 +1,7 @@
 //! One node as the coordinator sees it: its session, its lease, its inventory.
 
+// The words for addresses only: no sockets.
+use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ pub(super) struct Node {
     pub(super) facts: Option<NodeFacts>,
     pub(super) last_seen: Option<UnixMillis>,
     pub(super) session: Option<Session>,
+    /// Where it gave to others when it was last connected; absent if it takes no part.
+    pub(super) gives: Option<SocketAddr>,
     /// To which life of the agent `generation` belongs.
     pub(super) stream: StreamId,
     pub(super) generation: Generation,
@@ -39,6 +43,7 @@ impl Node {
             facts: None,
             last_seen: None,
             session: None,
+            gives: None,
             stream: StreamId::default(),
             generation: Generation::default(),
             inventory: Inventory::default(),
@@ -64,6 +69,8 @@ pub(super) struct Session {
     pub(super) stream: StreamId,
     /// When a snapshot was asked for that is not complete yet.
     pub(super) resyncing: Option<Monotonic>,
+    /// Whether the agent was told which assignments it has.
+    pub(super) listed: bool,
     stamps: VecDeque<(Stamp, Monotonic)>,
 }
 
@@ -74,7 +81,7 @@ impl Session {
     const MAX_STAMPS: usize = 300;
 
     pub(super) fn new(id: SessionId, stream: StreamId) -> Self {
-        Self { id, stream, resyncing: None, stamps: VecDeque::new() }
+        Self { id, stream, resyncing: None, listed: false, stamps: VecDeque::new() }
     }
 
     /// Returns the newest stamp if it is younger than `spacing`, else `next`, sent at `now`.

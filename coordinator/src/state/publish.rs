@@ -67,6 +67,7 @@ impl State {
             stems: self.index.stems().clone(),
             digests: self.index.digests().clone(),
             partitions: Arc::clone(&self.shown.partitions),
+            pushes: self.show_pushes(),
             cache: Arc::clone(&self.shown.cache),
         }
     }

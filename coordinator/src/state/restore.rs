@@ -9,6 +9,7 @@ use sifleet_common::wire::control::Stamp;
 use super::describe::Describing;
 use super::index::Index;
 use super::membership::Membership;
+use super::pushes::Pushes;
 use super::{Limits, State, publish};
 use crate::store::{Restored, RestoredNode};
 
@@ -29,6 +30,7 @@ impl State {
             live: RoaringBitmap::new(),
             stamp: Stamp::default(),
             shown: publish::Shown::default(),
+            pushes: Pushes::default(),
             effects: Vec::new(),
         };
         for name in restored.heard_of {
@@ -43,6 +45,7 @@ impl State {
         // Not stored apart: what agents declared is among what they said of themselves.
         let heard = state.nodes.iter().filter_map(|node| node.last_seen).max();
         state.declared_changed(heard.unwrap_or_default());
+        state.restore_pushes(restored.pushes, restored.maps);
         state
     }
 

@@ -4,9 +4,11 @@
 //! sessions wait, QUIC's flow control makes their agents wait, and leases that cannot be renewed in time run
 //! out, so an overloaded coordinator says "unknown", never something stale.
 
+mod counters;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sifleet_common::api;
@@ -19,12 +21,15 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Announcement, Effect, Event, SessionId, State};
+use super::pushes::{Command, PushError};
+use super::{Announcement, Caller, Effect, Event, SessionId, State};
 use crate::store::Op;
+use crate::store::push::PushNo;
 use crate::store::sqlite::Store;
 use crate::view::Views;
 pub use crate::waiting::Share;
 use crate::waiting::{Input, Waiting};
+pub use counters::Counters;
 
 /// Events waiting for the loop. When they are this many, sessions wait.
 const INPUT_QUEUE: usize = 8_192;
@@ -58,29 +63,6 @@ pub enum ToSession {
 #[error("the coordinator is stopping")]
 pub struct Stopped;
 
-/// Counts what passed through the loop since the start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Events of any kind.
-    pub events: AtomicU64,
-    /// Deltas.
-    pub deltas: AtomicU64,
-    /// Snapshot parts.
-    pub snapshot_parts: AtomicU64,
-    /// Snapshots asked for because a node and the coordinator disagreed.
-    pub resyncs: AtomicU64,
-    /// Sessions accepted.
-    pub sessions: AtomicU64,
-    /// Sessions that are open.
-    pub sessions_open: AtomicU64,
-    /// Views published.
-    pub views: AtomicU64,
-    /// Number of the last event told to followers.
-    pub announced: AtomicU64,
-    /// Batches of durable steps that the store refused.
-    pub store_failures: AtomicU64,
-}
-
 /// Reaches the loop from anywhere.
 #[derive(Clone)]
 pub struct Handle {
@@ -103,11 +85,11 @@ impl Handle {
     pub async fn open(
         &self,
         session: SessionId,
-        node: NodeName,
+        caller: Caller,
         hello: Hello,
         outbox: mpsc::Sender<ToSession>,
     ) -> Result<(), Stopped> {
-        self.put(Input::Open { session, node, hello, outbox }).await
+        self.put(Input::Open { session, caller, hello, outbox }).await
     }
 
     /// Hands an event over, waiting while the queue is full.
@@ -137,6 +119,16 @@ impl Handle {
         answer.await.map_err(|_closed| Stopped)
     }
 
+    /// Asks something about pushes; answered when the view shows it.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn push(&self, command: Command) -> Result<Result<PushNo, PushError>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.put(Input::Push { command, reply }).await?;
+        answer.await.map_err(|_closed| Stopped)
+    }
+
     /// Follows the events from here on.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Arc<api::events::Event>> {
@@ -154,6 +146,8 @@ impl Handle {
     }
 }
 
+type Reply = (oneshot::Sender<Result<PushNo, PushError>>, Result<PushNo, PushError>);
+
 /// The loop before it runs.
 pub struct Loop {
     state: State,
@@ -167,6 +161,8 @@ pub struct Loop {
     told: u64,
     ops: Vec<Op>,
     announcements: Vec<Announcement>,
+    /// Answers that wait for the view to show what they say.
+    replies: Vec<Reply>,
     mend_at: Monotonic,
 }
 
@@ -197,6 +193,7 @@ pub fn prepare(mut state: State, store: Store, clock: Clock) -> (Loop, Handle) {
         told: 0,
         ops: Vec::new(),
         announcements: Vec::new(),
+        replies: Vec::new(),
         mend_at: clock.now().mono,
     };
     (run, handle)
@@ -218,6 +215,10 @@ impl Loop {
             self.take_for(BATCH_TIME, &mut waiting);
             self.views.store(Arc::new(self.state.view()));
             self.counters.views.fetch_add(1, Ordering::Relaxed);
+            for (reply, answer) in self.replies.drain(..) {
+                // Whoever asked may have gone; it is done all the same.
+                drop(reply.send(answer));
+            }
             self.announce();
             self.mend();
             self.keep();
@@ -229,7 +230,7 @@ impl Loop {
 
     fn next_turn(&self) -> Monotonic {
         let idle = self.clock.now().mono.after(IDLE_TURN);
-        self.state.next_expiry().map_or(idle, |expiry| expiry.min(idle))
+        self.state.next_turn().map_or(idle, |turn| turn.min(idle))
     }
 
     /// Takes in what waits, for about so long.
@@ -247,10 +248,10 @@ impl Loop {
         self.counters.events.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now();
         let effects = match input {
-            Input::Open { session, node, hello, outbox } => {
+            Input::Open { session, caller, hello, outbox } => {
                 self.counters.sessions.fetch_add(1, Ordering::Relaxed);
                 self.outboxes.insert(session, outbox);
-                self.state.handle(Event::Opened { session, node, hello }, now)
+                self.state.handle(Event::Opened { session, caller, hello }, now)
             }
             Input::Event(event) => {
                 if let Event::Closed { session } = &event {
@@ -267,6 +268,11 @@ impl Loop {
                 let (answer, effects) = self.state.rescan(&nodes);
                 // Whoever asked may have gone; the agents are told all the same.
                 drop(reply.send(answer));
+                effects
+            }
+            Input::Push { command, reply } => {
+                let (answer, effects) = self.state.command(command, now);
+                self.replies.push((reply, answer));
                 effects
             }
         };
@@ -334,7 +340,7 @@ impl Loop {
         }
     }
 
-    /// Writes the nodes anew whose steps were lost.
+    /// Writes anew the nodes, and the pushes, whose steps were lost.
     fn mend(&mut self) {
         let now = self.clock.now().mono;
         if now < self.mend_at {
@@ -346,6 +352,9 @@ impl Loop {
             warn!(nodes = lost.len(), "writing anew the inventories whose steps the store lost");
         }
         self.ops.extend(lost.iter().filter_map(|name| self.state.whole(name)));
+        if self.store.take_pushes_lost() {
+            self.ops.extend(self.state.whole_pushes());
+        }
     }
 
     /// Hands durable steps over. What a store that is behind does not take is mended later, for the disk is not waited

@@ -15,7 +15,7 @@ use sifleet_common::wire::control::{
 
 use super::index::NodeId;
 use super::node::{Node, Session, Staging};
-use super::{Announcement, Effect, SessionId, State, check};
+use super::{Announcement, Caller, Effect, SessionId, State, check};
 use crate::store::{NodeFacts, Op, Position};
 
 impl State {
@@ -44,7 +44,8 @@ impl State {
         Some(id)
     }
 
-    pub(super) fn opened(&mut self, session: SessionId, name: &NodeName, hello: Hello, now: Now) {
+    pub(super) fn opened(&mut self, session: SessionId, caller: &Caller, hello: Hello, now: Now) {
+        let Caller { node: name, address } = caller;
         if hello.build.len() > MAX_BUILD || hello.partitions.len() > MAX_DECLARED_PARTITIONS {
             self.effects.push(Effect::Close(session, CloseCode::Protocol, "hello exceeds its limits".into()));
             return;
@@ -60,6 +61,7 @@ impl State {
             self.closed(old);
         }
         self.sessions.insert(session, id);
+        self.learn_address(id, *address, hello.transfer_port);
         let known = self.greet(id, session, &hello, now);
         self.learn_facts(id, name, hello, now);
         let stamp = self.stamp_for(id, now);
@@ -70,6 +72,7 @@ impl State {
             stamp,
         };
         self.effects.push(Effect::Send(session, ToAgent::Welcome(welcome)));
+        self.say_rates(session);
         self.shown.touch(id);
     }
 
@@ -273,6 +276,7 @@ impl State {
                 }
             }
         }
+        self.pushes.touched(id);
         if self.index.refresh(id, name, inventory) {
             self.effects.push(Effect::Store(Op::HeardOf { name: name.clone() }));
         }
@@ -321,8 +325,11 @@ impl State {
             self.resync(id, now);
             return;
         }
-        node.current = true;
+        let confirmed = !std::mem::replace(&mut node.current, true) || node.lease_until.is_none();
         self.extend_lease(id, beat.stamp, now);
+        if confirmed {
+            self.pushes.came(id);
+        }
         self.acknowledge(id, now);
     }
 

@@ -12,14 +12,13 @@ use sifleet_common::inventory::{
     Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState,
     Unusable, UnusableCode,
 };
-use sifleet_common::name::NodeName;
 use sifleet_common::nodeset::NodeSet;
 use sifleet_common::time::{Now, UnixMillis};
 use sifleet_common::wire::control::{
     Delta, Heartbeat, Hello, Snapshot, Stamp, StreamId, ToAgent, ToCoordinator,
 };
 
-use super::{Effect, Event, Limits, SessionId, State};
+use super::{Caller, Effect, Event, Limits, SessionId, State};
 use crate::store::{Op, Restored};
 use crate::view::{QueryError, View};
 
@@ -29,6 +28,8 @@ pub(crate) struct Site {
     pub(crate) now: Now,
     pub(crate) stored: Vec<Op>,
     pub(crate) effects: Vec<Effect>,
+    /// What agents that connect say of where they give.
+    pub(crate) transfer_port: u16,
     agents: BTreeMap<String, Agent>,
     sessions: u64,
 }
@@ -50,6 +51,7 @@ impl Site {
             now: Now::default(),
             stored: Vec::new(),
             effects: Vec::new(),
+            transfer_port: 7_442,
             agents: BTreeMap::new(),
             sessions: 0,
         }
@@ -82,11 +84,14 @@ impl Site {
             build: "0.1.0".into(),
             arch: Arch::Amd64,
             partitions: partitions.iter().map(|name| name.parse().unwrap()).collect(),
-            transfer_port: 7_442,
+            transfer_port: self.transfer_port,
         };
         let agent = Agent { session, generation: Generation(1), inventory: Inventory::default() };
         self.agents.insert(node.to_owned(), agent);
-        self.handle(Event::Opened { session, node: node.parse::<NodeName>().unwrap(), hello });
+        let [.., high, low] = self.sessions.to_be_bytes();
+        let address = [10, 0, high, low].into();
+        let caller = Caller { node: node.parse().unwrap(), address };
+        self.handle(Event::Opened { session, caller, hello });
         session
     }
 

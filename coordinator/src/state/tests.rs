@@ -38,7 +38,14 @@ fn restored(stored: &[Op]) -> Restored {
             Op::PutMembers { source, at, members: said } => {
                 members.insert(source.clone(), RestoredMembers { source, at, members: said });
             }
-            Op::PutMetadata { .. } | Op::HeardOf { .. } => {}
+            Op::PutMetadata { .. }
+            | Op::HeardOf { .. }
+            | Op::PutPush { .. }
+            | Op::ChangePush { .. }
+            | Op::PutOutcomes { .. }
+            | Op::ForgetPushes { .. }
+            | Op::ForgetMap { .. }
+            | Op::PutMap { .. } => {}
         }
     }
     let node = |(node, (facts, position, inventory)): (_, (_, _, Inventory))| RestoredNode {

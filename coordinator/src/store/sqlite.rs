@@ -9,6 +9,7 @@
 mod connect;
 mod members;
 mod metadata;
+mod pushes;
 mod restore;
 mod row;
 mod write;
@@ -238,6 +239,12 @@ impl Store {
     #[must_use]
     pub fn take_lost(&self) -> Vec<NodeName> {
         self.shared.take_lost()
+    }
+
+    /// Tells whether steps of pushes could not be written, and forgets it.
+    #[must_use]
+    pub fn take_pushes_lost(&self) -> bool {
+        self.shared.take_pushes_lost()
     }
 
     /// Tells how the writer fares.

@@ -216,7 +216,7 @@ impl View {
     }
 
     /// Turns the library's name of an image into the one under which nodes of a partition are to hold it.
-    fn meant_on(&self, partition: Option<&PartitionName>, name: &ImageName) -> ImageName {
+    pub(super) fn meant_on(&self, partition: Option<&PartitionName>, name: &ImageName) -> ImageName {
         let folders = partition.map(|partition| [partition.as_str(), SHARED]).into_iter().flatten();
         let within = |folder: &str| name.as_str().strip_prefix(folder)?.strip_prefix('/')?.parse().ok();
         folders.filter_map(within).find(|_| self.is_only_in_library(name)).unwrap_or_else(|| name.clone())

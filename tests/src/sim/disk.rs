@@ -118,7 +118,14 @@ impl Written {
             Op::PutMembers { source, at, members } => {
                 self.members.insert(source.clone(), RestoredMembers { source, at, members });
             }
-            Op::PutMetadata { .. } | Op::HeardOf { .. } => {}
+            Op::PutMetadata { .. }
+            | Op::HeardOf { .. }
+            | Op::PutPush { .. }
+            | Op::ChangePush { .. }
+            | Op::PutOutcomes { .. }
+            | Op::ForgetPushes { .. }
+            | Op::ForgetMap { .. }
+            | Op::PutMap { .. } => {}
         }
     }
 }

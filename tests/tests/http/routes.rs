@@ -7,14 +7,14 @@ use sifleet_coordinator::http::Limits;
 use crate::site::{Site, steady};
 
 /// Compares an answer with the golden one of that name.
-async fn golden(site: &Site, name: &str, path: &str) {
+pub(crate) async fn golden(site: &Site, name: &str, path: &str) {
     let answer = site.get(path).await;
     assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
     assert_eq!(answer.header("content-type"), "application/json");
     check(name, answer.json());
 }
 
-fn check(name: &str, answer: serde_json::Value) {
+pub(crate) fn check(name: &str, answer: serde_json::Value) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../../golden/http");
     settings.set_prepend_module_to_snapshot(false);

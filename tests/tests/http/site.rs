@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
+use sifleet_common::chunk::MapDigest;
 use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, Format, ImageMetadata};
@@ -17,13 +18,14 @@ use sifleet_common::inventory::{
 use sifleet_common::name::NodeName;
 use sifleet_common::task::Tasks;
 use sifleet_common::time::UnixMillis;
+use sifleet_common::wire::assignment::{Mapped, Order, Report};
 use sifleet_common::wire::control::{
     Described, Heartbeat, Hello, Snapshot, Stamp, StreamId, ToAgent, ToCoordinator,
 };
 use sifleet_coordinator::http::health::Part;
 use sifleet_coordinator::http::{AppState, Limits, router};
 use sifleet_coordinator::state::run::{Handle, OUTBOX, Stopped, ToSession, prepare};
-use sifleet_coordinator::state::{self, Event, SessionId, State};
+use sifleet_coordinator::state::{self, Caller, Event, SessionId, State};
 use sifleet_coordinator::store::sqlite::{self, Store};
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
@@ -143,7 +145,8 @@ impl Site {
             transfer_port: 7_442,
         };
         let session = SessionId(session);
-        self.handle.open(session, node.parse().unwrap(), hello, outbox).await.unwrap();
+        let caller = Caller { node: node.parse().unwrap(), address: [10, 0, 0, 1].into() };
+        self.handle.open(session, caller, hello, outbox).await.unwrap();
         let agent = Agent { session, handle: self.handle.clone(), changes, digest: inventory.digest() };
         self.tasks.spawn("agent", agent.run(inbox));
     }
@@ -184,7 +187,8 @@ impl Agent {
             let said = match message {
                 ToAgent::Welcome(welcome) => self.introduce(welcome.stamp).await,
                 ToAgent::Describe { digest } => self.describe(digest).await,
-                ToAgent::Ack { .. } | ToAgent::Resync { .. } | ToAgent::Rescan | ToAgent::Order(_) => Ok(()),
+                ToAgent::Order(order) => self.obey(*order).await,
+                ToAgent::Ack { .. } | ToAgent::Resync { .. } | ToAgent::Rescan => Ok(()),
             };
             if said.is_err() {
                 return;
@@ -205,6 +209,14 @@ impl Agent {
         let sidecar = Some("{\"note\":\"for display\"}".to_owned());
         let described = Described { digest, metadata: Some(metadata), sidecar };
         self.say(ToCoordinator::Described(Box::new(described))).await
+    }
+
+    /// Makes chunk maps; of everything else tests say what became of it.
+    async fn obey(&self, order: Order) -> Result<(), Stopped> {
+        let Order::MakeMap { image } = order else { return Ok(()) };
+        let map = Some(MapDigest::from_bytes(*image.as_bytes()));
+        let mapped = Report::Mapped(Mapped { image, map, detail: String::new() });
+        self.say(ToCoordinator::Report(Box::new(mapped))).await
     }
 
     async fn say(&self, message: ToCoordinator) -> Result<(), Stopped> {
@@ -234,7 +246,10 @@ pub(crate) fn steady(value: Value) -> Value {
             .into_iter()
             .map(|(name, value)| match (name.as_str(), value) {
                 ("generation", Value::Number(_)) => (name, "[generation]".into()),
-                ("as_of" | "last_seen" | "time", Value::String(_)) => (name, "[time]".into()),
+                (
+                    "as_of" | "last_seen" | "time" | "created" | "ended" | "deadline" | "started",
+                    Value::String(_),
+                ) => (name, "[time]".into()),
                 ("request_id", Value::String(_)) => (name, "[request id]".into()),
                 (_, value) => (name, steady(value)),
             })

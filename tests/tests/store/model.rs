@@ -1,7 +1,9 @@
 //! What the database should know, kept in memory, and steps of every kind to compare the two with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, Format, ImageMetadata};
 use sifleet_common::inventory::{
@@ -9,8 +11,11 @@ use sifleet_common::inventory::{
     UnusableCode,
 };
 use sifleet_common::name::{ImageName, NodeName, PartitionName};
+use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::time::UnixMillis;
+use sifleet_common::wire::assignment::Moved;
 use sifleet_common::wire::control::StreamId;
+use sifleet_coordinator::store::push::{Completion, Key, PushNo, PushOutcome, PushRecord, RestoredPush};
 use sifleet_coordinator::store::{NodeFacts, Op, Position, Restored, RestoredMembers, RestoredNode};
 
 /// What the database should know.
@@ -20,6 +25,8 @@ pub(crate) struct Model {
     pub(crate) members: BTreeMap<String, (UnixMillis, BTreeMap<PartitionName, BTreeSet<NodeName>>)>,
     pub(crate) metadata: BTreeMap<Digest, (ImageMetadata, Option<String>)>,
     pub(crate) heard_of: Vec<ImageName>,
+    pub(crate) pushes: BTreeMap<PushNo, RestoredPush>,
+    pub(crate) maps: BTreeMap<Digest, MapDigest>,
 }
 
 impl Model {
@@ -48,6 +55,23 @@ impl Model {
                     self.heard_of.push(name);
                 }
             }
+            Op::PutPush { record, nodes } => {
+                let nodes = nodes.into_iter().map(|node| (node, None)).collect();
+                self.pushes.insert(record.no, RestoredPush { record: (*record).clone(), nodes });
+            }
+            Op::ChangePush { record } => {
+                let push = RestoredPush { record: (*record).clone(), nodes: Vec::new() };
+                self.pushes.entry(record.no).or_insert(push).record = (*record).clone();
+            }
+            Op::PutOutcomes { push, nodes } => {
+                for (node, outcome) in nodes {
+                    let known = self.pushes.get_mut(&push).into_iter().flat_map(|push| &mut push.nodes);
+                    known.filter(|(name, _)| *name == node).for_each(|(_, known)| known.clone_from(&outcome));
+                }
+            }
+            Op::ForgetPushes { pushes } => pushes.iter().for_each(|no| drop(self.pushes.remove(no))),
+            Op::ForgetMap { image } => drop(self.maps.remove(&image)),
+            Op::PutMap { image, map } => drop(self.maps.insert(image, map)),
         }
     }
 
@@ -87,6 +111,8 @@ impl Model {
             members: self.members.iter().map(members).collect(),
             described: self.metadata.keys().copied().collect(),
             heard_of: self.heard_of.clone(),
+            pushes: self.pushes.values().cloned().collect(),
+            maps: self.maps.clone(),
         }
     }
 }
@@ -156,7 +182,7 @@ pub(crate) fn change(kind: u8, image: u8) -> Change {
 
 pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
     let node: NodeName = name(format!("node{}", node % 4));
-    match what % 12 {
+    match what % 16 {
         0..5 => model.advance(&node, vec![change(a, b), change(b, a)]),
         5 | 6 => replaced((0..b % 8).map(|n| change(a.wrapping_add(n), n)).collect(), node),
         7 => Op::PutNode { node, facts: facts(a) },
@@ -169,8 +195,64 @@ pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
             sidecar: (b > 99).then(|| "{}".into()),
         },
         9 => Op::HeardOf { name: key(a % 9).name },
+        12 => put_push(model, a, b),
+        13 => change_push(model, a, b),
+        14 if b < 60 => Op::ForgetMap { image: digest(a) },
+        14 => Op::PutMap { image: digest(a), map: MapDigest::from_bytes([b; 32]) },
+        15 => Op::ForgetPushes { pushes: vec![PushNo(u64::from(a % 4)), PushNo(77)] },
         _ => Op::PutMembers { source: "slurm".into(), at: UnixMillis(b.into()), members: members(a) },
     }
+}
+
+/// A push that differs from the others of its number only in what may change.
+fn record(no: u8, b: u8) -> Arc<PushRecord> {
+    let full = no.is_multiple_of(2);
+    Arc::new(PushRecord {
+        no: PushNo(u64::from(no % 4)),
+        image: key(no % 4).name,
+        digest: digest(no % 4),
+        size: u64::MAX - 1,
+        from: full.then(|| name("head")),
+        root: full.then(|| "/opt/apptainers".into()),
+        completion: if full { Completion::Share(80) } else { Completion::BestEffort },
+        created: UnixMillis(1),
+        ended: (b > 99).then_some(UnixMillis(b.into())),
+        deadline: UnixMillis(i64::from(b) + 1_000),
+        patience_ms: 1_000,
+        rate: (b > 50).then_some(u64::from(b)),
+        priority: 200,
+        cancelled: b.is_multiple_of(3),
+        key: full.then(|| Key { text: format!("key {}", no % 4), body: digest(9) }),
+    })
+}
+
+fn put_push(model: &Model, a: u8, b: u8) -> Op {
+    let record = record(a % 4, b);
+    // A push is asked for once.
+    if model.pushes.contains_key(&record.no) {
+        return Op::ChangePush { record };
+    }
+    Op::PutPush { record, nodes: ["n2", "n10", "n1"].into_iter().map(name).collect() }
+}
+
+fn change_push(model: &Model, a: u8, b: u8) -> Op {
+    let no = PushNo(u64::from(a % 4));
+    if !model.pushes.contains_key(&no) {
+        return put_push(model, a, b);
+    }
+    let failed = b.is_multiple_of(2);
+    let outcome = PushOutcome {
+        phase: if failed { Phase::Failed } else { Phase::Done },
+        code: failed.then_some(FailCode::NoSpace),
+        message: failed.then(|| "the disk is full".into()),
+        root: (b > 9).then(|| "/opt/apptainers".into()),
+        bytes: Moved { fetched: u64::MAX, reused: b.into(), resumed: 1, wasted: 2 },
+        present: !failed,
+        started: failed.then_some(UnixMillis(5)),
+        ended: Some(UnixMillis(6)),
+    };
+    let nodes = vec![(name("n10"), (b < 200).then_some(outcome)), (name("stranger"), None)];
+    Op::PutOutcomes { push: no, nodes }
 }
 
 pub(crate) fn facts(n: u8) -> NodeFacts {

@@ -49,6 +49,7 @@ impl Collector for Fleet {
             stats.stale_partitions.into(),
         )?;
         out.gauge("generation", "Number of the newest view", stats.generation)?;
+        pushes(&mut out, &self.handle)?;
         self.counters(&mut out, &self.handle.counters)?;
         let store = self.store.stats();
         out.counter("store_commits", "Transactions written", store.commits)?;
@@ -78,6 +79,16 @@ impl Fleet {
     }
 }
 
+fn pushes(out: &mut Out<'_>, handle: &Handle) -> fmt::Result {
+    let view = handle.views.load();
+    let help = "Pushes that are kept, by how they stand";
+    out.gauges(("pushes", help), "state", &view.push_states())?;
+    let moved = view.push_bytes();
+    let by_origin = [("network", moved.fetched), ("local", moved.reused), ("resumed", moved.resumed)];
+    let help = "Bytes of images that pushes brought, by where they came from";
+    out.counters(("push_bytes", help), "from", &by_origin)
+}
+
 fn read(count: &AtomicU64) -> u64 {
     count.load(Ordering::Relaxed)
 }
@@ -90,15 +101,28 @@ struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {
     fn nodes(&mut self, stats: &Stats) -> fmt::Result {
-        let mut family =
-            self.0.encode_descriptor("nodes", "Nodes by how current they are", None, MetricType::Gauge)?;
-        for (state, count) in [
-            ("online", stats.online),
-            ("syncing", stats.syncing),
-            ("offline", stats.offline),
-            ("never_seen", stats.never_seen),
-        ] {
-            ConstGauge::new(i64::from(count)).encode(family.encode_family(&[("state", state)])?)?;
+        let states = [
+            ("online", stats.online.into()),
+            ("syncing", stats.syncing.into()),
+            ("offline", stats.offline.into()),
+            ("never_seen", stats.never_seen.into()),
+        ];
+        self.gauges(("nodes", "Nodes by how current they are"), "state", &states)
+    }
+
+    fn gauges(&mut self, (name, help): (&str, &str), label: &str, values: &[(&str, u64)]) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (value, count) in values {
+            let count = ConstGauge::new(i64::try_from(*count).unwrap_or(i64::MAX));
+            count.encode(family.encode_family(&[(label, *value)])?)?;
+        }
+        Ok(())
+    }
+
+    fn counters(&mut self, (name, help): (&str, &str), label: &str, values: &[(&str, u64)]) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (value, count) in values {
+            ConstCounter::new(*count).encode(family.encode_family(&[(label, *value)])?)?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! How much may wait for the loop.
 
+use std::sync::atomic::AtomicU64;
+
 use futures_util::FutureExt as _;
 use sifleet_common::clock::Clock;
 use sifleet_common::wire::control::Snapshot;

@@ -15,8 +15,8 @@ use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::control::StreamId;
 use tracing::warn;
 
-use super::members;
-use super::row::{self, RowError, bad, parse, word};
+use super::row::{self, RowError, bad, parse, tolerate, word};
+use super::{members, pushes};
 use crate::store::{NodeFacts, Position, Restored, RestoredNode};
 
 pub(super) fn read(connection: &mut Connection) -> Result<Restored> {
@@ -27,6 +27,8 @@ pub(super) fn read(connection: &mut Connection) -> Result<Restored> {
         members: members::read_all(&transaction)?,
         described: reader.described()?,
         heard_of: reader.heard_of()?,
+        pushes: pushes::read_all(&transaction)?,
+        maps: pushes::read_maps(&transaction)?,
     };
     transaction.commit()?;
     Ok(restored)
@@ -165,14 +167,4 @@ fn node(row: &Row<'_>) -> Result<RestoredNode, RowError> {
         },
         changes: Vec::new(),
     })
-}
-
-/// Lets failures of the database itself through, and turns what is merely wrong in a row into a text.
-fn tolerate<T>(read: Result<T, RowError>) -> Result<Result<T, String>> {
-    match read {
-        Ok(value) => Ok(Ok(value)),
-        Err(RowError::Sql(failed @ Error::SqliteFailure(..))) => Err(failed),
-        Err(RowError::Sql(unfit)) => Ok(Err(unfit.to_string())),
-        Err(invalid @ RowError::Value { .. }) => Ok(Err(invalid.to_string())),
-    }
 }

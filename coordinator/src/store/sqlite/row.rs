@@ -114,3 +114,13 @@ pub(super) fn root(row: &Row<'_>, at: usize) -> Result<Root, RowError> {
     };
     Ok(Root { path: row.get(at)?, library: row.get(at + 1)?, state })
 }
+
+/// Lets failures of the database itself through, and turns what is merely wrong in a row into a text.
+pub(super) fn tolerate<T>(read: Result<T, RowError>) -> rusqlite::Result<Result<T, String>> {
+    match read {
+        Ok(value) => Ok(Ok(value)),
+        Err(RowError::Sql(failed @ rusqlite::Error::SqliteFailure(..))) => Err(failed),
+        Err(RowError::Sql(unfit)) => Ok(Err(unfit.to_string())),
+        Err(invalid @ RowError::Value { .. }) => Ok(Err(invalid.to_string())),
+    }
+}

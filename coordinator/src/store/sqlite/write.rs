@@ -9,7 +9,7 @@ use rusqlite::{Result, ToSql, Transaction, params};
 use sifleet_common::inventory::{Change, ReplicaKey, Root, RootId};
 use sifleet_common::name::{ImageName, NodeName};
 
-use super::{members, metadata, row};
+use super::{members, metadata, pushes, row};
 use crate::store::{NodeFacts, Op, Position};
 
 /// Names remembered after their last replica; each is a few dozen bytes.
@@ -48,6 +48,12 @@ impl<'a> Batch<'a> {
             }
             Op::PutMembers { source, at, members } => members::put(self.transaction, source, *at, members),
             Op::HeardOf { name } => self.heard_of(name),
+            Op::PutPush { record, nodes } => pushes::put(self.transaction, record, nodes),
+            Op::ChangePush { record } => pushes::change(self.transaction, record),
+            Op::PutOutcomes { push, nodes } => pushes::put_outcomes(self.transaction, *push, nodes),
+            Op::ForgetPushes { pushes } => pushes::forget(self.transaction, pushes),
+            Op::ForgetMap { image } => pushes::forget_map(self.transaction, *image),
+            Op::PutMap { image, map } => pushes::put_map(self.transaction, *image, *map),
         }
     }
 

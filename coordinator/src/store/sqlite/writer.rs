@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ pub(super) struct Shared {
     lost: Mutex<BTreeSet<NodeName>>,
     /// Nodes of which steps found no room in the queue, until the writer is told.
     missed: Mutex<BTreeSet<NodeName>>,
+    /// Whether steps of pushes were lost.
+    pushes_lost: AtomicBool,
 }
 
 impl Shared {
@@ -70,7 +72,18 @@ impl Shared {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let nodes: BTreeSet<NodeName> = moved(ops).cloned().collect();
         self.lost().extend(nodes.iter().cloned());
+        self.miss_pushes(ops);
         held(&self.missed).extend(nodes);
+    }
+
+    pub(super) fn take_pushes_lost(&self) -> bool {
+        self.pushes_lost.swap(false, Ordering::AcqRel)
+    }
+
+    fn miss_pushes(&self, ops: &[Op]) {
+        if ops.iter().any(Op::is_of_pushes) {
+            self.pushes_lost.store(true, Ordering::Release);
+        }
     }
 
     pub(super) fn take_missed(&self) -> BTreeSet<NodeName> {
@@ -91,7 +104,16 @@ fn held(names: &Mutex<BTreeSet<NodeName>>) -> MutexGuard<'_, BTreeSet<NodeName>>
 fn moved(ops: &[Op]) -> impl Iterator<Item = &NodeName> {
     ops.iter().filter_map(|op| match op {
         Op::Advance { node, .. } | Op::Replace { node, .. } => Some(node),
-        Op::PutNode { .. } | Op::PutMetadata { .. } | Op::PutMembers { .. } | Op::HeardOf { .. } => None,
+        Op::PutNode { .. }
+        | Op::PutMetadata { .. }
+        | Op::PutMembers { .. }
+        | Op::HeardOf { .. }
+        | Op::PutPush { .. }
+        | Op::ChangePush { .. }
+        | Op::PutOutcomes { .. }
+        | Op::ForgetPushes { .. }
+        | Op::ForgetMap { .. }
+        | Op::PutMap { .. } => None,
     })
 }
 
@@ -206,6 +228,7 @@ impl Writer {
                 "the store cannot write; answers stay right, but a restart would ask the agents for snapshots"
             );
         }
+        self.shared.miss_pushes(ops);
         let mut shared = self.shared.lost();
         for node in moved(ops).cloned() {
             shared.insert(node.clone());

@@ -1,0 +1,110 @@
+//! Nodes that come, go and change: what it means for their shares and for those who fetch from them.
+
+// The words for addresses only: no sockets.
+use core::net::{IpAddr, SocketAddr};
+
+use sifleet_common::push::Phase;
+use sifleet_common::time::Now;
+use sifleet_common::wire::assignment::{AssignmentId, MAX_ASSIGNMENTS, Order, Rates};
+use sifleet_common::wire::control::ToAgent;
+
+use super::State;
+use crate::state::index::NodeId;
+use crate::state::{Effect, SessionId};
+
+impl State {
+    /// Learns where others may fetch from the node: from the address its session comes from, at the port it named.
+    pub(in crate::state) fn learn_address(&mut self, id: NodeId, address: IpAddr, port: u16) {
+        let gives = (port != 0).then(|| SocketAddr::new(address.to_canonical(), port));
+        if let Some(node) = self.nodes.get_mut(id.index())
+            && std::mem::replace(&mut node.gives, gives) != gives
+        {
+            self.pushes.moved_house(id);
+        }
+    }
+
+    /// Says how fast a node may move bytes.
+    pub(in crate::state) fn say_rates(&mut self, session: SessionId) {
+        let rates = Rates { up: self.pushes.set.up, down: self.pushes.set.down };
+        self.effects.push(Effect::Send(session, ToAgent::Order(Box::new(Order::Rates(rates)))));
+    }
+
+    /// Goes on with a node whose inventory is confirmed, and tells it all it is to do.
+    ///
+    /// Not sooner: roots are numbered by the agent's settings, which may be others than when it was last heard; and what
+    /// an agent is not told in the list it throws away.
+    pub(super) fn node_came(&mut self, id: NodeId, now: Now) {
+        if !self.is_live(id) {
+            return;
+        }
+        self.look_at_swarms(id);
+        for share in self.shares_of(id) {
+            if let Some(share) = self.pushes.shares.get_mut(&share) {
+                share.assigned = false;
+            }
+            self.advance(share, now);
+        }
+        let Some(session) = self.nodes.get_mut(id.index()).and_then(|node| node.session.as_mut()) else {
+            return;
+        };
+        if std::mem::replace(&mut session.listed, true) {
+            return;
+        }
+        let session = session.id;
+        let own = self.shares_of(id);
+        for share in &own {
+            if self.pushes.unsaid.remove(share) {
+                self.say_assignment(*share);
+            }
+        }
+        // One that failed is tried again: what it has of the image is worth keeping.
+        let kept = |share: &AssignmentId| {
+            self.pushes
+                .shares
+                .get(share)
+                .is_some_and(|share| share.assigned || share.begun && share.has_failed())
+        };
+        let ids: Vec<AssignmentId> = own.into_iter().filter(kept).take(MAX_ASSIGNMENTS).collect();
+        self.effects.push(Effect::Send(session, ToAgent::Order(Box::new(Order::Assigned { ids }))));
+    }
+
+    /// Lets the shares of a node wait until it is back.
+    pub(super) fn node_gone(&mut self, id: NodeId, now: Now) {
+        if self.is_live(id) {
+            return;
+        }
+        for share in self.shares_of(id) {
+            if self.pushes.shares.get(&share).is_some_and(|share| !share.has_failed()) {
+                self.defer(share, now);
+            }
+        }
+        self.look_at_swarms(id);
+    }
+
+    /// Lets a share wait until its node is back.
+    pub(super) fn defer(&mut self, id: AssignmentId, now: Now) {
+        let Some(share) = self.pushes.shares.get_mut(&id) else { return };
+        (share.assigned, share.claimed, share.attempts) = (false, None, 0);
+        self.set_due(id, None);
+        self.pushes.unsaid.remove(&id);
+        let why = (None, "the node is away; it goes on when it is back".into());
+        self.turn_to(id, Phase::Deferred, Some(why), now);
+    }
+
+    /// Holds what is wanted of a node against what it holds.
+    pub(super) fn look_at_node(&mut self, id: NodeId, now: Now) {
+        if !self.is_live(id) {
+            return;
+        }
+        for share in self.shares_of(id) {
+            if self.is_there(share) {
+                self.done(share, now);
+            }
+        }
+        self.look_at_swarms(id);
+    }
+
+    fn shares_of(&self, id: NodeId) -> Vec<AssignmentId> {
+        self.pushes.of_node.get(&id).into_iter().flatten().copied().collect()
+    }
+}

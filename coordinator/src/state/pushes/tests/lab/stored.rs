@@ -1,0 +1,65 @@
+//! A store in memory.
+
+use std::collections::BTreeMap;
+
+use sifleet_common::inventory::Inventory;
+
+use crate::store::push::{PushNo, RestoredPush};
+use crate::store::{Op, Restored, RestoredMembers, RestoredNode};
+
+/// What a store that wrote everything gives back.
+pub(super) fn restored(stored: &[Op]) -> Restored {
+    let mut found = Restored::default();
+    let mut nodes: BTreeMap<_, (_, _, Inventory)> = BTreeMap::new();
+    let mut pushes: BTreeMap<PushNo, RestoredPush> = BTreeMap::new();
+    for op in stored.iter().cloned() {
+        match op {
+            Op::PutNode { node, facts } => {
+                let (position, inventory) =
+                    nodes.remove(&node).map(|(_, at, inventory)| (at, inventory)).unwrap_or_default();
+                nodes.insert(node, (facts, position, inventory));
+            }
+            Op::Replace { node, position, changes } => {
+                let known = nodes.get_mut(&node).unwrap();
+                (known.1, known.2) = (position, Inventory::default());
+                for change in changes {
+                    known.2.apply(change);
+                }
+            }
+            Op::Advance { node, position, changes } => {
+                let known = nodes.get_mut(&node).unwrap();
+                known.1 = position;
+                for change in changes {
+                    known.2.apply(change);
+                }
+            }
+            Op::PutMembers { source, at, members } => {
+                found.members = vec![RestoredMembers { source, at, members }]
+            }
+            Op::PutMetadata { .. } | Op::HeardOf { .. } => {}
+            Op::PutPush { record, nodes } => {
+                let nodes = nodes.into_iter().map(|node| (node, None)).collect();
+                pushes.insert(record.no, RestoredPush { record: (*record).clone(), nodes });
+            }
+            Op::ChangePush { record } => pushes.get_mut(&record.no).unwrap().record = (*record).clone(),
+            Op::PutOutcomes { push, nodes } => {
+                for (node, outcome) in nodes {
+                    let known = &mut pushes.get_mut(&push).unwrap().nodes;
+                    known.iter_mut().find(|(name, _)| *name == node).unwrap().1 = outcome;
+                }
+            }
+            Op::ForgetPushes { pushes: old } => old.iter().for_each(|no| drop(pushes.remove(no))),
+            Op::ForgetMap { image } => drop(found.maps.remove(&image)),
+            Op::PutMap { image, map } => drop(found.maps.insert(image, map)),
+        }
+    }
+    found.nodes = nodes
+        .into_iter()
+        .map(|(node, (facts, position, inventory))| {
+            let changes = inventory.as_changes().collect();
+            RestoredNode { node, facts, position, changes }
+        })
+        .collect();
+    found.pushes = pushes.into_values().collect();
+    found
+}

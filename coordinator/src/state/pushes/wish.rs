@@ -1,0 +1,138 @@
+//! What people want: a wish that was understood, what can be asked of a push, and why it is refused.
+
+use std::time::Duration;
+
+use roaring::RoaringBitmap;
+use sifleet_common::digest::Digest;
+use sifleet_common::name::{ImageName, NodeName};
+use sifleet_common::nodeset::NodeSetError;
+
+use crate::state::index::NodeId;
+use crate::store::push::{Completion, Key, PushNo};
+use crate::view::{QueryError, View};
+
+/// Priority of a push that names none.
+pub const PRIORITY: u8 = 100;
+/// How long a push goes on if nobody says: a node that is repaired overnight still gets it.
+pub const PATIENCE: Duration = Duration::from_secs(86_400);
+/// Longest time a push may go on: a month.
+pub const MAX_PATIENCE: Duration = Duration::from_secs(30 * 86_400);
+/// Longest `Idempotency-Key`, in bytes.
+pub const MAX_KEY: usize = 128;
+/// Most pushes that run at once.
+pub const MAX_RUNNING: usize = 1_000;
+/// Most nodes of all pushes that are kept: some hundred megabytes.
+pub const MAX_PARTS: usize = 1_000_000;
+
+/// Nodes are to have an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Under which name.
+    pub image: ImageName,
+    /// Which bytes.
+    pub digest: Digest,
+    /// How many.
+    pub size: u64,
+    /// The only node to take it from at first.
+    pub from: Option<NodeId>,
+    /// Below which root, as its path.
+    pub root: Option<String>,
+    /// Which nodes.
+    pub nodes: RoaringBitmap,
+    /// When it counts as done.
+    pub completion: Completion,
+    /// How long it goes on.
+    pub patience: Duration,
+    /// Bytes a second that each node may fetch.
+    pub rate: Option<u64>,
+    /// Higher ones come first.
+    pub priority: u8,
+    /// By which it is known when asked for again.
+    pub key: Option<Key>,
+}
+
+/// What can be asked about pushes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A new one.
+    Create(Box<Wish>),
+    /// No more of it.
+    Cancel(PushNo),
+    /// Once more for the nodes that failed.
+    Retry(PushNo),
+    /// Another rate.
+    Rate(PushNo, Option<u64>),
+}
+
+impl PushError {
+    /// Adds the names that were perhaps meant.
+    #[must_use]
+    pub fn with_near_names(self, view: &View) -> Self {
+        if let Self::Query(error) = self { Self::Query(view.suggest(error)) } else { self }
+    }
+}
+
+/// Says why a push is not taken, or not found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// The image, a partition or a node is not known.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The nodes are no node set.
+    #[error(transparent)]
+    Nodes(#[from] NodeSetError),
+    /// Something in the wish cannot be.
+    #[error("{detail}")]
+    Bad {
+        /// What and why.
+        detail: String,
+    },
+    /// Nobody says which bytes are meant.
+    #[error("nodes hold different images as {image}, and the library holds none")]
+    Disagreed {
+        /// The image.
+        image: ImageName,
+        /// The digests, as references.
+        candidates: Vec<String>,
+    },
+    /// Nobody has it.
+    #[error("no node holds {image}, so there is nobody to fetch it from")]
+    NoHolder {
+        /// What was asked for.
+        image: String,
+    },
+    /// The node it is to be taken from does not have it.
+    #[error("{node} does not hold {image}")]
+    NotThere {
+        /// The node.
+        node: NodeName,
+        /// The image.
+        image: ImageName,
+        /// Nodes that hold it.
+        candidates: Vec<String>,
+    },
+    /// The same key came with another wish.
+    #[error("the key was used for {push}, which wants something else")]
+    KeyReused {
+        /// The push it was used for.
+        push: PushNo,
+    },
+    /// No such push.
+    #[error("there is no push {id:?}")]
+    Unknown {
+        /// What was asked for, cut.
+        id: String,
+    },
+    /// Somebody ended it, and that is final.
+    #[error("{push} was cancelled")]
+    Cancelled {
+        /// The push.
+        push: PushNo,
+    },
+    /// There are too many.
+    #[error("{what} at once is the limit")]
+    TooMany {
+        /// Of what.
+        what: String,
+    },
+}

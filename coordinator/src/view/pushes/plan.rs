@@ -1,0 +1,283 @@
+//! From what somebody wrote to the wish that is meant, and what it would do.
+//!
+//! Which bytes are meant: the digest that was written, else what the library holds under the name, else what all current
+//! replicas agree on. Nodes get the image under the name that they and their partition know it by.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use roaring::RoaringBitmap;
+use sifleet_common::api::pushes::{PushPlan, PushReason, PushRequest, PushTarget};
+use sifleet_common::digest::Digest;
+use sifleet_common::inventory::RootState;
+use sifleet_common::name::{ImageName, MAX_IMAGE_NAME, PartitionName};
+use sifleet_common::nodeset::NodeSet;
+use sifleet_common::push::FailCode;
+use sifleet_common::time::Now;
+
+use crate::state::index::NodeId;
+use crate::state::pushes::wish::{MAX_PATIENCE, PATIENCE, PRIORITY, PushError, Wish};
+use crate::store::push::Completion;
+use crate::view::availability::count;
+use crate::view::resolve::{Expected, unheard_of};
+use crate::view::{QueryError, View, shorten};
+
+/// Most digests that an error offers.
+const MAX_CANDIDATES: usize = 10;
+
+impl View {
+    /// Understands what somebody wants.
+    ///
+    /// # Errors
+    /// [`PushError`] for the first thing that cannot be meant.
+    pub fn wish(&self, request: &PushRequest, now: Now) -> Result<Wish, PushError> {
+        let live = self.live_at(now);
+        let (members, partition) = self.members_of(&request.to)?;
+        let (image, digest) = self.meant(request, partition.as_ref(), &live)?;
+        let known = self.digests.get(&digest);
+        let none = || PushError::NoHolder { image: format!("{image}@{digest}") };
+        let size = known.ok_or_else(none)?.size;
+        let mut nodes = members;
+        if matches!(request.to, PushTarget::MissingOn(_)) {
+            nodes -= &self.ready_with(&image, digest, request.root.as_deref()) & &*live;
+        }
+        let completion = request.completion.as_deref().map(str::parse::<Completion>);
+        Ok(Wish {
+            from: self.holder_named(request.from.as_deref(), &image, digest)?,
+            root: root(request.root.as_deref())?,
+            completion: completion.transpose().map_err(|error| bad(error.to_string()))?.unwrap_or_default(),
+            patience: patience(request.deadline_s)?,
+            rate: match request.rate {
+                Some(0) => {
+                    return Err(bad("a rate of 0 brings nothing to anybody: leave it out for no limit"));
+                }
+                rate => rate,
+            },
+            priority: request.priority.unwrap_or(PRIORITY),
+            key: None,
+            image,
+            digest,
+            size,
+            nodes,
+        })
+    }
+
+    /// Tells what a wish would do.
+    #[must_use]
+    pub fn plan(&self, wish: &Wish, now: Now) -> PushPlan {
+        let live = self.live_at(now);
+        let ready = &wish.nodes & &self.ready_with(&wish.image, wish.digest, wish.root.as_deref()) & &*live;
+        let deferred = &wish.nodes - &*live;
+        let refused = self.refused(wish, &((&wish.nodes & &*live) - &ready));
+        let lost: RoaringBitmap = refused.iter().flat_map(|(_, (nodes, _))| nodes.iter()).collect();
+        let nodes = &wish.nodes - &ready - &lost;
+        let sources = match wish.from {
+            Some(NodeId(from)) => [from].into_iter().collect(),
+            None => self.holders_of(&wish.digest) & &*live,
+        };
+        let reasons = refused.into_iter().map(|(code, (nodes, message))| PushReason {
+            code: code.name().to_owned(),
+            count: count(&nodes),
+            nodes: self.fold(&nodes),
+            message,
+            hint: code.hint().to_owned(),
+        });
+        PushPlan {
+            image: wish.image.to_string(),
+            digest: wish.digest.to_string(),
+            size: wish.size,
+            nodes: self.fold(&nodes),
+            count: count(&nodes),
+            ready: self.fold(&ready),
+            deferred: self.fold(&deferred),
+            refused: reasons.collect(),
+            sources: self.fold(&sources),
+            bytes: wish.size.saturating_mul(nodes.len()),
+            seconds: wish.rate.map(|rate| wish.size.div_ceil(rate)),
+        }
+    }
+
+    /// Lists the nodes that are meant.
+    fn members_of(&self, to: &PushTarget) -> Result<(RoaringBitmap, Option<PartitionName>), PushError> {
+        match to {
+            PushTarget::Partition(name) | PushTarget::MissingOn(name) => {
+                let partition = self.partition_info(name)?;
+                Ok((partition.members.clone(), Some(partition.name.clone())))
+            }
+            PushTarget::Nodes(text) => {
+                let wanted: NodeSet = text.parse()?;
+                let numbers: BTreeMap<&str, u32> =
+                    self.nodes.iter().zip(0..).map(|(node, id)| (node.name.as_str(), id)).collect();
+                let unknown =
+                    |name: &str| QueryError::UnknownNode { name: shorten(name), candidates: Vec::new() };
+                let number = |name: &str| numbers.get(name).copied().ok_or_else(|| unknown(name));
+                let nodes: Result<RoaringBitmap, QueryError> =
+                    wanted.names().iter().map(|name| number(name.as_str())).collect();
+                Ok((nodes?, None))
+            }
+        }
+    }
+
+    /// Finds the image that is meant: under which name, and which bytes.
+    fn meant(
+        &self,
+        request: &PushRequest,
+        partition: Option<&PartitionName>,
+        live: &RoaringBitmap,
+    ) -> Result<(ImageName, Digest), PushError> {
+        let digest = request.digest.as_deref().map(str::parse::<Digest>);
+        let digest = digest.transpose().map_err(|error| bad(format!("digest: {error}")))?;
+        let written = match (&request.image, digest) {
+            (Some(image), _) => image.clone(),
+            (None, Some(digest)) => digest.to_string(),
+            (None, None) => return Err(bad("name the image, or its digest")),
+        };
+        let target = self.resolve(&written, partition)?;
+        if !target.heard_of {
+            return Err(self.suggest(unheard_of(&written)).into());
+        }
+        let names: Vec<ImageName> = if target.by_digest {
+            // The library's names stand for those that nodes know the image by.
+            let mut names: Vec<ImageName> =
+                target.names.iter().map(|name| self.meant_on(partition, name)).collect();
+            names.sort();
+            names.dedup();
+            names
+        } else {
+            target.names.clone()
+        };
+        let name = match names.as_slice() {
+            [name] => name.clone(),
+            several => {
+                let candidates = several.iter().take(MAX_CANDIDATES).map(|name| format!("{name}@{written}"));
+                let candidates = candidates.collect();
+                return Err(QueryError::Ambiguous { reference: shorten(&written), candidates }.into());
+            }
+        };
+        match (target.digest, digest) {
+            (Some(one), Some(other)) if one != other => Err(bad("image and digest name different bytes")),
+            (Some(digest), _) | (None, Some(digest)) => Ok((name, digest)),
+            (None, None) => self.agreed(&name, partition, live).map(|digest| (name, digest)),
+        }
+    }
+
+    /// Finds the bytes that a name stands for.
+    fn agreed(
+        &self,
+        name: &ImageName,
+        partition: Option<&PartitionName>,
+        live: &RoaringBitmap,
+    ) -> Result<Digest, PushError> {
+        if let Expected::Bytes(digest) = self.expected(name, partition, live) {
+            return Ok(digest);
+        }
+        let mut found: Vec<Digest> = Vec::new();
+        let entry = self.names.get(name);
+        for (place, nodes) in entry.into_iter().flat_map(|entry| &entry.ready) {
+            if !nodes.is_disjoint(live) && !found.contains(&place.digest) {
+                found.push(place.digest);
+            }
+        }
+        match found.as_slice() {
+            [] => Err(PushError::NoHolder { image: name.to_string() }),
+            [only] => Ok(*only),
+            several => {
+                let candidates = several.iter().take(MAX_CANDIDATES).map(|digest| format!("{name}@{digest}"));
+                Err(PushError::Disagreed { image: name.clone(), candidates: candidates.collect() })
+            }
+        }
+    }
+
+    /// Finds the only node that the image is to be taken from.
+    fn holder_named(
+        &self,
+        from: Option<&str>,
+        image: &ImageName,
+        digest: Digest,
+    ) -> Result<Option<NodeId>, PushError> {
+        let Some(from) = from else { return Ok(None) };
+        let found = self.nodes.iter().zip(0..).find(|(node, _)| node.name.as_str() == from);
+        let Some((node, id)) = found else {
+            return Err(QueryError::UnknownNode { name: shorten(from), candidates: Vec::new() }.into());
+        };
+        let holders = self.holders_of(&digest);
+        if holders.contains(id) {
+            return Ok(Some(NodeId(id)));
+        }
+        let names = holders.iter().filter_map(|id| self.info(id)).take(MAX_CANDIDATES);
+        Err(PushError::NotThere {
+            node: node.name.clone(),
+            image: image.clone(),
+            candidates: names.map(|node| node.name.to_string()).collect(),
+        })
+    }
+
+    /// Lists the nodes that hold certain bytes whole, current or last known.
+    fn holders_of(&self, digest: &Digest) -> RoaringBitmap {
+        let names = self.digests.get(digest).into_iter().flat_map(|entry| &entry.names);
+        let mut holders = RoaringBitmap::new();
+        for entry in names.filter_map(|name| self.names.get(name)) {
+            for (_, nodes) in entry.ready.iter().filter(|(place, _)| place.digest == *digest) {
+                holders |= nodes;
+            }
+        }
+        holders
+    }
+
+    /// Lists the nodes that hold an image where a push would bring it.
+    fn ready_with(&self, image: &ImageName, digest: Digest, root: Option<&str>) -> RoaringBitmap {
+        let mut ready = RoaringBitmap::new();
+        for (place, nodes) in self.names.get(image).into_iter().flat_map(|entry| &entry.ready) {
+            let there = root.map_or(!place.library, |root| *place.root == *root);
+            if place.digest == digest && there {
+                ready |= nodes;
+            }
+        }
+        ready
+    }
+
+    /// Finds the nodes that have no root for the image.
+    fn refused(&self, wish: &Wish, nodes: &RoaringBitmap) -> BTreeMap<FailCode, (RoaringBitmap, String)> {
+        let mut refused: BTreeMap<FailCode, (RoaringBitmap, String)> = BTreeMap::new();
+        for (id, node) in nodes.iter().filter_map(|id| Some((id, self.info(id)?))) {
+            let fits = node.inventory.roots().any(|(_, root)| {
+                let meant = wish.root.as_ref().map_or(!root.library, |path| root.path == *path);
+                meant && !matches!(root.state, RootState::Unknown { .. })
+            });
+            if !fits {
+                let words = || match &wish.root {
+                    Some(path) => format!("no such root at present: {path}"),
+                    None => "no root at present but libraries".to_owned(),
+                };
+                refused
+                    .entry(FailCode::NoRoot)
+                    .or_insert_with(|| (RoaringBitmap::new(), words()))
+                    .0
+                    .insert(id);
+            }
+        }
+        refused
+    }
+}
+
+fn root(path: Option<&str>) -> Result<Option<String>, PushError> {
+    let Some(path) = path else { return Ok(None) };
+    if !path.starts_with('/') || path.len() > MAX_IMAGE_NAME {
+        return Err(bad(format!("root: {:?} is not the path of a directory", shorten(path))));
+    }
+    let trimmed = path.trim_end_matches('/');
+    Ok(Some(if trimmed.is_empty() { "/" } else { trimmed }.to_owned()))
+}
+
+fn patience(seconds: Option<u64>) -> Result<Duration, PushError> {
+    let patience = seconds.map_or(PATIENCE, Duration::from_secs);
+    if patience.is_zero() || patience > MAX_PATIENCE {
+        let most = MAX_PATIENCE.as_secs();
+        return Err(bad(format!("deadline_s is {}, and must be 1 to {most}", patience.as_secs())));
+    }
+    Ok(patience)
+}
+
+fn bad(detail: impl Into<String>) -> PushError {
+    PushError::Bad { detail: detail.into() }
+}
