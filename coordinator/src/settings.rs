@@ -14,7 +14,7 @@ use sifleet_common::settings::{self, Loaded, Options, Period, SettingsError};
 use sifleet_common::telemetry::Output;
 
 use crate::partitions::{Source, file::PartitionFile, slurm::Sinfo};
-use crate::{http, state};
+use crate::{http, library, state};
 
 /// Where settings are looked for unless somebody names another file.
 pub const DEFAULT_PATH: &str = "/etc/sifleet/coordinator.toml";
@@ -35,6 +35,8 @@ pub struct Settings {
     pub http: Http,
     /// Where partitions come from.
     pub partitions: Partitions,
+    /// Where users' images go.
+    pub library: Library,
     /// Bounds.
     pub limits: Limits,
     /// Logging.
@@ -49,6 +51,7 @@ impl Default for Settings {
             control: Control::default(),
             http: Http::default(),
             partitions: Partitions::default(),
+            library: Library::default(),
             limits: Limits::default(),
             log: Log::default(),
         }
@@ -133,6 +136,15 @@ impl Default for Partitions {
     }
 }
 
+/// Where users' images go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, try_from = "rules::library::Raw")]
+pub struct Library {
+    /// The cluster's library as this machine sees it: the directory that an agent watches as `library`. Without it
+    /// nothing can be uploaded.
+    pub dir: Option<PathBuf>,
+}
+
 /// Bounds on what is kept and served.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, try_from = "rules::limits::Raw")]
@@ -214,8 +226,9 @@ impl Settings {
     /// Returns what the API is bounded by.
     #[must_use]
     pub fn http_limits(&self) -> http::Limits {
-        let mut limits =
-            http::Limits { max_event_streams: self.limits.max_event_streams, ..http::Limits::default() };
+        let library = self.library.dir.clone().map(library::Options::new);
+        let max_event_streams = self.limits.max_event_streams;
+        let mut limits = http::Limits { max_event_streams, library, ..http::Limits::default() };
         limits.server.max_connections = self.limits.max_http_connections;
         limits
     }

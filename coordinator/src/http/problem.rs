@@ -14,6 +14,7 @@ use sifleet_common::availability::RequireError;
 use sifleet_common::nodeset::NodeSetError;
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
+use crate::library::LibraryError;
 use crate::state::run::Stopped;
 use crate::store::sqlite::StoreError;
 use crate::view::QueryError;
@@ -74,6 +75,8 @@ codes! {
         "Write a name such as vnc_desktop.sif, at least 12 digits of a digest, or name@blake3:….";
     BadNodeset BAD_REQUEST "bad_nodeset" "The text is not a node set"
         "Write names and ranges such as compute[001-128],viz01; percent-encode the brackets.";
+    BadUpload BAD_REQUEST "bad_upload" "The library cannot hold such an image"
+        "Give it a name such as viz/vnc_desktop.sif: a path below the library without hidden parts.";
     BadJson BAD_REQUEST "bad_json" "The body cannot be read"
         "Send one JSON document of the shape shown in /docs.";
     TooManyQueries BAD_REQUEST "too_many_queries" "The batch has too many questions"
@@ -86,6 +89,8 @@ codes! {
         "See sifleet partition ls or GET /v1/partitions.";
     UnknownNode NOT_FOUND "unknown_node" "No agent and no partition ever named such a node"
         "See sifleet node ls or GET /v1/nodes.";
+    UnknownUpload NOT_FOUND "unknown_upload" "There is no such upload"
+        "Begin it with POST /v1/library/uploads; what was sent before is found again.";
     NoRoute NOT_FOUND "no_route" "There is nothing at this path"
         "See /docs for what there is.";
     MethodNotAllowed METHOD_NOT_ALLOWED "method_not_allowed" "The path does not take this method"
@@ -94,22 +99,38 @@ codes! {
         "Send it again; check the network if that happens often.";
     AmbiguousImage CONFLICT "ambiguous_image" "Several images go by this name"
         "Ask for one of the candidates.";
+    InTheWay CONFLICT "in_the_way" "Something else lies where the image would"
+        "Choose another name, or have an administrator remove what is there.";
+    UploadBusy CONFLICT "upload_busy" "Another request writes the same upload"
+        "Wait until it has ended, then ask for the offset.";
+    WrongOffset CONFLICT "wrong_offset" "The bytes do not follow those that are there"
+        "Send the bytes from the offset in the header Upload-Offset on; finish when there are none left.";
     BodyTooLarge PAYLOAD_TOO_LARGE "body_too_large" "The body is too large"
         "Split the request.";
     UnsupportedMediaType UNSUPPORTED_MEDIA_TYPE "unsupported_media_type" "The body is not declared as JSON"
         "Send the header Content-Type: application/json.";
     BadHost MISDIRECTED_REQUEST "bad_host" "The request asks for a host that the coordinator is not"
         "Ask by an address or by a name of its certificate; an administrator may add names to http.hosts.";
+    WrongDigest UNPROCESSABLE_ENTITY "wrong_digest" "What arrived is not what was announced"
+        "Upload it again; if that happens again, see whether the file changes meanwhile.";
+    NotAnImage UNPROCESSABLE_ENTITY "not_an_image" "The bytes are no image"
+        "Upload a SIF, a squashfs or an ext3 file system; build the image again if it is damaged.";
     Internal INTERNAL_SERVER_ERROR "internal" "The coordinator failed to answer"
         "An administrator finds the cause in the coordinator's log by the request id.";
+    NoLibrary NOT_IMPLEMENTED "no_library" "The coordinator has no library to put images into"
+        "An administrator sets library.dir in coordinator.toml to the directory of the library.";
     NotReady SERVICE_UNAVAILABLE "not_ready" "The coordinator is not ready"
         "Ask again in a few seconds.";
     Stopping SERVICE_UNAVAILABLE "stopping" "The coordinator is stopping"
         "Ask again when it has been started.";
     TooManyStreams SERVICE_UNAVAILABLE "too_many_streams" "Too many readers follow the events"
         "Close a reader, or raise limits.max_event_streams.";
+    TooManyUploads SERVICE_UNAVAILABLE "too_many_uploads" "Too many uploads go on"
+        "Try again when one of them has ended.";
     TimedOut SERVICE_UNAVAILABLE "timed_out" "The answer took too long"
         "Ask again; ask for less at once.";
+    NoSpace INSUFFICIENT_STORAGE "no_space" "The library has too little room"
+        "Remove images that are no longer needed from the library.";
 }
 
 /// Says why a request has no answer; what of it becomes public is decided by [`ApiError::problem`].
@@ -213,6 +234,15 @@ pub enum ApiError {
     /// The store does not give what it holds.
     #[error("cannot read the metadata of an image from the store")]
     Store(#[from] StoreError),
+    /// The library does not take an image.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// There is no library.
+    #[error("images cannot be uploaded to this coordinator: library.dir is not set")]
+    NoLibrary,
+    /// The work on the library's disk broke off.
+    #[error("the work on the library broke off")]
+    Blocking(#[source] tokio::task::JoinError),
     /// An answer cannot be written as JSON, or metrics as text.
     #[error("cannot write the answer: {detail}")]
     Encode {
@@ -236,7 +266,7 @@ pub enum ApiError {
 impl ApiError {
     /// Returns the code outsiders decide by.
     #[must_use]
-    pub const fn code(&self) -> Code {
+    pub fn code(&self) -> Code {
         match self {
             Self::Query(QueryError::UnknownImage { .. }) => Code::UnknownImage,
             Self::Query(QueryError::Ambiguous { .. }) => Code::AmbiguousImage,
@@ -248,6 +278,8 @@ impl ApiError {
             Self::BadNodeset(_) => Code::BadNodeset,
             Self::BadJson { .. } => Code::BadJson,
             Self::TooManyQueries { .. } => Code::TooManyQueries,
+            Self::Library(error) => super::library::code(error),
+            Self::NoLibrary => Code::NoLibrary,
             Self::NoRoute { .. } => Code::NoRoute,
             Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,
             Self::SlowBody { .. } => Code::SlowBody,
@@ -259,9 +291,11 @@ impl ApiError {
             Self::Stopping(_) | Self::Draining => Code::Stopping,
             Self::TooManyStreams { .. } => Code::TooManyStreams,
             Self::TimedOut { .. } => Code::TimedOut,
-            Self::Store(_) | Self::Encode { .. } | Self::Panicked { .. } | Self::Foreign { .. } => {
-                Code::Internal
-            }
+            Self::Store(_)
+            | Self::Blocking(_)
+            | Self::Encode { .. }
+            | Self::Panicked { .. }
+            | Self::Foreign { .. } => Code::Internal,
         }
     }
 

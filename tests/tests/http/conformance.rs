@@ -47,6 +47,11 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ("partition", "/v1/partitions/vis", ""),
     ("partition", "/v1/partitions/%FF", ""),
     ("drift", "/v1/drift", ""),
+    ("upload", "/v1/library/uploads", r#"{"name":"a.sif","size":1,"digest":""}"#),
+    ("upload_offset", "/v1/library/uploads/00000000000000000000000000000000", ""),
+    ("upload_bytes", "/v1/library/uploads/00000000000000000000000000000000", ""),
+    ("upload_finish", "/v1/library/uploads/00000000000000000000000000000000/finish", ""),
+    ("upload_abandon", "/v1/library/uploads/00000000000000000000000000000000", ""),
     ("healthz", "/healthz", ""),
     ("readyz", "/readyz", ""),
     ("metrics", "/metrics", ""),
@@ -121,6 +126,10 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         .or_default()
         .extend(bodies_refused(&operations["availability_batch"]).await);
     seen.entry("events").or_default().insert("200".to_owned());
+    for (id, answer) in crate::uploads::every_answer().await {
+        assert_eq!(check(&document, &operations[id], &answer), Vec::<String>::new(), "{id}: {}", answer.text());
+        seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
+    }
     for (id, operation) in &operations {
         for (header, value) in [("host", "evil.example"), ("origin", "https://evil.example")] {
             if header == "origin" && operation.method == "get" {
