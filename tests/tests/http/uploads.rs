@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use sifleet_coordinator::http::Limits;
 use sifleet_coordinator::library::Options;
-use sifleet_tests::sif::SifImage;
+use sifleet_tests::sif::SifBuilder;
 
 use crate::site::{Answer, Site};
 
@@ -23,7 +23,7 @@ fn limits(dir: &Path) -> Limits {
 }
 
 fn image() -> Vec<u8> {
-    SifImage::new().label("org.label-schema.usage", "apptainer run").payload_bytes(100_000, 7).bytes()
+    SifBuilder::new().label("org.label-schema.usage", "apptainer run").payload_bytes(100_000, 7).bytes()
 }
 
 fn wish(name: &str, bytes: &[u8]) -> Value {
