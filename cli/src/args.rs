@@ -16,7 +16,7 @@ use sifleet_common::availability::Require;
 use sifleet_common::name::{NodeName, PartitionName};
 use sifleet_common::nodeset::NodeSet;
 
-pub(crate) use push::{Interval, Progress, PushArgs, PushVerb, Target, Wish};
+pub(crate) use push::{Interval, Progress, PushArgs, PushVerb, Wish};
 pub(crate) use units::Rate;
 
 use crate::outcome::EXIT_CODES;
@@ -228,15 +228,18 @@ mod tests {
 
     #[test]
     fn an_image_and_a_verb_of_push_are_told_apart() {
-        let push = |line: &str| match Args::try_parse_from(line.split(' ')).unwrap().verb {
-            Verb::Push(push) => *push,
-            other => panic!("{other:?}"),
+        let push = |line: &str| {
+            let verb = Args::try_parse_from(line.split(' ')).unwrap().verb;
+            if let Verb::Push(push) = verb { *push } else { panic!("{verb:?}") }
         };
         assert!(matches!(push("sifleet push ls").verb, Some(PushVerb::Ls)));
         assert!(matches!(push("sifleet push show 7 -o wide").verb, Some(PushVerb::Show { .. })));
         for image in ["ls.sif", "./ls", "vnc_desktop"] {
-            let wish = push(&format!("sifleet push {image} -p viz --rate 100M")).wish.unwrap();
-            assert_eq!((wish.image.as_str(), wish.rate.and_then(Rate::get)), (image, Some(100_000_000)));
+            let wish = push(&format!("sifleet push {image} -p viz --rate 100M")).wish;
+            assert_eq!(
+                (wish.image.unwrap().as_str(), wish.rate.and_then(Rate::get)),
+                (image, Some(100_000_000))
+            );
         }
     }
 

@@ -106,7 +106,18 @@ impl AppState {
         let hosts = Arc::new(ArcSwap::from_pointee(limits.hosts.clone()));
         let library = limits.library.clone().map(Library::new);
         let (readiness, process) = (Readiness::default(), rand::random());
-        Self(Arc::new(App { handle, store, readiness, metrics, limits, library, streams, hosts, stop, process }))
+        Self(Arc::new(App {
+            handle,
+            store,
+            readiness,
+            metrics,
+            limits,
+            library,
+            streams,
+            hosts,
+            stop,
+            process,
+        }))
     }
 
     /// Borrows the list of what has started, for those who start it.
@@ -197,7 +208,11 @@ pub fn router(state: &AppState) -> Router {
         .routes(edges.wrap("/v1/drift", within, routes!(drift::list)))
         .routes(edges.wrap("/v1/events", None, routes!(events::follow)))
         .routes(edges.wrap("/v1/library/uploads", None, routes!(library::begin)))
-        .routes(edges.wrap("/v1/library/uploads/{id}", None, routes!(library::look, library::append, library::abandon)))
+        .routes(edges.wrap(
+            "/v1/library/uploads/{id}",
+            None,
+            routes!(library::look, library::append, library::abandon),
+        ))
         .routes(edges.wrap("/v1/library/uploads/{id}/finish", None, routes!(library::finish)))
         .routes(edges.wrap("/healthz", within, routes!(health::live)))
         .routes(edges.wrap("/readyz", within, routes!(health::ready)))

@@ -25,8 +25,8 @@ use tracing::{info, warn};
 
 pub use error::LibraryError;
 use place::Place;
-pub use upload::{UploadId, Writing};
 use upload::{Busy, Wish};
+pub use upload::{UploadId, Writing};
 
 /// An upload that nobody touched for so long is thrown away.
 pub const STALE: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -126,7 +126,7 @@ impl Library {
         };
         let found = {
             let _one = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-            same::find(&place, &wish)?
+            same::find(&place, &wish)
         };
         if let Some(found) = found {
             if found.name == wish.name.as_str() {
@@ -244,9 +244,8 @@ impl Library {
     fn reap(&self, place: &Place) {
         let reaped = upload::stale(place, SystemTime::now() - STALE).and_then(|stale| {
             stale.into_iter().try_for_each(|id| match self.busy.take(id) {
-                Some(_turn) => {
-                    upload::discard(place, id).inspect(|()| info!(upload = %id, "a stale upload was thrown away"))
-                }
+                Some(_turn) => upload::discard(place, id)
+                    .inspect(|()| info!(upload = %id, "a stale upload was thrown away")),
                 None => Ok(()),
             })
         });

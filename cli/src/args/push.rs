@@ -37,22 +37,22 @@ Examples:
 
 /// Puts an image onto nodes, or tells of pushes.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = PUSH_HELP)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, after_help = PUSH_HELP)]
 pub(crate) struct PushArgs {
     /// What to do with pushes.
     #[command(subcommand)]
     pub(crate) verb: Option<PushVerb>,
     /// What to push.
     #[command(flatten)]
-    pub(crate) wish: Option<Wish>,
+    pub(crate) wish: Wish,
 }
 
 /// What to push, where to and how.
 #[derive(Debug, Args)]
 pub(crate) struct Wish {
     /// Name, digest prefix, NAME@blake3:DIGEST, or a file of this machine.
-    #[arg(value_parser = NonEmptyStringValueParser::new(), value_hint = ValueHint::FilePath)]
-    pub(crate) image: String,
+    #[arg(required = true, value_parser = NonEmptyStringValueParser::new(), value_hint = ValueHint::FilePath)]
+    pub(crate) image: Option<String>,
     /// Onto which nodes.
     #[command(flatten)]
     pub(crate) target: Target,

@@ -42,8 +42,7 @@ impl FromStr for Rate {
             return Ok(Self(None));
         }
         let size = lower.strip_suffix("/s").unwrap_or(&lower);
-        let (number, unit) =
-            size.split_at(size.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?);
+        let (number, unit) = size.split_at(size.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?);
         let scale = SIZES.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1;
         // Thousandths are as precise as anybody writes, and need no floating point.
         let (whole, part) = number.split_once('.').unwrap_or((number, ""));
@@ -54,7 +53,7 @@ impl FromStr for Rate {
         if whole.is_empty() || !digits(whole) || !digits(part) {
             return Err(wrong());
         }
-        let thousandths: u64 = format!("{whole}{part:0<3}").parse().map_err(|_| wrong())?;
+        let thousandths: u64 = format!("{whole}{part:0<3}").parse().ok().ok_or_else(wrong)?;
         let bytes = u128::from(thousandths) * u128::from(scale) / 1_000;
         u64::try_from(bytes).ok().filter(|bytes| *bytes > 0).map(|bytes| Self(Some(bytes))).ok_or_else(wrong)
     }
@@ -71,8 +70,10 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
         let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
         let (number, behind) = rest.split_at(end);
         let mut behind = behind.chars();
-        let unit = behind.next().and_then(|unit| TIMES.iter().find(|(name, _)| *name == unit)).ok_or_else(wrong)?;
-        let part = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit.1)).ok_or_else(wrong)?;
+        let unit =
+            behind.next().and_then(|unit| TIMES.iter().find(|(name, _)| *name == unit)).ok_or_else(wrong)?;
+        let part =
+            number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit.1)).ok_or_else(wrong)?;
         seconds = seconds.checked_add(part).ok_or_else(wrong)?;
         rest = behind.as_str();
     }
@@ -95,7 +96,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Rate>().map(Rate::get), Ok(bytes), "{text}");
         }
-        for bad in ["", "100", "M", "-1M", "1..5M", "1.M", "0M", "1e9b", "99999999999999999999tb", "1.2345M", "+1M"] {
+        for bad in
+            ["", "100", "M", "-1M", "1..5M", "1.M", "0M", "1e9b", "99999999999999999999tb", "1.2345M", "+1M"]
+        {
             assert!(bad.parse::<Rate>().is_err(), "{bad}");
         }
     }

@@ -49,7 +49,10 @@ pub(super) async fn begin(
 ) -> Result<Json<Upload>, ApiError> {
     let library = app.library()?;
     let bad = |detail: String| ApiError::BadJson { detail };
-    let name = request.name.parse().map_err(|error: sifleet_common::name::NameError| bad(cut(&error.to_string())))?;
+    let name = request
+        .name
+        .parse()
+        .map_err(|error: sifleet_common::name::NameError| bad(cut(&error.to_string())))?;
     let digest = request
         .digest
         .parse()
@@ -91,9 +94,10 @@ pub(super) async fn append(
     match receive(&app, &id, &headers, content).await {
         Ok(standing) => body(standing).into_response(),
         Err(error) => {
-            let has = match &error {
-                ApiError::Library(LibraryError::WrongOffset { has, .. }) => Some(*has),
-                _ => None,
+            let has = if let ApiError::Library(LibraryError::WrongOffset { has, .. }) = &error {
+                Some(*has)
+            } else {
+                None
             };
             let mut response = error.into_response();
             response.headers_mut().extend(has.map(|has| (UPLOAD_OFFSET, HeaderValue::from(has))));
@@ -131,7 +135,7 @@ pub(super) async fn abandon(
 }
 
 fn parse(id: &str) -> Result<UploadId, ApiError> {
-    id.parse().map_err(|_: std::num::ParseIntError| ApiError::BadQuery {
+    id.parse().map_err(|_no_id: std::num::ParseIntError| ApiError::BadQuery {
         detail: format!("{:?} is not the id of an upload", cut(id)),
     })
 }
@@ -202,9 +206,9 @@ async fn next(
     match tokio::time::timeout(patience, chunks.next()).await {
         Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
         Ok(None) => Ok(None),
-        Ok(Some(Err(error))) => Err(ApiError::BadQuery {
-            detail: format!("the bytes ended early: {}", cut(&error.to_string())),
-        }),
+        Ok(Some(Err(error))) => {
+            Err(ApiError::BadQuery { detail: format!("the bytes ended early: {}", cut(&error.to_string())) })
+        }
         Err(_elapsed) => Err(ApiError::SlowBody { seconds: patience.as_secs() }),
     }
 }

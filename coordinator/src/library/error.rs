@@ -130,7 +130,9 @@ impl LibraryError {
     #[must_use]
     pub fn is_no_space(&self) -> bool {
         let full = |error: &io::Error| {
-            [Errno::NOSPC, Errno::DQUOT].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+            [Errno::NOSPC, Errno::DQUOT]
+                .iter()
+                .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
         };
         match self {
             Self::NoSpace { .. } => true,

@@ -33,7 +33,8 @@ impl Place {
     pub(super) fn open(dir: &Path) -> Result<Self, LibraryError> {
         let failed = |step| move |errno: Errno| disk(dir, step, errno);
         let root = rustix::fs::open(dir, DIRECTORY, Mode::empty()).map_err(failed("open the directory"))?;
-        let folder = make_folder(root.as_fd(), FOLDER, Mode::RWXU).map_err(failed("make the folder for uploads"))?;
+        let folder =
+            make_folder(root.as_fd(), FOLDER, Mode::RWXU).map_err(failed("make the folder for uploads"))?;
         Ok(Self { dir: dir.to_owned(), root, folder })
     }
 

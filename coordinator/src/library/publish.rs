@@ -5,12 +5,12 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, fsync, linkat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fsync, linkat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use sifleet_common::name::ImageName;
 
 use super::place::{self, Place};
-use super::same::Same;
+use super::same::{self, Same};
 use super::{LibraryError, UploadId};
 
 /// Everybody may read an image of the library; nobody changes it, for it is replaced and never written.
@@ -61,7 +61,11 @@ impl Target {
                 FileType::RegularFile => Ok(Self(name.clone())),
                 FileType::Directory => blocked("a directory"),
                 FileType::Symlink => blocked("a link"),
-                _ => blocked("something that is no file"),
+                FileType::Fifo
+                | FileType::Socket
+                | FileType::CharacterDevice
+                | FileType::BlockDevice
+                | FileType::Unknown => blocked("something that is no file"),
             },
         }
     }
@@ -76,7 +80,8 @@ pub(super) fn publish(place: &Place, file: &File, staged: &str, target: Target) 
     let mut above: Option<OwnedFd> = None;
     for part in folders {
         let here = above.as_ref().map_or(place.root(), AsFd::as_fd);
-        above = Some(place::make_folder(here, part, PASSING).map_err(place.failed("make the image's folder"))?);
+        above =
+            Some(place::make_folder(here, part, PASSING).map_err(place.failed("make the image's folder"))?);
     }
     let here = above.as_ref().map_or(place.root(), AsFd::as_fd);
     renameat(place.folder(), staged, here, last).map_err(place.failed("publish the image"))?;
@@ -86,14 +91,14 @@ pub(super) fn publish(place: &Place, file: &File, staged: &str, target: Target) 
 /// Publishes a file of the library under another name as well; tells whether the file system took part.
 pub(super) fn link(place: &Place, same: &Same, id: UploadId, target: Target) -> Result<bool, LibraryError> {
     let staged = format!("upload-{id}.link");
-    match linkat(&same.above, &same.file_name, place.folder(), &staged, AtFlags::empty()) {
+    match linkat(place.root(), &same.name, place.folder(), &staged, AtFlags::empty()) {
         Ok(()) => {}
         // A file of somebody else, too many names, a file system without links: then the bytes have to come.
         Err(_) => return Ok(false),
     }
     let linked = place::open_existing(place.folder(), &staged, OFlags::RDONLY);
     let published = linked.map_err(place.failed("open the image's second name")).and_then(|file| {
-        let is_same = fstat(&file).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == same.identity);
+        let is_same = same::identity(&file).is_ok_and(|found| found == same.identity);
         if is_same { publish(place, &file, &staged, target).map(|()| true) } else { Ok(false) }
     });
     // After a rename onto another name of the same file the old one is still there.

@@ -5,12 +5,12 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 
-use rustix::fs::{Dir, FileType, OFlags, fstat};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 use sifleet_common::digest::Digest;
 
-use super::LibraryError;
 use super::place::{self, Place};
 use super::upload::Wish;
 
@@ -28,32 +28,33 @@ const PIECE: usize = 1 << 20;
 pub(super) struct Same {
     /// Its path below the library.
     pub(super) name: String,
-    /// Its directory.
-    pub(super) above: OwnedFd,
-    /// Its name there.
-    pub(super) file_name: String,
     /// Its device and inode.
-    pub(super) identity: (u64, u64),
+    pub(super) identity: (i128, i128),
 }
 
 /// Finds one.
-pub(super) fn find(place: &Place, wish: &Wish) -> Result<Option<Same>, LibraryError> {
+pub(super) fn find(place: &Place, wish: &Wish) -> Option<Same> {
     let mut search = Search { left: MAX_ENTRIES, found: Vec::new(), size: wish.size };
-    let root = place.root().try_clone_to_owned().map_err(place.failed_io("open the directory"))?;
-    search.walk(root, "", 0);
-    let mut files = search.found;
-    files.sort_by_key(|same| same.name != wish.name.as_str());
-    for same in files.into_iter().take(MAX_READ) {
-        let Ok(file) = place::open_existing(same.above.as_fd(), &same.file_name, OFlags::RDONLY) else { continue };
-        let before = fstat(&file).ok().map(version);
+    search.walk(place.root(), "", 0);
+    let mut names = search.found;
+    names.sort_by_key(|name| name != wish.name.as_str());
+    for name in names.into_iter().take(MAX_READ) {
         // What cannot be read, or changes meanwhile, is not what was wished for.
-        let fits = digest(&file).is_ok_and(|found| found == wish.digest);
-        let after = fstat(&file).ok().map(version);
-        if fits && before.is_some() && before == after {
-            return Ok(Some(same));
+        let Ok(file) = place::open_existing(place.root(), &name, OFlags::RDONLY) else { continue };
+        let Ok(before) = version(&file) else { continue };
+        if digest(&file).is_ok_and(|found| found == wish.digest)
+            && version(&file).is_ok_and(|after| after == before)
+        {
+            let [device, inode, ..] = before;
+            return Some(Same { name, identity: (device, inode) });
         }
     }
-    Ok(None)
+    None
+}
+
+/// Tells which file this is, whatever its names.
+pub(super) fn identity(file: &File) -> std::io::Result<(i128, i128)> {
+    version(file).map(|[device, inode, ..]| (device, inode))
 }
 
 /// Hashes a file from its beginning.
@@ -72,21 +73,27 @@ pub(super) fn digest(mut file: &File) -> std::io::Result<Digest> {
 }
 
 /// Tells one state of a file from another.
-fn version(stat: rustix::fs::Stat) -> (u64, u64, i64, i64, u64) {
-    let nanoseconds = u64::try_from(stat.st_ctime_nsec).unwrap_or_default();
-    (stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime, nanoseconds)
+fn version(file: &File) -> std::io::Result<[i128; 5]> {
+    let facts = file.metadata()?;
+    Ok([
+        facts.dev().into(),
+        facts.ino().into(),
+        facts.size().into(),
+        facts.ctime().into(),
+        facts.ctime_nsec().into(),
+    ])
 }
 
 struct Search {
     left: usize,
-    found: Vec<Same>,
+    found: Vec<String>,
     size: u64,
 }
 
 impl Search {
     /// Collects files of the right length; what cannot be looked into is passed over, for this only saves bytes.
-    fn walk(&mut self, above: OwnedFd, path: &str, depth: usize) {
-        let Ok(entries) = Dir::read_from(&above) else { return };
+    fn walk(&mut self, above: BorrowedFd<'_>, path: &str, depth: usize) {
+        let Ok(entries) = Dir::read_from(above) else { return };
         for entry in entries.flatten() {
             let Ok(name) = entry.file_name().to_str() else { continue };
             if name.starts_with('.') {
@@ -95,19 +102,14 @@ impl Search {
             let Some(left) = self.left.checked_sub(1) else { return };
             self.left = left;
             let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-            let Ok(stat) = rustix::fs::statat(&above, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory if depth < MAX_DEPTH => {
-                    if let Ok(folder) = place::open_folder(above.as_fd(), name) {
-                        self.walk(folder, &below, depth + 1);
-                    }
+            let Ok(stat) = rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            if kind == FileType::Directory && depth < MAX_DEPTH {
+                if let Ok(folder) = place::open_folder(above, name) {
+                    self.walk(folder.as_fd(), &below, depth + 1);
                 }
-                FileType::RegularFile if u64::try_from(stat.st_size) == Ok(self.size) => {
-                    let Ok(folder) = above.try_clone() else { continue };
-                    let identity = (stat.st_dev, stat.st_ino);
-                    self.found.push(Same { name: below, above: folder, file_name: name.to_owned(), identity });
-                }
-                _ => {}
+            } else if kind == FileType::RegularFile && u64::try_from(stat.st_size) == Ok(self.size) {
+                self.found.push(below);
             }
         }
     }

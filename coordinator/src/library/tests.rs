@@ -36,10 +36,8 @@ fn begin(library: &Library, as_name: &str, bytes: &[u8]) -> Result<Stage, Librar
 }
 
 fn opened(library: &Library, as_name: &str, bytes: &[u8]) -> (UploadId, u64) {
-    match begin(library, as_name, bytes).unwrap() {
-        Stage::Open(id, offset) => (id, offset),
-        other => panic!("{other:?}"),
-    }
+    let stage = begin(library, as_name, bytes).unwrap();
+    if let Stage::Open(id, offset) = stage { (id, offset) } else { panic!("{stage:?}") }
 }
 
 /// Sends bytes from the offset on, in pieces.
@@ -62,7 +60,8 @@ fn files(dir: &Path) -> Vec<(String, u64)> {
     for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
         let below = entry.file_name().into_string().unwrap();
         if entry.file_type().unwrap().is_dir() {
-            found.extend(files(&entry.path()).into_iter().map(|(name, len)| (format!("{below}/{name}"), len)));
+            found
+                .extend(files(&entry.path()).into_iter().map(|(name, len)| (format!("{below}/{name}"), len)));
         } else {
             found.push((below, entry.metadata().unwrap().len()));
         }
@@ -126,11 +125,16 @@ fn other_bytes_than_announced_are_thrown_away_and_the_old_image_stays() {
 fn what_is_no_image_or_cut_short_is_thrown_away() {
     let dir = tempfile::tempdir().unwrap();
     let library = library(dir.path());
-    for (bytes, part) in [(b"#!/bin/sh\nexit\n".to_vec(), "no image"), (image(1)[..200].to_vec(), "cut short")] {
+    for (bytes, part) in
+        [(b"#!/bin/sh\nexit\n".to_vec(), "no image"), (image(1)[..200].to_vec(), "cut short")]
+    {
         let (id, _) = opened(&library, "a.sif", &bytes);
         send(&library, id, 0, &bytes);
         let error = library.finish(id).unwrap_err();
-        assert!(matches!(error, LibraryError::NotAnImage { .. }) && error.to_string().contains(part), "{error}");
+        assert!(
+            matches!(error, LibraryError::NotAnImage { .. }) && error.to_string().contains(part),
+            "{error}"
+        );
         assert_eq!(files(dir.path()), []);
     }
 }
@@ -304,7 +308,9 @@ fn a_library_that_is_not_there_is_not_made() {
 fn only_what_was_handed_out_is_an_identifier() {
     let (id, _) = opened(&library(tempfile::tempdir().unwrap().path()), "a.sif", &image(1));
     assert_eq!(id.to_string().parse(), Ok(id));
-    for bad in ["", "../../../../../../../../etc/passwd", "0", "+0000000000000000000000000000000", &"g".repeat(32)] {
+    for bad in
+        ["", "../../../../../../../../etc/passwd", "0", "+0000000000000000000000000000000", &"g".repeat(32)]
+    {
         assert!(bad.parse::<UploadId>().is_err(), "{bad}");
     }
 }

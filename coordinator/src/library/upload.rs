@@ -58,7 +58,10 @@ pub(super) struct Wish {
 impl Wish {
     pub(super) fn id(&self) -> UploadId {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(self.digest.as_bytes()).update(&self.size.to_le_bytes()).update(self.name.as_str().as_bytes());
+        hasher
+            .update(self.digest.as_bytes())
+            .update(&self.size.to_le_bytes())
+            .update(self.name.as_str().as_bytes());
         let bytes = *hasher.finalize().as_bytes();
         UploadId(bytes.first_chunk().copied().map_or(0, u128::from_be_bytes))
     }
@@ -121,7 +124,9 @@ pub(super) fn open(place: &Place, wish: &Wish) -> Result<File, LibraryError> {
 /// Tells how many bytes are there; none where the upload was not begun.
 pub(super) fn offset(place: &Place, wish: &Wish) -> Result<Option<u64>, LibraryError> {
     match (self::wish(place, wish.id()), open(place, wish)) {
-        (Err(LibraryError::UnknownUpload { .. }), _) | (_, Err(LibraryError::UnknownUpload { .. })) => Ok(None),
+        (Err(LibraryError::UnknownUpload { .. }), _) | (_, Err(LibraryError::UnknownUpload { .. })) => {
+            Ok(None)
+        }
         (Err(error), _) | (_, Err(error)) => Err(error),
         (Ok(_), Ok(file)) => length(place, &file).map(Some),
     }
@@ -167,8 +172,10 @@ fn note(place: &Place, wish: &Wish) -> Result<(), LibraryError> {
     };
     let draft = format!("{PREFIX}{}.draft", wish.id());
     let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
-    let mut file = place::open_file(place.folder(), &draft, how).map_err(place.failed("make an upload's note"))?;
-    let written = serde_json::to_vec(&note).map_err(std::io::Error::from).and_then(|text| file.write_all(&text));
+    let mut file =
+        place::open_file(place.folder(), &draft, how).map_err(place.failed("make an upload's note"))?;
+    let written =
+        serde_json::to_vec(&note).map_err(std::io::Error::from).and_then(|text| file.write_all(&text));
     written.map_err(place.failed_io("write an upload's note"))?;
     renameat(place.folder(), &draft, place.folder(), note_name(wish.id()))
         .map_err(place.failed("name an upload's note"))

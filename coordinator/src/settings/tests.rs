@@ -71,7 +71,10 @@ fn what_does_not_go_together_is_refused_where_it_stands() {
     );
     check_wrong("[control]\nlease = \"2h\"", "/coordinator.toml:1:1: the lease is 2h, longer than 3600s");
     check_wrong("[http]\ntls = { certificate = \"x\" }", "/coordinator.toml:2:7: the key \"key\" is missing");
-    check_wrong("[library]\ndir = \"images\"", "/coordinator.toml:1:1: library.dir is \"images\": write the whole");
+    check_wrong(
+        "[library]\ndir = \"images\"",
+        "/coordinator.toml:1:1: library.dir is \"images\": write the whole",
+    );
     check_wrong("[control]\nlisten = \"here\"", "/coordinator.toml:2:10: ");
     check_wrong("[control]\nlitsen = \"0.0.0.0:1\"", "/coordinator.toml:2:1: unknown key");
 }
