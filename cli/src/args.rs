@@ -3,6 +3,9 @@
 //! Owns names, defaults, environment variables and examples. Values are parsed into the words of the common
 //! crate here, once; nothing here talks to anybody.
 
+mod push;
+mod units;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +16,9 @@ use sifleet_common::availability::Require;
 use sifleet_common::name::{NodeName, PartitionName};
 use sifleet_common::nodeset::NodeSet;
 
+pub(crate) use push::{Interval, Progress, PushArgs, PushVerb, Wish};
+pub(crate) use units::Rate;
+
 use crate::outcome::EXIT_CODES;
 use crate::output::Format;
 
@@ -20,6 +26,7 @@ const EXAMPLES: &str = "\
 Examples:
   sifleet available vnc_desktop -p viz            can it run on every node of viz?
   sifleet available vnc_desktop -p viz --require any && sbatch job.sh
+  sifleet push vnc_desktop.sif -p viz             puts a file onto every node of viz
   sifleet image show vnc_desktop                  where it is, what it says of itself
   sifleet node show viz001                        what is on one node
   sifleet events -o json                          follow what changes";
@@ -89,6 +96,11 @@ pub(crate) enum Verb {
     /// Lists partitions, or shows one
     #[command(subcommand)]
     Partition(PartitionVerb),
+    /// Puts an image onto nodes, or tells of pushes
+    Push(Box<PushArgs>),
+    /// Shows running pushes and the rates of their nodes, as they change
+    #[command(after_help = push::TOP_HELP)]
+    Top(Interval),
     /// Lists names under which nodes hold different bytes
     #[command(after_help = "Examples:\n  sifleet drift\n  sifleet drift -o csv > drift.csv")]
     Drift,
@@ -215,6 +227,23 @@ mod tests {
     }
 
     #[test]
+    fn an_image_and_a_verb_of_push_are_told_apart() {
+        let push = |line: &str| {
+            let verb = Args::try_parse_from(line.split(' ')).unwrap().verb;
+            if let Verb::Push(push) = verb { *push } else { panic!("{verb:?}") }
+        };
+        assert!(matches!(push("sifleet push ls").verb, Some(PushVerb::Ls)));
+        assert!(matches!(push("sifleet push show 7 -o wide").verb, Some(PushVerb::Show { .. })));
+        for image in ["ls.sif", "./ls", "vnc_desktop"] {
+            let wish = push(&format!("sifleet push {image} -p viz --rate 100M")).wish;
+            assert_eq!(
+                (wish.image.unwrap().as_str(), wish.rate.and_then(Rate::get)),
+                (image, Some(100_000_000))
+            );
+        }
+    }
+
+    #[test]
     fn wrong_values_are_refused_with_the_reason() {
         for (line, part) in [
             ("sifleet available x", "--partition"),
@@ -222,6 +251,12 @@ mod tests {
             ("sifleet available x -p v/z", "partition name"),
             ("sifleet node rescan @viz", "partition instead"),
             ("sifleet node rescan n[1-1000000]", "at most 100000 names"),
+            ("sifleet push x", "--partition"),
+            ("sifleet push x -p viz -w n1", "cannot be used with"),
+            ("sifleet push x -p viz --rate fast", "write a rate"),
+            ("sifleet push x -p viz --completion most", "all, best_effort or a share"),
+            ("sifleet push x -p viz --deadline soon", "write a time"),
+            ("sifleet push rate 7", "<RATE>"),
             ("sifleet drift --timeout 0", "1 to 3600"),
             ("sifleet drift -o yaml", "table, wide, json, name, csv"),
         ] {

@@ -8,9 +8,10 @@ mod sse;
 mod target;
 mod trust;
 
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sifleet_common::api::problem::Problem;
 use ureq::http::Response;
@@ -30,6 +31,8 @@ const MAX_PROBLEM: u64 = 256 * 1024;
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a stream of events may be silent: four of the server's signs of life, one every 15 s.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How long one piece of an upload may take: the largest one at 30 kB a second.
+const PIECE: Duration = Duration::from_secs(300);
 /// Redirects that are followed: from a follower to the leader, with one in between.
 const REDIRECTS: u32 = 2;
 
@@ -41,7 +44,8 @@ pub(crate) struct Answer<T> {
     pub(crate) text: String,
 }
 
-/// Knows where the coordinator is.
+/// Knows where the coordinator is; clones share connections.
+#[derive(Clone)]
 pub(crate) struct Client {
     base: String,
     agent: Agent,
@@ -88,6 +92,81 @@ impl Client {
     pub(crate) fn post<T: DeserializeOwned>(&self, target: &Target) -> Result<Answer<T>, ClientError> {
         let url = self.url(target);
         let request = self.agent.post(&url).header("accept", "application/json, application/problem+json");
+        Self::understand(&url, request.send(SendBody::none()))
+    }
+
+    /// Has something done that needs words, and understands the answer.
+    ///
+    /// `key` names the wish (Idempotency-Key), so that it may be sent again when the answer got lost.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub(crate) fn send<T: DeserializeOwned>(
+        &self,
+        target: &Target,
+        body: &impl Serialize,
+        key: Option<&str>,
+    ) -> Result<Answer<T>, ClientError> {
+        let url = self.url(target);
+        let mut request =
+            self.agent.post(&url).header("accept", "application/json, application/problem+json");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        Self::understand(&url, request.send_json(body))
+    }
+
+    /// Has something done that needs words and may take as long as `patience`.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub(crate) fn send_patiently<T: DeserializeOwned>(
+        &self,
+        target: &Target,
+        body: &impl Serialize,
+        patience: Duration,
+    ) -> Result<Answer<T>, ClientError> {
+        let url = self.url(target);
+        let request = self.agent.post(&url).header("accept", "application/json, application/problem+json");
+        let request = request.config().timeout_global(Some(patience)).build();
+        Self::understand(&url, request.send_json(body))
+    }
+
+    /// Sends `len` bytes that begin at `offset` of an upload.
+    ///
+    /// # Errors
+    /// [`ClientError`]; some of the bytes may have arrived.
+    pub(crate) fn append<T: DeserializeOwned>(
+        &self,
+        target: &Target,
+        offset: u64,
+        len: u64,
+        bytes: &mut dyn Read,
+    ) -> Result<Answer<T>, ClientError> {
+        let url = self.url(target);
+        let request = self
+            .agent
+            .patch(&url)
+            .header("accept", "application/json, application/problem+json")
+            .header("content-type", "application/octet-stream")
+            .header("content-length", len.to_string())
+            .header("upload-offset", offset.to_string());
+        let request = request.config().timeout_global(Some(PIECE)).build();
+        Self::understand(&url, request.send(SendBody::from_reader(bytes)))
+    }
+
+    /// Has something done that may take as long as `patience`.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub(crate) fn post_patiently<T: DeserializeOwned>(
+        &self,
+        target: &Target,
+        patience: Duration,
+    ) -> Result<Answer<T>, ClientError> {
+        let url = self.url(target);
+        let request = self.agent.post(&url).header("accept", "application/json, application/problem+json");
+        let request = request.config().timeout_global(Some(patience)).build();
         Self::understand(&url, request.send(SendBody::none()))
     }
 

@@ -8,6 +8,8 @@ mod image;
 mod man;
 mod node;
 mod partition;
+mod push;
+mod top;
 
 use crate::args::{Args, Verb};
 use crate::client::Client;
@@ -26,6 +28,8 @@ pub(crate) fn run(args: Args, screen: &mut Screen) -> anyhow::Result<Outcome> {
         | Verb::Image(_)
         | Verb::Node(_)
         | Verb::Partition(_)
+        | Verb::Push(_)
+        | Verb::Top(_)
         | Verb::Drift
         | Verb::Events { .. } => {}
     }
@@ -37,6 +41,8 @@ pub(crate) fn run(args: Args, screen: &mut Screen) -> anyhow::Result<Outcome> {
         Verb::Image(verb) => image::run(&client, screen, verb),
         Verb::Node(verb) => node::run(&client, screen, verb),
         Verb::Partition(verb) => partition::run(&client, screen, verb),
+        Verb::Push(push) => push::run(&client, screen, *push),
+        Verb::Top(every) => top::run(&client, screen, every.interval),
         Verb::Drift => drift::run(&client, screen),
         Verb::Events { count } => events::run(&client, screen, count),
         Verb::Completions { .. } | Verb::Man { .. } => Ok(Outcome::Yes),

@@ -6,8 +6,10 @@
 mod args;
 mod client;
 mod command;
+mod live;
 mod outcome;
 mod output;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -16,7 +16,9 @@ Exit codes:
   3   partly, or not known
   10  the coordinator cannot be reached
   11  not authorised
-  12  no such image, node or partition";
+  12  no such image, node, partition or push
+  13  what arrived is not what was sent, or is no image
+  14  too little space";
 
 /// Tells how the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,20 @@ pub(crate) enum Outcome {
     Unauthorised,
     /// Nobody ever heard of what was asked for.
     NotFound,
+    /// What arrived is not what was sent, or is no image.
+    Unverified,
+    /// Too little space.
+    NoSpace,
+}
+
+/// A command line that cannot be meant: what is wrong with it and what to write instead.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct Wrong {
+    /// What is wrong.
+    pub(crate) what: String,
+    /// What to do.
+    pub(crate) hint: String,
 }
 
 impl Outcome {
@@ -47,6 +63,8 @@ impl Outcome {
             Self::Unreachable => 10,
             Self::Unauthorised => 11,
             Self::NotFound => 12,
+            Self::Unverified => 13,
+            Self::NoSpace => 14,
         }
     }
 }
@@ -63,7 +81,12 @@ pub(crate) fn report(failure: &anyhow::Error, screen: &mut Screen) -> Outcome {
     let mut notes = vec![Note::Error(failure.to_string())];
     notes.extend(failure.chain().skip(1).map(|cause| Note::Because(cause.to_string())));
     notes.extend(known.into_iter().flat_map(ClientError::notes));
+    let wrong = failure.downcast_ref::<Wrong>();
+    notes.extend(wrong.map(|wrong| Note::Hint(wrong.hint.clone())));
     screen.tell(&notes);
+    if wrong.is_some() {
+        return Outcome::Usage;
+    }
     known.map_or(Outcome::No, ClientError::outcome)
 }
 
@@ -81,6 +104,8 @@ mod tests {
             Outcome::Unreachable,
             Outcome::Unauthorised,
             Outcome::NotFound,
+            Outcome::Unverified,
+            Outcome::NoSpace,
         ] {
             let listed = format!("\n  {:<4}", outcome.code());
             assert!(EXIT_CODES.contains(&listed), "{outcome:?}");

@@ -12,8 +12,10 @@ mod images;
 mod metadata;
 mod nodes;
 mod partitions;
+mod progress;
+mod pushes;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod text;
 
 use std::io::{self, Write};
@@ -21,6 +23,8 @@ use std::io::{self, Write};
 use crate::client::Answer;
 
 pub(crate) use events::event_line;
+pub(crate) use progress::{Bytes, bar, frame, line, plain, top};
+pub(crate) use pushes::in_phase;
 pub(crate) use text::Note;
 use text::{Block, Csv};
 
@@ -90,6 +94,25 @@ impl Screen {
         Ok(())
     }
 
+    /// Prints an answer for people on standard error, before what is asked for is done.
+    pub(crate) fn announce<T: Render>(&mut self, answer: &T) {
+        self.say(&text::layout(&answer.blocks(self.format == Format::Wide)));
+        self.tell(&answer.notes());
+    }
+
+    /// Prints text that is safe for a terminal on standard error.
+    pub(crate) fn say(&mut self, text: &str) {
+        self.closed |= self.err.write_all(text.as_bytes()).and_then(|()| self.err.flush()).is_err();
+    }
+
+    /// Prints one JSON text as one line.
+    ///
+    /// # Errors
+    /// As [`Screen::show`].
+    pub(crate) fn print_json(&mut self, text: &str) -> io::Result<()> {
+        self.print(&text::json(&text.replace('\n', " ")))
+    }
+
     /// Prints text that is safe for a terminal.
     ///
     /// # Errors
@@ -107,8 +130,13 @@ impl Screen {
     /// Prints on standard error. Where nobody listens there, nobody can be told.
     pub(crate) fn tell(&mut self, notes: &[Note]) {
         let text: String = notes.iter().map(Note::line).collect();
-        self.closed |= self.err.write_all(text.as_bytes()).and_then(|()| self.err.flush()).is_err();
+        self.say(&text);
     }
+}
+
+/// Shows a text as one line that is safe for a terminal.
+pub(crate) fn safe_line(text: &str) -> String {
+    text::safe(text)
 }
 
 fn in_format<T: Render>(format: Format, answer: &Answer<T>) -> String {

@@ -9,6 +9,7 @@ pub mod drift;
 pub mod events;
 pub mod health;
 pub mod images;
+pub mod library;
 pub mod nodes;
 pub mod partitions;
 pub mod problem;

@@ -12,6 +12,7 @@ mod extract;
 pub mod health;
 pub mod hosts;
 mod images;
+mod library;
 pub mod metrics;
 mod nodes;
 pub mod openapi;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use crate::library::{Library, Options};
 use crate::state::run::Handle;
 use crate::store::sqlite::Store;
 use crate::view::View;
@@ -56,6 +58,8 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// By which names we may be asked.
     pub hosts: Hosts,
+    /// Where users' images go; without it uploads are refused.
+    pub library: Option<Options>,
     /// How the server treats connections.
     pub server: server::Limits,
 }
@@ -69,6 +73,7 @@ impl Default for Limits {
             max_event_streams: 64,
             keep_alive: Duration::from_secs(15),
             hosts: Hosts::default(),
+            library: None,
             server: server::Limits::default(),
         }
     }
@@ -85,6 +90,7 @@ pub(crate) struct App {
     readiness: Readiness,
     metrics: Metrics,
     limits: Limits,
+    library: Option<Library>,
     streams: Arc<Semaphore>,
     hosts: Arc<ArcSwap<Hosts>>,
     stop: CancellationToken,
@@ -99,14 +105,32 @@ impl AppState {
         let metrics = Metrics::new(handle.clone(), store.clone());
         let streams = Arc::new(Semaphore::new(limits.max_event_streams.min(Semaphore::MAX_PERMITS)));
         let hosts = Arc::new(ArcSwap::from_pointee(limits.hosts.clone()));
+        let library = limits.library.clone().map(Library::new);
         let (readiness, process) = (Readiness::default(), rand::random());
-        Self(Arc::new(App { handle, store, readiness, metrics, limits, streams, hosts, stop, process }))
+        Self(Arc::new(App {
+            handle,
+            store,
+            readiness,
+            metrics,
+            limits,
+            library,
+            streams,
+            hosts,
+            stop,
+            process,
+        }))
     }
 
     /// Borrows the list of what has started, for those who start it.
     #[must_use]
     pub fn readiness(&self) -> &Readiness {
         &self.0.readiness
+    }
+
+    /// Borrows the library, for those who keep it tidy.
+    #[must_use]
+    pub fn library(&self) -> Option<&Library> {
+        self.0.library.as_ref()
     }
 
     /// Replaces the names by which we may be asked, since the certificate has others.
@@ -155,6 +179,10 @@ impl App {
     fn limits(&self) -> &Limits {
         &self.limits
     }
+
+    fn library(&self) -> Result<&Library, ApiError> {
+        self.library.as_ref().ok_or(ApiError::NoLibrary)
+    }
 }
 
 /// Refuses a text that is longer than anything it could name.
@@ -187,6 +215,13 @@ pub fn router(state: &AppState) -> Router {
         .routes(edges.wrap("/v1/pushes/{id}/retry", within, routes!(pushes::retry)))
         .routes(edges.wrap("/v1/pushes/{id}/rate", within, routes!(pushes::rate)))
         .routes(edges.wrap("/v1/events", None, routes!(events::follow)))
+        .routes(edges.wrap("/v1/library/uploads", None, routes!(library::begin)))
+        .routes(edges.wrap(
+            "/v1/library/uploads/{id}",
+            None,
+            routes!(library::look, library::append, library::abandon),
+        ))
+        .routes(edges.wrap("/v1/library/uploads/{id}/finish", None, routes!(library::finish)))
         .routes(edges.wrap("/healthz", within, routes!(health::live)))
         .routes(edges.wrap("/readyz", within, routes!(health::ready)))
         .routes(edges.wrap("/metrics", within, routes!(metrics::scrape)));

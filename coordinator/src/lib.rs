@@ -11,6 +11,7 @@
 
 pub mod ca;
 pub mod http;
+pub mod library;
 pub mod nodes;
 pub mod partitions;
 pub mod plan;
@@ -152,6 +153,9 @@ async fn serve(
     core.spawn("watchdog", heart.feed(core.token()));
     let (reread, rereads) = watch::channel(());
     partitions::spawn(sources, &handle, &rereads, &edges);
+    if let Some(library) = app.library() {
+        edges.spawn("library", library.clone().reap_until(edges.token()));
+    }
     let certificates = listeners.serve(&app, &handle, settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);
     systemd::ready(&summary(&handle));

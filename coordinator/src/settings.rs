@@ -16,7 +16,7 @@ use sifleet_common::time::UnixMillis;
 
 use crate::partitions::{Source, file::PartitionFile, slurm::Sinfo};
 use crate::state::pushes;
-use crate::{http, state};
+use crate::{http, library, state};
 
 /// Where settings are looked for unless somebody names another file.
 pub const DEFAULT_PATH: &str = "/etc/sifleet/coordinator.toml";
@@ -39,6 +39,8 @@ pub struct Settings {
     pub partitions: Partitions,
     /// Pushes and their bytes.
     pub transfer: Transfer,
+    /// Where users' images go.
+    pub library: Library,
     /// Bounds.
     pub limits: Limits,
     /// Logging.
@@ -54,6 +56,7 @@ impl Default for Settings {
             http: Http::default(),
             partitions: Partitions::default(),
             transfer: Transfer::default(),
+            library: Library::default(),
             limits: Limits::default(),
             log: Log::default(),
         }
@@ -156,6 +159,15 @@ impl Default for Transfer {
     }
 }
 
+/// Where users' images go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, try_from = "rules::library::Raw")]
+pub struct Library {
+    /// The cluster's library as this machine sees it: the directory that an agent watches as `library`. Without it
+    /// nothing can be uploaded.
+    pub dir: Option<PathBuf>,
+}
+
 /// Bounds on what is kept and served.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, try_from = "rules::limits::Raw")]
@@ -249,8 +261,9 @@ impl Settings {
     /// Returns what the API is bounded by.
     #[must_use]
     pub fn http_limits(&self) -> http::Limits {
-        let mut limits =
-            http::Limits { max_event_streams: self.limits.max_event_streams, ..http::Limits::default() };
+        let library = self.library.dir.clone().map(library::Options::new);
+        let max_event_streams = self.limits.max_event_streams;
+        let mut limits = http::Limits { max_event_streams, library, ..http::Limits::default() };
         limits.server.max_connections = self.limits.max_http_connections;
         limits
     }

@@ -3,6 +3,8 @@
 
 #![cfg(test)]
 
+#[path = "cli/push.rs"]
+mod push;
 #[path = "cli/stub.rs"]
 mod stub;
 

@@ -19,3 +19,5 @@ mod schema;
 mod site;
 #[path = "http/streams.rs"]
 mod streams;
+#[path = "http/uploads.rs"]
+mod uploads;

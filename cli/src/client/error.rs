@@ -87,6 +87,25 @@ impl ClientError {
         Self::Unreachable { url, source: Box::new(source) }
     }
 
+    /// Tells the code of a refusal.
+    pub(crate) fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { problem, .. } => Some(&problem.code),
+            Self::BadUrl { .. }
+            | Self::CaFile { .. }
+            | Self::NoCertificate { .. }
+            | Self::Unreachable { .. }
+            | Self::Stranger { .. }
+            | Self::Garbled { .. }
+            | Self::Ended { .. } => None,
+        }
+    }
+
+    /// Tells whether the same request may go well a little later: nobody answered, or a proxy in front of nobody.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.outcome() == Outcome::Unreachable
+    }
+
     /// Tells how the program ends.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
@@ -95,6 +114,10 @@ impl ClientError {
             Self::Garbled { .. } => Outcome::No,
             // The path is unknown there, which says nothing about the image.
             Self::Refused { problem, .. } if problem.code == "no_route" => Outcome::No,
+            Self::Refused { problem, .. } if ["wrong_digest", "not_an_image"].contains(&&*problem.code) => {
+                Outcome::Unverified
+            }
+            Self::Refused { problem, .. } if problem.code == "no_space" => Outcome::NoSpace,
             Self::Refused { status, .. } | Self::Stranger { status, .. } => match status {
                 401 | 403 => Outcome::Unauthorised,
                 404 => Outcome::NotFound,

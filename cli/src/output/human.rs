@@ -49,6 +49,27 @@ pub(super) fn digest(digest: &str, wide: bool) -> String {
     if wide { digest.to_owned() } else { digest.get(..SHORT).unwrap_or(digest).to_owned() }
 }
 
+/// Shows bytes a second.
+pub(super) fn rate(bytes: u64) -> String {
+    format!("{}/s", size(bytes))
+}
+
+/// Shows a time in its two largest units.
+pub(super) fn lasting(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// Shows a share in whole percent, 100 only for all of it.
+pub(super) fn percent(part: u64, whole: u64) -> u64 {
+    let share = u128::from(part.min(whole)) * 100 / u128::from(whole.max(1));
+    if whole == 0 { 100 } else { u64::try_from(share).unwrap_or(100) }
+}
+
 /// Counts nodes in words.
 pub(super) fn nodes(count: u32) -> String {
     if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
@@ -86,6 +107,18 @@ mod tests {
             ("sometime", "sometime"),
         ] {
             assert_eq!(age(then, now), shown);
+        }
+    }
+
+    #[test]
+    fn times_to_come_have_two_units_and_shares_are_cautious() {
+        for (seconds, shown) in [(0, "0s"), (61, "1m01s"), (7_260, "2h01m"), (90_000, "1d01h")] {
+            assert_eq!(lasting(seconds), shown);
+        }
+        for (part, whole, shown) in
+            [(0, 0, 100), (999, 1000, 99), (1000, 1000, 100), (2, 1, 100), (u64::MAX, u64::MAX, 100)]
+        {
+            assert_eq!(percent(part, whole), shown);
         }
     }
 

@@ -5,6 +5,11 @@ use sifleet_common::api::nodes::{NodeState, NodeSummary};
 use sifleet_common::api::partitions::Membership;
 use sifleet_common::availability::{Counts, NodeAnswer, Satisfied, Verdict};
 
+use sifleet_common::api::pushes::{
+    PhaseNodes, PushBody, PushBytes, PushNode, PushReason, PushState, SourceBytes,
+};
+use sifleet_common::push::{FailCode, Phase};
+
 use super::{Note, Render, text};
 
 /// When all samples are true.
@@ -89,5 +94,69 @@ pub(super) fn availability() -> Availability {
         membership: membership(),
         as_of: NOW.into(),
         generation: 7,
+    }
+}
+
+/// A push to five nodes: two done, one fetching, one failed, one away.
+pub(crate) fn push(state: PushState) -> PushBody {
+    let phase = |phase, count, nodes: &str| PhaseNodes { phase, count, nodes: nodes.into() };
+    PushBody {
+        id: "7".into(),
+        image: "vnc_desktop.sif".into(),
+        digest: digest_nodes('0', 1, "").digest,
+        size: 1_000_000,
+        state,
+        completion: "all".into(),
+        from: None,
+        root: None,
+        created: "2026-03-01T11:59:00Z".into(),
+        ended: (state != PushState::Running).then(|| NOW.into()),
+        deadline: "2026-03-02T11:59:00Z".into(),
+        rate: None,
+        priority: 100,
+        nodes: 5,
+        phases: vec![
+            phase(Phase::Fetching, 1, "viz003"),
+            phase(Phase::Done, 2, "viz[001-002]"),
+            phase(Phase::Failed, 1, "viz004"),
+            phase(Phase::Deferred, 1, "viz005"),
+        ],
+        reasons: vec![PushReason {
+            code: "no_space".into(),
+            count: 1,
+            nodes: "viz004".into(),
+            message: "/opt has 5 bytes free".into(),
+            hint: FailCode::NoSpace.hint().into(),
+        }],
+        bytes: PushBytes {
+            total: 5_000_000,
+            fetched: 2_000_000,
+            reused: 500_000,
+            resumed: 0,
+            present: 0,
+            wasted: 0,
+            rate: 100_000,
+        },
+        dropped: vec![],
+    }
+}
+
+/// A node that fetches.
+pub(crate) fn push_node(name: &str, fetched: u64, rate: u64) -> PushNode {
+    PushNode {
+        node: name.into(),
+        phase: Phase::Fetching,
+        code: None,
+        message: None,
+        hint: None,
+        root: None,
+        fetched,
+        reused: 0,
+        resumed: 0,
+        wasted: 0,
+        rate,
+        sources: vec![SourceBytes { node: "head".into(), bytes: fetched }],
+        started: None,
+        ended: None,
     }
 }

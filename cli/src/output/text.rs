@@ -4,7 +4,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use clap::builder::styling::{AnsiColor, Style};
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Columns after which a cell of a table is cut, unless it is wide.
 const CUT: usize = 56;
@@ -188,6 +188,25 @@ pub(super) fn layout(blocks: &[Block]) -> String {
         }
     }
     out
+}
+
+/// Sets cells side by side in one line of at most `width` columns.
+pub(super) fn fit(cells: &[Cell], width: usize) -> String {
+    let (mut line, mut left) = (String::new(), width);
+    for cell in cells {
+        let mut shown = String::new();
+        for character in cell.text.chars() {
+            let columns = UnicodeWidthChar::width(character).unwrap_or_default();
+            let Some(rest) = left.checked_sub(columns) else {
+                left = 0;
+                break;
+            };
+            left = rest;
+            shown.push(character);
+        }
+        line.push_str(&cell.tone.paint(&shown));
+    }
+    line
 }
 
 /// What is told beside the data, on standard error.

@@ -1,23 +1,27 @@
 //! What can go wrong with a request, and the one table of what outsiders are told about it.
 //!
-//! Owns the stable codes, their HTTP status, title and hint ([`Code`]), and the private kinds ([`ApiError`]).
+//! Owns the private kinds ([`ApiError`]); the stable codes with their HTTP status, title and hint are in [`code`].
 //! An error becomes a body (RFC 9457, `application/problem+json`) in [`super::edge`], which knows the request's
 //! id. A status of 500 tells nothing but that id; its cause goes to the log.
+
+mod code;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use sifleet_common::api::problem::Problem;
 use sifleet_common::availability::RequireError;
 use sifleet_common::nodeset::NodeSetError;
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
+use crate::library::LibraryError;
 use crate::state::pushes::PushError;
 use crate::state::run::Stopped;
 use crate::store::sqlite::StoreError;
 use crate::view::QueryError;
+
+pub use code::{Code, Row};
 
 /// The media type of every error body.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -28,108 +32,6 @@ const MAX_CANDIDATES: usize = 20;
 mod refusal;
 
 use refusal::{code_of_push, code_of_query};
-
-macro_rules! codes {
-    ($($variant:ident $status:ident $code:literal $title:literal $hint:literal;)*) => {
-        /// Names a kind of problem, for good: programs decide by it.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Code {
-            $(#[doc = $title] $variant,)*
-        }
-
-        impl Code {
-            /// Every code there is, in the order of their statuses.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// Returns what is told about it.
-            #[must_use]
-            pub const fn row(self) -> Row {
-                match self {
-                    $(Self::$variant => Row {
-                        status: StatusCode::$status,
-                        code: $code,
-                        title: $title,
-                        hint: $hint,
-                    },)*
-                }
-            }
-        }
-    };
-}
-
-/// One line of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// HTTP status.
-    pub status: StatusCode,
-    /// Stable code for programs.
-    pub code: &'static str,
-    /// The same for every occurrence.
-    pub title: &'static str,
-    /// What to do.
-    pub hint: &'static str,
-}
-
-codes! {
-    BadQuery BAD_REQUEST "bad_query" "The query or the path cannot be read"
-        "Check the parameters against /docs; percent-encode spaces, slashes and brackets.";
-    BadRequirement BAD_REQUEST "bad_requirement" "The requirement cannot be read"
-        "Write require=all, require=any or a number of nodes from 1.";
-    BadImage BAD_REQUEST "bad_image" "The text cannot name an image"
-        "Write a name such as vnc_desktop.sif, at least 12 digits of a digest, or name@blake3:….";
-    BadNodeset BAD_REQUEST "bad_nodeset" "The text is not a node set"
-        "Write names and ranges such as compute[001-128],viz01; percent-encode the brackets.";
-    BadJson BAD_REQUEST "bad_json" "The body cannot be read"
-        "Send one JSON document of the shape shown in /docs.";
-    TooManyQueries BAD_REQUEST "too_many_queries" "The batch has too many questions"
-        "Split the batch.";
-    BadPush BAD_REQUEST "bad_push" "The push cannot be meant so"
-        "See the detail; /docs shows what a push may say.";
-    CrossSite FORBIDDEN "cross_site" "Another web page had a browser send this"
-        "Ask from a program, or from a page of the coordinator's own.";
-    UnknownImage NOT_FOUND "unknown_image" "No node ever reported such an image"
-        "See sifleet image ls or GET /v1/images.";
-    UnknownPartition NOT_FOUND "unknown_partition" "No source ever named such a partition"
-        "See sifleet partition ls or GET /v1/partitions.";
-    UnknownNode NOT_FOUND "unknown_node" "No agent and no partition ever named such a node"
-        "See sifleet node ls or GET /v1/nodes.";
-    UnknownPush NOT_FOUND "unknown_push" "There is no such push"
-        "See sifleet push ls or GET /v1/pushes; pushes that ended are forgotten after a month.";
-    NoRoute NOT_FOUND "no_route" "There is nothing at this path"
-        "See /docs for what there is.";
-    MethodNotAllowed METHOD_NOT_ALLOWED "method_not_allowed" "The path does not take this method"
-        "The Allow header says which it takes.";
-    SlowBody REQUEST_TIMEOUT "slow_body" "The body did not arrive in time"
-        "Send it again; check the network if that happens often.";
-    AmbiguousImage CONFLICT "ambiguous_image" "Several images go by this name"
-        "Ask for one of the candidates.";
-    Disagreed CONFLICT "images_differ" "Nodes hold different images under this name"
-        "Ask for one of the candidates, or put the right one into the library.";
-    NoHolder CONFLICT "no_holder" "Nobody it may be taken from holds the image"
-        "See sifleet image show for who holds it; bring it to the library or to a node first.";
-    KeyReused CONFLICT "key_reused" "The Idempotency-Key was used for another wish"
-        "Use a fresh key for each wish.";
-    PushCancelled CONFLICT "push_cancelled" "The push was cancelled, which is final"
-        "Push again.";
-    BodyTooLarge PAYLOAD_TOO_LARGE "body_too_large" "The body is too large"
-        "Split the request.";
-    UnsupportedMediaType UNSUPPORTED_MEDIA_TYPE "unsupported_media_type" "The body is not declared as JSON"
-        "Send the header Content-Type: application/json.";
-    BadHost MISDIRECTED_REQUEST "bad_host" "The request asks for a host that the coordinator is not"
-        "Ask by an address or by a name of its certificate; an administrator may add names to http.hosts.";
-    Internal INTERNAL_SERVER_ERROR "internal" "The coordinator failed to answer"
-        "An administrator finds the cause in the coordinator's log by the request id.";
-    NotReady SERVICE_UNAVAILABLE "not_ready" "The coordinator is not ready"
-        "Ask again in a few seconds.";
-    Stopping SERVICE_UNAVAILABLE "stopping" "The coordinator is stopping"
-        "Ask again when it has been started.";
-    TooManyStreams SERVICE_UNAVAILABLE "too_many_streams" "Too many readers follow the events"
-        "Close a reader, or raise limits.max_event_streams.";
-    TooManyPushes SERVICE_UNAVAILABLE "too_many_pushes" "Too many pushes are under way"
-        "Wait for some to end, or cancel some.";
-    TimedOut SERVICE_UNAVAILABLE "timed_out" "The answer took too long"
-        "Ask again; ask for less at once.";
-}
 
 /// Says why a request has no answer; what of it becomes public is decided by [`ApiError::problem`].
 #[derive(Debug, thiserror::Error)]
@@ -235,6 +137,15 @@ pub enum ApiError {
     /// The store does not give what it holds.
     #[error("cannot read the metadata of an image from the store")]
     Store(#[from] StoreError),
+    /// The library does not take an image.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// There is no library.
+    #[error("images cannot be uploaded to this coordinator: library.dir is not set")]
+    NoLibrary,
+    /// The work on the library's disk broke off.
+    #[error("the work on the library broke off")]
+    Blocking(#[source] tokio::task::JoinError),
     /// An answer cannot be written as JSON, or metrics as text.
     #[error("cannot write the answer: {detail}")]
     Encode {
@@ -258,7 +169,7 @@ pub enum ApiError {
 impl ApiError {
     /// Returns the code outsiders decide by.
     #[must_use]
-    pub const fn code(&self) -> Code {
+    pub fn code(&self) -> Code {
         match self {
             Self::Query(error) => code_of_query(error),
             Self::Push(error) => code_of_push(error),
@@ -267,6 +178,8 @@ impl ApiError {
             Self::BadNodeset(_) => Code::BadNodeset,
             Self::BadJson { .. } => Code::BadJson,
             Self::TooManyQueries { .. } => Code::TooManyQueries,
+            Self::Library(error) => super::library::code(error),
+            Self::NoLibrary => Code::NoLibrary,
             Self::NoRoute { .. } => Code::NoRoute,
             Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,
             Self::SlowBody { .. } => Code::SlowBody,
@@ -278,9 +191,11 @@ impl ApiError {
             Self::Stopping(_) | Self::Draining => Code::Stopping,
             Self::TooManyStreams { .. } => Code::TooManyStreams,
             Self::TimedOut { .. } => Code::TimedOut,
-            Self::Store(_) | Self::Encode { .. } | Self::Panicked { .. } | Self::Foreign { .. } => {
-                Code::Internal
-            }
+            Self::Store(_)
+            | Self::Blocking(_)
+            | Self::Encode { .. }
+            | Self::Panicked { .. }
+            | Self::Foreign { .. } => Code::Internal,
         }
     }
 

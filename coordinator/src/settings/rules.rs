@@ -89,6 +89,34 @@ pub(super) mod web {
     }
 }
 
+/// The rules of `[library]`.
+pub(super) mod library {
+    use std::path::PathBuf;
+
+    use serde::Deserialize;
+
+    use super::super::Library;
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(in crate::settings) struct Raw {
+        dir: Option<PathBuf>,
+    }
+
+    impl TryFrom<Raw> for Library {
+        type Error = String;
+
+        fn try_from(raw: Raw) -> Result<Self, String> {
+            match raw.dir {
+                Some(dir) if !dir.is_absolute() => {
+                    Err(format!("library.dir is {dir:?}: write the whole path, from / on"))
+                }
+                dir => Ok(Self { dir }),
+            }
+        }
+    }
+}
+
 /// The rules of `[limits]`.
 pub(super) mod limits {
     use serde::Deserialize;

@@ -40,6 +40,8 @@ fn everything_can_be_set() {
         listen = "0.0.0.0:443"
         tls = { certificate = "/x.pem", key = "/x.key" }
         hosts = ["portal.example.org"]
+        [library]
+        dir = "/shared/apptainer/images"
         [partitions]
         file = "/p.toml"
         slurm = true
@@ -53,6 +55,8 @@ fn everything_can_be_set() {
     assert_eq!(settings.state_limits().max_replicas, MAX_REPLICAS);
     assert_eq!(settings.http_limits().server.max_connections, 7);
     assert_eq!(settings.http.hosts, ["portal.example.org"]);
+    let library = settings.http_limits().library.map(|library| library.dir);
+    assert_eq!(library.as_deref(), Some(Path::new("/shared/apptainer/images")));
     assert_eq!(settings.partition_sources().len(), 2);
 }
 
@@ -68,6 +72,10 @@ fn what_does_not_go_together_is_refused_where_it_stands() {
     );
     check_wrong("[control]\nlease = \"2h\"", "/coordinator.toml:1:1: the lease is 2h, longer than 3600s");
     check_wrong("[http]\ntls = { certificate = \"x\" }", "/coordinator.toml:2:7: the key \"key\" is missing");
+    check_wrong(
+        "[library]\ndir = \"images\"",
+        "/coordinator.toml:1:1: library.dir is \"images\": write the whole",
+    );
     check_wrong("[control]\nlisten = \"here\"", "/coordinator.toml:2:10: ");
     check_wrong("[control]\nlitsen = \"0.0.0.0:1\"", "/coordinator.toml:2:1: unknown key");
 }

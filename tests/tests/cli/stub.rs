@@ -28,12 +28,15 @@ impl Reply {
     }
 }
 
-type Routes = Box<dyn Fn(&str) -> Reply + Send>;
+type Routes = Box<dyn Fn(&str, &[u8]) -> Reply + Send>;
+
+/// A request line and its body.
+type Asked = (String, Vec<u8>);
 
 /// Runs until it is dropped.
 pub(crate) struct Stub {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,12 +44,17 @@ pub(crate) struct Stub {
 impl Stub {
     /// Answers over http.
     pub(crate) fn http(routes: impl Fn(&str) -> Reply + Send + 'static) -> Self {
+        Self::start(None, Box::new(move |asked, _| routes(asked)))
+    }
+
+    /// Answers over http, with an eye on what is sent.
+    pub(crate) fn http_with_body(routes: impl Fn(&str, &[u8]) -> Reply + Send + 'static) -> Self {
         Self::start(None, Box::new(routes))
     }
 
     /// Answers over https.
     pub(crate) fn https(tls: rustls::ServerConfig, routes: impl Fn(&str) -> Reply + Send + 'static) -> Self {
-        Self::start(Some(Arc::new(tls)), Box::new(routes))
+        Self::start(Some(Arc::new(tls)), Box::new(move |asked, _| routes(asked)))
     }
 
     fn start(tls: Option<Arc<rustls::ServerConfig>>, routes: Routes) -> Self {
@@ -83,7 +91,14 @@ impl Stub {
 
     /// Everything that was asked, in order.
     pub(crate) fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().unwrap().iter().map(|(asked, _)| asked.clone()).collect()
+    }
+
+    /// The bodies of all requests that brought text in one, in order.
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap();
+        let texts = asked.iter().filter_map(|(_, body)| String::from_utf8(body.clone()).ok());
+        texts.filter(|text| !text.is_empty()).collect()
     }
 }
 
@@ -99,7 +114,7 @@ impl Drop for Stub {
 }
 
 /// A client that hangs up in the middle is part of the tests, so errors of the stream end the answer only.
-fn serve(mut stream: impl Read + Write, log: &Mutex<Vec<String>>, routes: &Routes) {
+fn serve(mut stream: impl Read + Write, log: &Mutex<Vec<Asked>>, routes: &Routes) {
     let mut head = String::new();
     let mut reader = BufReader::new(&mut stream);
     loop {
@@ -110,8 +125,9 @@ fn serve(mut stream: impl Read + Write, log: &Mutex<Vec<String>>, routes: &Route
         }
     }
     let asked = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
-    log.lock().unwrap().push(asked.clone());
-    let Reply { status, kind, body } = routes(&asked);
+    let Some(sent) = body(&head, &mut reader) else { return };
+    log.lock().unwrap().push((asked.clone(), sent.clone()));
+    let Reply { status, kind, body } = routes(&asked, &sent);
     let head = format!(
         "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\nx-request-id: req-header\r\nconnection: close\r\n\r\n"
     );
@@ -126,4 +142,12 @@ fn serve(mut stream: impl Read + Write, log: &Mutex<Vec<String>>, routes: &Route
             "{error}"
         ),
     }
+}
+
+/// Reads the body of a request, if it says how long it is; none where it breaks off.
+fn body(head: &str, reader: &mut impl Read) -> Option<Vec<u8>> {
+    let lower = head.to_ascii_lowercase();
+    let len = lower.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let mut body = vec![0; len.unwrap_or(0)];
+    reader.read_exact(&mut body).is_ok().then_some(body)
 }

@@ -73,6 +73,11 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ("push_events", "/v1/pushes/p-000001/events", ""),
     ("push_events", "/v1/pushes/p-000077/events", ""),
     ("push_events", "/v1/pushes/%FF/events", ""),
+    ("upload", "/v1/library/uploads", r#"{"name":"a.sif","size":1,"digest":""}"#),
+    ("upload_offset", "/v1/library/uploads/00000000000000000000000000000000", ""),
+    ("upload_bytes", "/v1/library/uploads/00000000000000000000000000000000", ""),
+    ("upload_finish", "/v1/library/uploads/00000000000000000000000000000000/finish", ""),
+    ("upload_abandon", "/v1/library/uploads/00000000000000000000000000000000", ""),
     ("healthz", "/healthz", ""),
     ("readyz", "/readyz", ""),
     ("metrics", "/metrics", ""),
@@ -147,6 +152,15 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         seen.entry(id).or_default().extend(bodies_refused(&operations[id]).await);
     }
     seen.entry("events").or_default().insert("200".to_owned());
+    for (id, answer) in crate::uploads::every_answer().await {
+        assert_eq!(
+            check(&document, &operations[id], &answer),
+            Vec::<String>::new(),
+            "{id}: {}",
+            answer.text()
+        );
+        seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
+    }
     for (id, operation) in &operations {
         for (header, value) in [("host", "evil.example"), ("origin", "https://evil.example")] {
             if header == "origin" && operation.method == "get" {

@@ -1,0 +1,105 @@
+//! Pushes as people and programs see them.
+#![cfg(test)]
+
+use sifleet_common::api::pushes::DroppedSource;
+use sifleet_common::push::{FailCode, Fault};
+
+use super::super::samples::{NOW, both, plain, push, push_node};
+use super::*;
+
+#[test]
+fn a_push_is_shown_by_phase_with_reasons_and_what_to_do() {
+    let mut partial = push(PushState::Partial);
+    partial.dropped =
+        vec![DroppedSource { node: "viz009".into(), fault: Fault::Poisoned, by: "viz001".into() }];
+    assert_eq!(
+        both(&partial, false),
+        "\
+push 7: vnc_desktop.sif: partial — on 2 of 5 nodes
+  fetching  1  viz003
+  done      2  viz[001-002]
+  failed    1  viz004
+  deferred  1  viz005
+  bytes  1.9 MiB fetched, 488 KiB reused
+  no_space  1  viz004  /opt has 5 bytes free
+---
+warning: viz009 is left alone as a source: poisoned, says viz001
+hint: no_space (viz004): remove images from the root, or name another one with --root; tried again when there is space
+hint: `sifleet push retry 7` tries the failed nodes again
+"
+    );
+    assert_eq!(partial.names(), ["7"]);
+    assert_eq!(partial.csv().to_string().lines().last(), Some(",no_space,1,viz004,/opt has 5 bytes free"));
+    assert!(plain(&partial, true).contains("the first root of each node"));
+}
+
+#[test]
+fn a_list_has_a_line_for_each_push() {
+    let list = PushList { pushes: vec![push(PushState::Running)], as_of: NOW.into() };
+    assert_eq!(
+        plain(&list, false),
+        "\
+ID  IMAGE            STATE    DONE  NODES  BYTES        RATE  AGE
+7   vnc_desktop.sif  running     2      5   50 %  97.7 KiB/s  60s
+"
+    );
+    assert!(plain(&PushList { pushes: vec![], as_of: NOW.into() }, false).starts_with("no pushes"));
+}
+
+#[test]
+fn a_plan_says_who_gets_what_and_how_long_it_takes() {
+    let mut plan = PushPlan {
+        image: "vnc_desktop.sif".into(),
+        digest: push(PushState::Running).digest,
+        size: 1_000_000,
+        nodes: "viz[001-002]".into(),
+        count: 2,
+        ready: "viz003".into(),
+        deferred: String::new(),
+        refused: vec![],
+        sources: "head".into(),
+        bytes: 2_000_000,
+        seconds: Some(75),
+    };
+    assert_eq!(
+        both(&plan, false),
+        "\
+vnc_desktop.sif onto 2 nodes: 1.9 MiB at most, 1m15s at least
+  nodes            viz[001-002]
+  have it already  viz003
+  from             head
+  image            blake3:000000000000, 976 KiB
+---
+"
+    );
+    plan.refused = push(PushState::Failed).reasons;
+    assert!(both(&plan, false).contains("no_space  1  viz004"));
+    assert_eq!(plan.names(), ["viz[001-002]"]);
+}
+
+#[test]
+fn node_by_node_the_reason_stands_beside_the_bytes() {
+    let mut failed = push_node("viz004", 0, 0);
+    (failed.phase, failed.code, failed.message) =
+        (Phase::Failed, Some(FailCode::NoSpace), Some("full".into()));
+    let nodes = PushNodes { nodes: vec![push_node("viz003", 2048, 1024), failed], as_of: NOW.into() };
+    assert_eq!(
+        plain(&nodes, false),
+        "\
+NODE    PHASE     FETCHED  REUSED       RATE  WHY
+viz003  fetching  2.0 KiB     0 B  1.0 KiB/s
+viz004  failed        0 B     0 B             no_space: full
+"
+    );
+    assert!(plain(&nodes, true).contains("head 2.0 KiB"));
+}
+
+#[test]
+fn bytes_that_were_of_no_use_bring_nothing_forward() {
+    let mut bytes = push(PushState::Running).bytes;
+    assert_eq!(moved(&bytes), 2_500_000);
+    bytes.wasted = 3_000_000;
+    assert_eq!(moved(&bytes), 500_000);
+    bytes.present = u64::MAX;
+    assert_eq!(moved(&bytes), 5_000_000);
+}
