@@ -3,6 +3,8 @@
 #![cfg(test)]
 
 use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sifleet_common::settings::EXIT_BAD_SETTINGS;
 use sifleet_tests::programs::own;
+use sifleet_tests::sif::SifBuilder;
 use sifleet_tests::wait::until;
 
 /// Far above what anything here takes; only a failure waits for so long.
@@ -220,5 +223,56 @@ fn two_coordinators_never_share_a_state_directory() {
     let second = site.run(&[]);
     assert_eq!(second.status.code(), Some(1));
     assert!(told(&second).contains("is in use by another coordinator"), "{}", told(&second));
+    assert!(running.end(Signal::TERM).success());
+}
+
+#[test]
+fn an_upload_survives_the_death_of_the_coordinator_and_shows_nothing_before_its_end() {
+    let site = Site::ready();
+    let library = site.path("images");
+    fs::create_dir(&library).unwrap();
+    let text = fs::read_to_string(site.settings()).unwrap();
+    fs::write(site.settings(), format!("{text}\n[library]\ndir = {library:?}\n")).unwrap();
+    let bytes = SifBuilder::new().payload_bytes(3 << 20, 5).bytes();
+    let digest = format!("blake3:{}", blake3::hash(&bytes).to_hex());
+    let begin = |running: &Running| -> (String, u64) {
+        let wish = serde_json::json!({"name": "viz/a.sif", "size": bytes.len(), "digest": digest});
+        let url = format!("{}/v1/library/uploads", running.url);
+        let answer: Value = ureq::post(&url).send_json(wish).unwrap().body_mut().read_json().unwrap();
+        (
+            format!("/v1/library/uploads/{}", answer["id"].as_str().unwrap()),
+            answer["offset"].as_u64().unwrap(),
+        )
+    };
+
+    let running = site.start();
+    let (path, offset) = begin(&running);
+    assert_eq!(offset, 0);
+    // Two thirds arrive; the rest never comes.
+    let mut socket = TcpStream::connect(running.url.trim_start_matches("http://")).unwrap();
+    let head = format!(
+        "PATCH {path} HTTP/1.1\r\nhost: localhost\r\nupload-offset: 0\r\ncontent-length: {}\r\n\r\n",
+        bytes.len()
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    socket.write_all(&bytes[..2 << 20]).unwrap();
+    let some = || match begin(&running).1 {
+        0 => Err("nothing arrived".to_owned()),
+        offset => Ok(offset),
+    };
+    until("bytes arrive", LONG, some).unwrap();
+    assert!(!running.end(Signal::KILL).success());
+
+    let running = site.start();
+    let (again, offset) = begin(&running);
+    assert_eq!(again, path);
+    assert!((1 << 20..=2 << 20).contains(&offset), "{offset}");
+    assert!(!library.join("viz").exists());
+    let url = format!("{}{path}", running.url);
+    let rest = &bytes[usize::try_from(offset).unwrap()..];
+    ureq::patch(&url).header("upload-offset", offset.to_string()).send(rest).unwrap();
+    ureq::post(format!("{url}/finish")).send_empty().unwrap();
+    assert_eq!(fs::read(library.join("viz/a.sif")).unwrap(), bytes);
+    assert_eq!(fs::read_dir(library.join(".sifleet")).unwrap().count(), 0);
     assert!(running.end(Signal::TERM).success());
 }
