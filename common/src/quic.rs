@@ -5,6 +5,7 @@
 //! it is set. Outside facts: RFC 9000 (§4 flow control, §8.1 address validation, §10.1 idle timeout), RFC 9002
 //! (§6.2 probe timeout), quinn 0.11.
 
+mod socket;
 pub mod transfer;
 
 use std::io;
@@ -155,15 +156,20 @@ fn open(
     address: SocketAddr,
 ) -> Result<Endpoint, QuicError> {
     let failed = |source| QuicError::Bind { address, source };
-    let socket = UdpSocket::bind(address).map_err(failed)?;
-    if config.is_some() {
+    let socket = bind(address, config.is_some()).map_err(failed)?;
+    Endpoint::new(endpoint, config, socket, Arc::new(TokioRuntime)).map_err(failed)
+}
+
+fn bind(address: SocketAddr, large: bool) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    if large {
         let sizes = SockRef::from(&socket);
         let asked = sizes.set_recv_buffer_size(SOCKET_BUFFER).and(sizes.set_send_buffer_size(SOCKET_BUFFER));
         if let Err(error) = asked {
             tracing::debug!(%error, "socket buffers stay as they are");
         }
     }
-    Endpoint::new(endpoint, config, socket, Arc::new(TokioRuntime)).map_err(failed)
+    Ok(socket)
 }
 
 /// What both sides share. Control messages are small: neither jumbo packets nor large windows would help them,

@@ -14,10 +14,11 @@ use std::time::Duration;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
-    TransportConfig, VarInt,
+    TokioRuntime, TransportConfig, VarInt,
 };
 
-use super::{KEEP_ALIVE, MAX_IDLE_MS, QuicError, open};
+use super::socket::Batched;
+use super::{KEEP_ALIVE, MAX_IDLE_MS, QuicError, bind};
 
 /// What may be in flight on one stream, in bytes: at a round trip of 1 ms two gigabytes a second.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
@@ -57,7 +58,11 @@ pub fn endpoint(
     let crypto = QuicClientConfig::try_from(client).map_err(|source| QuicError::Tls { source })?;
     let mut dialling = ClientConfig::new(Arc::new(crypto));
     dialling.transport_config(transport);
-    let mut endpoint = open(Some(accepting), EndpointConfig::default(), address)?;
+    let failed = |source| QuicError::Bind { address, source };
+    let socket = bind(address, true).and_then(Batched::new).map_err(failed)?;
+    let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+    let mut endpoint = Endpoint::new_with_abstract_socket(config, Some(accepting), Arc::new(socket), runtime)
+        .map_err(failed)?;
     endpoint.set_default_client_config(dialling);
     Ok(endpoint)
 }
