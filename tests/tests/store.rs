@@ -6,6 +6,8 @@
 
 #[path = "store/model.rs"]
 mod model;
+#[path = "store/pushes.rs"]
+mod pushes;
 #[path = "store/speed.rs"]
 mod speed;
 
@@ -320,32 +322,6 @@ async fn a_disk_that_cannot_be_written_loses_whole_steps_and_says_of_which_nodes
     let restored = reopen(&database(&dir)).await;
     assert_eq!(restored.nodes[0], consistent.restored().nodes[0]);
     assert_eq!(restored.nodes[1], model.restored().nodes[1]);
-}
-
-#[tokio::test]
-async fn lost_steps_of_pushes_are_said_to_be_lost() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _) = open(&database(&dir)).unwrap();
-    execute(
-        &database(&dir),
-        "CREATE TRIGGER full BEFORE INSERT ON push BEGIN SELECT RAISE(FAIL, 'full'); END",
-    );
-    store.submit(vec![op(&Model::default(), (7, 1, 1, 1))]).await.unwrap();
-    store.flush().await.unwrap();
-    assert!(!store.take_pushes_lost());
-    let mut model = Model::default();
-    let push = op(&model, (12, 1, 1, 1));
-    store.submit(vec![push.clone()]).await.unwrap();
-    store.flush().await.unwrap();
-    assert!(store.take_pushes_lost() && !store.take_pushes_lost());
-    execute(&database(&dir), "DROP TRIGGER full");
-    // Writing everything anew is right, whatever of it was written.
-    for op in [push.clone(), push] {
-        model.apply(op.clone());
-        store.submit(vec![op]).await.unwrap();
-    }
-    store.close().await.unwrap();
-    assert_eq!(reopen(&database(&dir)).await.pushes, model.restored().pushes);
 }
 
 /// Each released schema, filled by that release with one of everything. Append only.

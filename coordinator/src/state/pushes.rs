@@ -107,6 +107,8 @@ struct Push {
     found: bool,
     /// When its deadline is; not known until somebody says what time it is.
     expires: Option<Monotonic>,
+    /// When its deadline is if nodes are to try once more after all came to an end.
+    until: Monotonic,
     dropped: Arc<Vec<DroppedSource>>,
     shown: imbl::Vector<Arc<PartInfo>>,
     dirty: BTreeSet<usize>,
@@ -144,6 +146,7 @@ impl Push {
             state: PushState::Running,
             found: false,
             expires: None,
+            until: Monotonic::default(),
             dropped: Arc::default(),
             shown: shown.into_iter().collect(),
             dirty: BTreeSet::new(),

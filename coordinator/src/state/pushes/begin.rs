@@ -47,6 +47,7 @@ impl State {
             }
         };
         self.join_share(id, no, at);
+        self.rearm(no);
         self.derive_terms(id);
         self.touch_share(id);
         let again = self.pushes.shares.get(&id).is_some_and(Share::has_failed);
@@ -116,10 +117,15 @@ impl State {
             }
             Some((_, Some(_))) => {}
         }
-        let id = match self.find_root(id) {
-            Ok(id) => id,
+        match self.find_root(id, now) {
+            Ok(found) if found == id => {}
+            // It turned out to be what another share is already, which may be further.
+            Ok(other) if self.pushes.shares.get(&other).is_some_and(Share::has_failed) => {
+                return self.try_again(other, now);
+            }
+            Ok(other) => return self.advance(other, now),
             Err((code, words)) => return self.fail(id, code, words, now),
-        };
+        }
         if self.is_there(id) {
             return self.done(id, now);
         }
@@ -172,7 +178,7 @@ impl State {
     }
 
     /// Finds the root of a share; gives its number, for it may turn out to be what another one is.
-    fn find_root(&mut self, id: AssignmentId) -> Result<AssignmentId, (FailCode, String)> {
+    fn find_root(&mut self, id: AssignmentId, now: Now) -> Result<AssignmentId, (FailCode, String)> {
         let none = || (FailCode::NoRoot, "the node is not known".to_owned());
         let share = self.pushes.shares.get(&id).ok_or_else(none)?;
         let node = self.node(share.node).ok_or_else(none)?;
@@ -194,13 +200,13 @@ impl State {
         }
         self.touch_share(id);
         Ok(match same {
-            Some(same) => self.merge(id, same),
+            Some(same) => self.merge(id, same, now),
             None => id,
         })
     }
 
     /// Makes everything that a share is for part of another one.
-    fn merge(&mut self, id: AssignmentId, into: AssignmentId) -> AssignmentId {
+    fn merge(&mut self, id: AssignmentId, into: AssignmentId, now: Now) -> AssignmentId {
         let Some(share) = self.pushes.shares.get(&id) else { return into };
         let (parts, phase) = (share.parts.clone(), share.phase);
         self.drop_share(id);
@@ -211,6 +217,7 @@ impl State {
                 push.moved(phase, shown);
             }
             self.join_share(into, no, at);
+            self.review(no, now);
         }
         self.derive_terms(into);
         self.touch_share(into);

@@ -182,15 +182,33 @@ impl State {
         Some((some, shares.next()))
     }
 
+    /// Sets when a push's deadline is.
+    pub(super) fn expire_at(&mut self, no: PushNo, expires: Monotonic) {
+        let Some(push) = self.pushes.pushes.get_mut(&no) else { return };
+        push.until = expires;
+        if let Some(before) = push.expires.replace(expires) {
+            self.pushes.timers.remove(&(before, Timer::Push(no)));
+        }
+        self.pushes.timers.insert((expires, Timer::Push(no)));
+    }
+
+    /// Lets the deadline of a push count again of which nodes try once more.
+    pub(super) fn rearm(&mut self, no: PushNo) {
+        if let Some(push) = self.pushes.pushes.get(&no)
+            && push.expires.is_none()
+        {
+            self.expire_at(no, push.until);
+        }
+    }
+
     /// Sets the deadlines of pushes found at start: how much of their time is left, the wall clock tells.
     pub(super) fn arm_found(&mut self, now: Now) {
         for no in std::mem::take(&mut self.pushes.found) {
             let Some(push) = self.pushes.pushes.get_mut(&no) else { continue };
             let left = u64::try_from(push.record.deadline.0.saturating_sub(now.wall.0)).unwrap_or(0);
             let expires = now.mono.after(Duration::from_millis(left.min(push.record.patience_ms)));
-            push.expires = Some(expires);
             let cancelled = push.record.cancelled;
-            self.pushes.timers.insert((expires, Timer::Push(no)));
+            self.expire_at(no, expires);
             self.found_swarm(no);
             let work = if cancelled { Work::Cancel(no, 0) } else { Work::Begin(no, 0) };
             self.pushes.work.push_back(work);

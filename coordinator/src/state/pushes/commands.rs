@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use sifleet_common::api::pushes::PushState;
 use sifleet_common::name::NodeName;
+use sifleet_common::push::Phase;
 use sifleet_common::time::{Now, UnixMillis};
 
 use super::wish::{MAX_PARTS, MAX_RUNNING};
-use super::{Command, Push, PushError, Timer, Wish, Work};
+use super::{Command, Push, PushError, Wish, Work};
 use crate::state::index::NodeId;
 use crate::state::{Effect, State};
 use crate::store::Op;
@@ -53,10 +54,9 @@ impl State {
         }
         let patience = Duration::from_millis(record.patience_ms);
         let mut push = Push::new(record, nodes.into_iter().map(|id| (id, None)).collect());
-        let expires = now.mono.after(patience);
-        (push.expires, push.state) = (Some(expires), PushState::Running);
-        self.pushes.timers.insert((expires, Timer::Push(no)));
+        push.state = PushState::Running;
         self.pushes.pushes.insert(no, push);
+        self.expire_at(no, now.mono.after(patience));
         self.pushes.changed.insert(no);
         if !self.pushes.pushes.get(&no).is_some_and(|push| push.parts.is_empty()) {
             self.found_swarm(no);
@@ -127,15 +127,14 @@ impl State {
         if push.record.cancelled {
             return Err(PushError::Cancelled { push: no });
         }
+        if push.count(Phase::Failed) == 0 {
+            return Ok(no);
+        }
         let record = Arc::make_mut(&mut push.record);
         let patience = Duration::from_millis(record.patience_ms);
         record.deadline = later(now.wall, record.patience_ms);
         let (record, expires) = (Arc::clone(&push.record), now.mono.after(patience));
-        let before = push.expires.replace(expires);
-        if let Some(before) = before {
-            self.pushes.timers.remove(&(before, Timer::Push(no)));
-        }
-        self.pushes.timers.insert((expires, Timer::Push(no)));
+        self.expire_at(no, expires);
         self.pushes.changed.insert(no);
         self.pushes.work.push_back(Work::Retry(no, 0));
         self.effects.push(Effect::Store(Op::ChangePush { record }));

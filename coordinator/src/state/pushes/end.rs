@@ -24,9 +24,8 @@ impl State {
         let Some(share) = self.pushes.shares.get_mut(&id) else { return };
         let (node, image) = (share.node, share.image);
         share.present = !share.begun;
-        // It came by another way than through the agent, which need not go on.
-        let unfinished = matches!(share.phase, Phase::Waiting | Phase::Preparing | Phase::Fetching);
-        if share.assigned && unfinished {
+        // Unless it just published the image, its agent does not know that it need not go on.
+        if share.begun && (share.phase != Phase::Verifying || share.asked_again) {
             self.unassign(id);
         }
         if let Some(swarm) = self.pushes.swarms.get_mut(&image)
@@ -41,7 +40,7 @@ impl State {
     /// Notes that a share failed: for good, or until it is tried again.
     pub(super) fn fail(&mut self, id: AssignmentId, code: FailCode, words: String, now: Now) {
         let Some(share) = self.pushes.shares.get_mut(&id) else { return };
-        let (node, image) = (share.node, share.image);
+        let (node, image, begun) = (share.node, share.image, share.begun);
         share.assigned = false;
         share.attempts = share.attempts.saturating_add(1);
         let words: Arc<str> = words.into();
@@ -52,6 +51,9 @@ impl State {
             self.turn_to(id, Phase::Failed, why, now);
             self.set_due(id, Some(now.mono.after(wait_after(attempts))));
         } else {
+            if begun {
+                self.unassign(id);
+            }
             self.settle(id, Phase::Failed, &why, now);
         }
         self.leave_swarm(node, image);

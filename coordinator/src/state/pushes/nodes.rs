@@ -39,8 +39,10 @@ impl State {
         }
         self.look_at_swarms(id);
         for share in self.shares_of(id) {
-            if let Some(share) = self.pushes.shares.get_mut(&share) {
-                share.assigned = false;
+            let known = self.pushes.shares.get_mut(&share).filter(|share| share.assigned);
+            if let Some(known) = known {
+                known.assigned = false;
+                self.set_due(share, None);
             }
             self.advance(share, now);
         }

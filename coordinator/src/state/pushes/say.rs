@@ -38,7 +38,9 @@ impl State {
                 self.pushes.of_node.get(node).into_iter().flatten().copied().collect();
             for id in own {
                 let share = self.pushes.shares.get(&id);
-                if share.is_some_and(|share| share.image == *image && share.assigned) {
+                if share
+                    .is_some_and(|share| share.image == *image && share.assigned && share.claimed.is_none())
+                {
                     self.say_assignment(id);
                     said = true;
                 }
@@ -77,6 +79,9 @@ impl State {
         self.effects.push(Effect::Send(session, ToAgent::Order(Box::new(Order::Assign(assignment)))));
         if let Some(swarm) = self.pushes.swarms.get_mut(&image) {
             swarm.ring.heard(node);
+        }
+        if let Some(share) = self.pushes.shares.get_mut(&id) {
+            share.asked_again = share.claimed.is_some();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Pushes from the wish to the end, as agents and people see them.
 #![cfg(test)]
 
+mod chaos;
 mod ends;
 mod lab;
 mod many;

@@ -234,8 +234,8 @@ impl Lab {
 
     /// Lists who is asked for a map.
     pub(super) fn makers(&self) -> Vec<&str> {
-        let name = |session| self.sessions.iter().find(|(_, known)| **known == session).unwrap().0.as_str();
-        self.asked.iter().map(|(session, _)| name(*session)).collect()
+        let node = |session| Some(self.sessions.iter().find(|(_, known)| **known == session)?.0.as_str());
+        self.asked.iter().filter_map(|(session, _)| node(*session)).collect()
     }
 
     /// Lets a node answer that it made the map it was asked for first.
@@ -312,7 +312,10 @@ impl Lab {
     }
 
     pub(super) fn fails(&mut self, node: &str, code: FailCode) {
-        let id = self.only(node).id;
+        self.fails_with(node, self.only(node).id, code);
+    }
+
+    pub(super) fn fails_with(&mut self, node: &str, id: AssignmentId, code: FailCode) {
         let session = self.session(node);
         // An agent that failed has nothing to do any longer.
         self.told.get_mut(&session).unwrap().remove(&id);
@@ -320,8 +323,18 @@ impl Lab {
         self.say_progress(node, Progress { failure, ..said(id, Phase::Failed) });
     }
 
+    /// Lets an agent publish the image: it has nothing to do any longer.
+    pub(super) fn finishes(&mut self, node: &str, id: AssignmentId) {
+        let session = self.session(node);
+        self.told.get_mut(&session).unwrap().remove(&id);
+        self.progress_of(node, id, Phase::Done);
+    }
+
     pub(super) fn accuses(&mut self, node: &str, suspect: &str, fault: Fault) {
-        let id = self.only(node).id;
+        self.accuses_as(node, self.only(node).id, suspect, fault);
+    }
+
+    pub(super) fn accuses_as(&mut self, node: &str, id: AssignmentId, suspect: &str, fault: Fault) {
         let dropped = vec![(suspect.parse().unwrap(), fault)];
         self.say_progress(node, Progress { dropped, ..said(id, Phase::Fetching) });
     }

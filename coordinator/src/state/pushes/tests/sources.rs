@@ -91,6 +91,46 @@ fn a_push_of_what_nobody_online_holds_waits_for_a_holder() {
 }
 
 #[test]
+fn nodes_that_lacked_only_a_source_begin_when_one_comes() {
+    let mut lab = site("n[1-2]");
+    let first = lab.push(&request("a", partition()));
+    lab.map("head");
+    lab.cancel(first);
+    lab.lose("head");
+    let push = lab.push(&request(&format!("a@{}", crate::state::testing::digest(1)), partition()));
+    assert_eq!(lab.node(push, "n2").code, Some(FailCode::NoSource));
+    assert!(lab.told("n1").is_empty());
+    lab.connect("head", vec![library(RootState::Watched), image("a.sif", 1)]);
+    assert_eq!(lab.peers("n1"), ["head", "n2"].map(str::to_owned).into());
+    assert_eq!(lab.node(push, "n2").code, None);
+}
+
+#[test]
+fn news_of_peers_is_collected_for_a_while() {
+    let mut lab = Lab::new("n[1-100]");
+    lab.connect("head", vec![library(RootState::Watched), image("a.sif", 1)]);
+    for node in lab.members() {
+        lab.connect(&node, vec![watched()]);
+    }
+    lab.push(&request("a", partition()));
+    lab.map("head");
+    let told = |lab: &Lab| {
+        lab.members().iter().filter(|n| lab.is_connected(n)).map(|n| lab.times_told(n)).sum::<usize>()
+    };
+    lab.lose("n1");
+    let once = told(&lab);
+    for n in 2..20 {
+        lab.lose(&format!("n{n}"));
+    }
+    assert!(told(&lab) <= once, "nothing is said of those that went within the same half second");
+    lab.pass(1);
+    assert!(told(&lab) > once);
+    for node in lab.members().iter().filter(|node| lab.is_connected(node)) {
+        assert!(lab.peers(node).iter().all(|peer| lab.is_connected(peer)), "{node}");
+    }
+}
+
+#[test]
 fn who_is_named_as_the_source_is_the_only_one_at_first() {
     let mut lab = holders();
     let mut wish = request("a", partition());
