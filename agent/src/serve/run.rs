@@ -26,9 +26,12 @@ use crate::pace::Tap;
 /// Messages that wait for the loop; whoever sends more waits.
 const INPUTS: usize = 256;
 /// Spans given at once: one on its way, and the next ones so that the link never waits for an answer.
-const TURNS: usize = 4;
+const TURNS: usize = 8;
 /// An image that nobody follows is closed after one to two of these.
 const IDLE: Duration = Duration::from_secs(60);
+/// Who follows an image that is not here is told so after one to two of these: most likely it is about to be fetched,
+/// and nodes that are told "no" at the beginning of a push would start without one another.
+const WAIT: Duration = Duration::from_secs(10);
 
 /// What reaches the loop.
 pub(super) enum Input {
@@ -109,6 +112,15 @@ impl Serving {
     }
 }
 
+/// Who waits for an image.
+#[derive(Default)]
+struct LookedFor {
+    followers: Vec<Follower>,
+    /// It was not found; whoever came before the last look has waited long enough.
+    absent: bool,
+    waited: usize,
+}
+
 struct Owner {
     giving: Giving,
     held: BTreeMap<Digest, Arc<Held>>,
@@ -116,8 +128,8 @@ struct Owner {
     idle: BTreeSet<Digest>,
     /// Images that are being fetched here, and stay whoever follows them.
     fetching: BTreeSet<Digest>,
-    /// Who waits for an image that is being looked for.
-    looked_for: BTreeMap<Digest, Vec<Follower>>,
+    /// Who waits for an image that is being looked for, or is not here.
+    looked_for: BTreeMap<Digest, LookedFor>,
     followers: BTreeMap<FollowerId, Follower>,
     finder: Finder,
     up: Arc<Tap>,
@@ -128,11 +140,12 @@ struct Owner {
 impl Owner {
     async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         let stop = self.tasks.token();
-        let mut idle = tokio::time::interval(IDLE);
+        let (mut idle, mut wait) = (tokio::time::interval(IDLE), tokio::time::interval(WAIT));
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = idle.tick() => self.close_idle(),
+                _ = wait.tick() => self.turn_away(),
                 input = inputs.recv() => match input {
                     Some(input) => self.take(input),
                     None => return,
@@ -148,6 +161,10 @@ impl Owner {
             Input::Event(event) => {
                 if let Event::Left(id) = &event {
                     self.followers.remove(id);
+                    for waiting in self.looked_for.values_mut() {
+                        waiting.followers.retain(|follower| follower.id != *id);
+                        waiting.waited = waiting.waited.min(waiting.followers.len());
+                    }
                 }
                 if let Event::Gained(image, spans) = &event
                     && let Some(held) = self.held.get(image)
@@ -176,9 +193,9 @@ impl Owner {
             self.admit(follower);
             return;
         }
-        let waiting = self.looked_for.entry(image).or_default();
-        waiting.push(follower);
-        if waiting.len() == 1 {
+        let is_new = !self.looked_for.contains_key(&image);
+        self.looked_for.entry(image).or_default().followers.push(follower);
+        if is_new {
             let (finder, serving) = (self.finder.clone(), self.serving.clone());
             self.tasks.spawn("find", async move {
                 let found = finder.held(image).await.map(Arc::new);
@@ -188,14 +205,28 @@ impl Owner {
     }
 
     fn found(&mut self, image: Digest, found: Option<Arc<Held>>) {
-        if let Some(held) = found
-            && !self.held.contains_key(&image)
-        {
-            self.open(image, held);
+        match found {
+            Some(held) if !self.held.contains_key(&image) => self.open(image, held),
+            _ => {
+                if let Some(waiting) = self.looked_for.get_mut(&image) {
+                    waiting.absent = true;
+                }
+            }
         }
-        for follower in self.looked_for.remove(&image).unwrap_or_default() {
-            self.admit(follower);
-        }
+    }
+
+    /// Tells those that have waited that what they follow is not here.
+    fn turn_away(&mut self) {
+        self.looked_for.retain(|_, waiting| {
+            if waiting.absent {
+                for follower in waiting.followers.drain(..waiting.waited) {
+                    // One that does not read has no use for it either.
+                    drop(follower.offers.try_send(Offer::Absent));
+                }
+                waiting.waited = waiting.followers.len();
+            }
+            !waiting.absent || !waiting.followers.is_empty()
+        });
     }
 
     /// Lets somebody follow, if both mean the same spans.
@@ -216,7 +247,7 @@ impl Owner {
         self.held.insert(image, held);
         self.idle.remove(&image);
         self.tell(Event::Opened(image, kept));
-        for follower in self.looked_for.remove(&image).unwrap_or_default() {
+        for follower in self.looked_for.remove(&image).unwrap_or_default().followers {
             self.admit(follower);
         }
     }

@@ -109,15 +109,17 @@ impl Swarm {
             swarm.agents.push((name, child));
         }
         let all = swarm.world.nodes + 1;
-        until(&format!("{all} nodes online"), UP, || -> anyhow::Result<Option<()>> {
+        until(&format!("{all} nodes online"), UP, || {
             let nodes = swarm.get("/v1/nodes")?;
             let nodes = nodes["nodes"].as_array().cloned().unwrap_or_default();
             let online = nodes.iter().filter(|node| node["state"] == "online").count();
-            Ok((online == all).then_some(()))
+            ensure!(online == all, "{online} nodes are online");
+            anyhow::Ok(())
         })?;
-        until("the library is known", UP, || -> anyhow::Result<Option<()>> {
-            let known = swarm.get(&format!("/v1/images/{IMAGE}"));
-            Ok(known.is_ok_and(|image| image["summary"]["name"] == IMAGE).then_some(()))
+        until("the library is known", UP, || {
+            let known = swarm.get(&format!("/v1/images/{IMAGE}"))?;
+            ensure!(known["summary"]["count"] == 1, "{known}");
+            anyhow::Ok(())
         })?;
         Ok(swarm)
     }
