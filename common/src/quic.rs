@@ -5,6 +5,7 @@
 //! it is set. Outside facts: RFC 9000 (§4 flow control, §8.1 address validation, §10.1 idle timeout), RFC 9002
 //! (§6.2 probe timeout), quinn 0.11.
 
+mod polite;
 mod socket;
 pub mod transfer;
 

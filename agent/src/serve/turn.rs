@@ -21,8 +21,8 @@ use crate::pace::Tap;
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long it may take to take anything.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A turn that takes longer counts as lagging: several times what a span takes at the slowest rate worth a place.
-const LAGGING: Duration = Duration::from_millis(150);
+/// A turn that takes longer counts as lagging: several times what the turns beside it take of a link of 100 Mbit/s.
+const LAGGING: Duration = Duration::from_secs(1);
 /// Bytes read from the disk at once.
 const PIECE: u64 = 1024 * 1024;
 
@@ -83,12 +83,18 @@ impl Turn {
     }
 
     async fn give(&self) -> Result<SpanId, TurnError> {
+        let begun = std::time::Instant::now();
         let choice = tokio::time::timeout(ANSWER, self.choice());
         let (mut stream, choice) =
             choice.await.map_err(|_elapsed| TurnError::NoChoice)?.ok_or(TurnError::NoChoice)?;
         let Choice::Ask { span, chunks } = choice else { return Err(TurnError::Passed) };
+        let chosen = begun.elapsed();
         match self.send(&mut stream, span, &chunks).await {
-            Ok(()) => Ok(span),
+            Ok(()) => {
+                let path = self.connection.stats().path;
+                debug!(?chosen, took = ?begun.elapsed(), rtt = ?path.rtt, window = path.cwnd, lost = path.lost_packets, "a span was given");
+                Ok(span)
+            }
             Err(error) => {
                 let code = match error {
                     TurnError::Unreadable { .. } => StopCode::Unreadable,

@@ -17,6 +17,7 @@ use quinn::{
     TokioRuntime, TransportConfig, VarInt,
 };
 
+use super::polite::Polite;
 use super::socket::Batched;
 use super::{KEEP_ALIVE, MAX_IDLE_MS, QuicError, bind};
 
@@ -82,6 +83,7 @@ fn transport(largest_packet: u16) -> TransportConfig {
         .receive_window(VarInt::from_u32(WINDOW))
         .send_window(u64::from(WINDOW))
         .initial_rtt(INITIAL_RTT)
+        .congestion_controller_factory(Arc::new(Polite))
         .mtu_discovery_config(Some(discovery))
         .ack_frequency_config(Some(acknowledging))
         .datagram_receive_buffer_size(None)

@@ -133,9 +133,10 @@ impl Swarm {
         } else {
             String::new()
         };
+        let filter = std::env::var("SIFLEET_BENCH_LOG").unwrap_or_else(|_unset| "info".to_owned());
         let settings = format!(
             "coordinators = [\"{head}:7441\"]\nstate_dir = \"{folder}/nodes/{name}/state\"\n\
-             [transfer]\nkeep_free = \"16MiB\"\n\
+             [log]\nfilter = \"{filter}\"\n[transfer]\nkeep_free = \"16MiB\"\n\
              [tls]\nauthority = \"{folder}/ca/ca.pem\"\ncertificate = \"{folder}/ca/nodes/{name}.pem\"\n\
              key = \"{folder}/ca/nodes/{name}.key\"\n[[root]]\npath = {:?}\n{library}",
             root.display()
