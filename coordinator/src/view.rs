@@ -105,6 +105,14 @@ pub struct NodeInfo {
     pub degraded_roots: Vec<String>,
 }
 
+impl NodeInfo {
+    /// Tells whether its agent is about to say what it holds. One whose lease ended a moment ago is not: it is silent, and
+    /// its connection is about to be given up.
+    fn is_syncing(&self) -> bool {
+        self.connected && self.lease_until.is_none()
+    }
+}
+
 /// One partition as queries see it.
 #[derive(Clone, Debug)]
 pub struct PartitionInfo {

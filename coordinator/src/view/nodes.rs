@@ -61,7 +61,7 @@ impl View {
 
     fn node_state(&self, id: u32, node: &NodeInfo, now: Now) -> NodeState {
         let leased = self.live.contains(id) && node.lease_until.is_some_and(|end| end > now.mono);
-        match (leased, node.connected, &node.facts) {
+        match (leased, node.is_syncing(), &node.facts) {
             (true, _, _) => NodeState::Online,
             (false, true, _) => NodeState::Syncing,
             (false, false, Some(_)) => NodeState::Offline,

@@ -66,10 +66,10 @@ impl View {
                 }
             }
         }
-        let connected = |id: &u32| self.info(*id).is_some_and(|node| node.connected);
+        let syncs = |id: &u32| self.info(*id).is_some_and(|node| node.is_syncing());
         let spoke = |id: &u32| self.info(*id).is_some_and(|node| node.facts.is_some());
-        let syncing: RoaringBitmap = nodes.iter().filter(connected).collect();
-        let silent: RoaringBitmap = nodes.iter().filter(|id| !connected(id) && !spoke(id)).collect();
+        let syncing: RoaringBitmap = nodes.iter().filter(syncs).collect();
+        let silent: RoaringBitmap = nodes.iter().filter(|id| !syncs(id) && !spoke(id)).collect();
         let expired = nodes - &syncing - &silent;
         let unknown = NodeAnswer::Unknown;
         reasons.push(unknown, "syncing", "its inventory is on the way", &syncing);

@@ -215,3 +215,15 @@ fn what_the_library_has_for_a_partition_is_missing_on_nodes_that_lack_it_and_nev
     site.change("head", vec![gone("c/tool.sif")]);
     check(&mut site, "p/tool", ["n1", "", "", ""]);
 }
+
+#[test]
+fn a_node_whose_lease_ends_this_moment_is_silent_and_not_on_its_way() {
+    let mut site = Site::new();
+    site.partition("p", "n1");
+    site.agent("n1", vec![root(watched()), image("a.sif", 1)]);
+    check(&mut site, "a.sif", ["n1", "", "", ""]);
+    // Nothing has told the state yet that time has passed.
+    site.now.mono = site.now.mono.after(std::time::Duration::from_secs(3_600));
+    check(&mut site, "a.sif", ["", "", "", "n1"]);
+    assert_eq!(site.codes("a.sif", "p"), ["lease_expired"]);
+}
