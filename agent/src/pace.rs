@@ -11,6 +11,11 @@ use sifleet_common::time::Monotonic;
 /// What was not used is good for this long, so that a rate holds over a tenth of a second.
 const BURST: Duration = Duration::from_millis(100);
 
+/// Bytes that wait together are those of a fiftieth of a second, so that whoever waits for them sees them come.
+const PORTIONS_A_SECOND: u64 = 50;
+/// Smaller portions cost more than they help.
+const SMALLEST: u64 = 16 * 1024;
+
 /// When the bytes already granted will be paid for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Schedule {
@@ -44,6 +49,13 @@ impl Tap {
     /// Sets the rate in bytes a second; absent: no limit.
     pub fn set(&self, rate: Option<u64>) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).0 = rate;
+    }
+
+    /// Returns how many of so many bytes are to be drawn at once, at least one if there are any.
+    #[must_use]
+    pub fn portion(&self, bytes: u64) -> u64 {
+        let rate = self.state.lock().unwrap_or_else(PoisonError::into_inner).0;
+        rate.map_or(bytes, |rate| bytes.min((rate / PORTIONS_A_SECOND).max(SMALLEST)))
     }
 
     /// Waits until so many bytes may pass.

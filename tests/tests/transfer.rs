@@ -13,6 +13,14 @@ use sifleet_tests::mover::{self, Mover, assignment};
 use sifleet_tests::rogue::{Crime, Rogue};
 use sifleet_tests::sif::SifBuilder;
 
+/// A rate at which [`small`] takes longer than anybody waits for a silent peer.
+const SLOW: u64 = 40_000;
+
+/// An image of one span.
+fn small(seed: u64) -> Vec<u8> {
+    SifBuilder::new().payload_bytes(250_000, seed).bytes()
+}
+
 /// An image of some megabytes that nothing compresses.
 fn image(seed: u64) -> Vec<u8> {
     SifBuilder::new().payload_bytes(6_000_000, seed).bytes()
@@ -97,6 +105,25 @@ async fn a_root_that_is_not_there_is_a_reason() {
     movers[1].assign(nowhere).await.unwrap();
     let ended = movers[1].end(assignment.id).await.unwrap();
     assert_eq!(ended.failure.map(|(code, _)| code), Some(FailCode::NoRoot));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_may_only_give_slowly_is_not_taken_for_silent() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), small(7));
+    let (mut movers, assignment) = nodes(folder.path(), 2, &bytes).await;
+    movers[0].orders.send(Order::Rates(Rates { up: Some(SLOW), down: None })).await.unwrap();
+    movers[1].assign(assignment.clone()).await.unwrap();
+    let ended = movers[1].end(assignment.id).await.unwrap();
+    assert_eq!((ended.phase, ended.failure, ended.dropped), (Phase::Done, None, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_may_only_take_slowly_does_not_blame_its_source() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), small(8));
+    let (mut movers, assignment) = nodes(folder.path(), 2, &bytes).await;
+    movers[1].assign(Assignment { rate: Some(SLOW), ..assignment.clone() }).await.unwrap();
+    let ended = movers[1].end(assignment.id).await.unwrap();
+    assert_eq!((ended.phase, ended.failure, ended.dropped), (Phase::Done, None, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,32 +92,51 @@ impl Question {
     /// Reads the bytes of consecutive chunks.
     async fn read(&mut self, chunks: &Range<usize>) -> Result<Vec<u8>, Received> {
         let place = self.keeper.layout().bytes(chunks).ok_or(Received::Broken(Fault::Garbage))?;
-        let len = place.end - place.start;
-        for tap in &self.taps {
-            tap.draw(len).await;
-        }
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        let mut bytes = vec![0; usize::try_from(place.end - place.start).unwrap_or(usize::MAX)];
         let (mut filled, mut told) = (0, Instant::now());
-        while let Some(free) = bytes.get_mut(filled..).filter(|free| !free.is_empty()) {
-            match self.receive.read(free).await {
-                Ok(Some(read)) => filled += read,
-                Ok(None) => return Err(Received::Broken(Fault::Garbage)),
-                Err(quinn::ReadError::Reset(code))
-                    if code == VarInt::from_u32(StopCode::Unreadable as u32) =>
-                {
-                    return Err(Received::Gone);
-                }
-                Err(quinn::ReadError::Reset(_)) => return Err(Received::Broken(Fault::Lied)),
-                Err(_) => return Err(Received::Broken(Fault::Unreachable)),
-            }
-            if told.elapsed() > HEARD {
-                told = Instant::now();
-                if self.heard.try_send(self.peer).is_err() {
-                    trace!("the fetch is busy and hears of the next bytes");
+        while filled < bytes.len() {
+            let portion = self.draw((bytes.len() - filled) as u64).await;
+            let end = filled.saturating_add(usize::try_from(portion).unwrap_or(usize::MAX));
+            while let Some(free) = bytes.get_mut(filled..end).filter(|free| !free.is_empty()) {
+                filled += self.read_some(free).await?;
+                if told.elapsed() > HEARD {
+                    told = Instant::now();
+                    self.tell_heard();
                 }
             }
         }
         Ok(bytes)
+    }
+
+    /// Waits until some of so many bytes may come, and returns how many. The peer is not to blame for this wait.
+    async fn draw(&self, bytes: u64) -> u64 {
+        let portion = self.taps.iter().fold(bytes, |portion, tap| tap.portion(portion));
+        for tap in &self.taps {
+            let mut drawn = std::pin::pin!(tap.draw(portion));
+            while tokio::time::timeout(HEARD, &mut drawn).await.is_err() {
+                self.tell_heard();
+            }
+        }
+        portion
+    }
+
+    fn tell_heard(&self) {
+        if self.heard.try_send(self.peer).is_err() {
+            trace!("the fetch is busy and hears of the next bytes");
+        }
+    }
+
+    /// Reads as much as is there, at least a byte.
+    async fn read_some(&mut self, free: &mut [u8]) -> Result<usize, Received> {
+        match self.receive.read(free).await {
+            Ok(Some(read)) => Ok(read),
+            Ok(None) => Err(Received::Broken(Fault::Garbage)),
+            Err(quinn::ReadError::Reset(code)) if code == VarInt::from_u32(StopCode::Unreadable as u32) => {
+                Err(Received::Gone)
+            }
+            Err(quinn::ReadError::Reset(_)) => Err(Received::Broken(Fault::Lied)),
+            Err(_) => Err(Received::Broken(Fault::Unreachable)),
+        }
     }
 
     async fn keep(&self, chunks: Range<usize>, bytes: Vec<u8>) -> Result<u64, Received> {

@@ -139,13 +139,19 @@ impl Turn {
         let (held, len) = (Arc::clone(&self.held), bytes.end - bytes.start);
         let read = move || held.read(bytes.start, usize::try_from(len).unwrap_or(usize::MAX));
         let read = tokio::task::spawn_blocking(read).await;
-        let piece = read
+        let mut piece: Bytes = read
             .map_err(std::io::Error::from)
             .flatten()
-            .map_err(|source| TurnError::Unreadable { source })?;
-        self.up.draw(len).await;
-        let written = tokio::time::timeout(PATIENCE, stream.write_chunk(Bytes::from(piece))).await;
-        written.map_err(|_elapsed| TurnError::NotTaken)?.map_err(|_gone| TurnError::NotTaken)
+            .map_err(|source| TurnError::Unreadable { source })?
+            .into();
+        while !piece.is_empty() {
+            let portion = self.up.portion(piece.len() as u64);
+            self.up.draw(portion).await;
+            let portion = piece.split_to(usize::try_from(portion).unwrap_or(usize::MAX).min(piece.len()));
+            let written = tokio::time::timeout(PATIENCE, stream.write_chunk(portion)).await;
+            written.map_err(|_elapsed| TurnError::NotTaken)?.map_err(|_gone| TurnError::NotTaken)?;
+        }
+        Ok(())
     }
 }
 
