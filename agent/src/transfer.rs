@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::Endpoint;
+use sifleet_common::beneath::Owner;
 use sifleet_common::clock::Clock;
 use sifleet_common::inventory::RootId;
 use sifleet_common::quic::{QuicError, transfer};
@@ -34,7 +35,6 @@ use crate::serve::connection;
 use crate::serve::find::Finder;
 use crate::serve::run::Serving;
 use crate::settings;
-use crate::staging::Owner;
 
 /// Threads that wait for the disk: each has at most a stretch of an image in memory.
 const DISK_THREADS: usize = 8;
