@@ -4,20 +4,30 @@
 //! a restart but held against the chunk map again. Nothing is ever written under an image's own name: running jobs keep
 //! the old file.
 
+mod trail;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, fallocate, fstat, fstatvfs, ftruncate, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FallocateFlags, Mode, OFlags, fallocate, fstat, fstatvfs, ftruncate, statat, unlinkat,
+};
 use rustix::io::Errno;
 use sifleet_common::beneath::{self, Owner, STAGING, StepError};
 use sifleet_common::digest::Digest;
 use sifleet_common::name::ImageName;
 use sifleet_common::push::FailCode;
 
+use crate::hash::read::politely;
+use trail::Trail;
+
+/// How names of staging files end.
+const PART: &str = ".part";
 /// The first step.
 const OPEN_ROOT: &str = "open the root";
 
@@ -79,6 +89,7 @@ pub struct Staging {
     reader: Arc<File>,
     found: bool,
     size: u64,
+    trail: Trail,
 }
 
 impl Staging {
@@ -100,7 +111,8 @@ impl Staging {
         let reader =
             beneath::open_file(&folder, &name, OFlags::RDONLY).map_err(failed("open the staging file"))?;
         let (reader, root) = (Arc::new(reader), root.to_owned());
-        let mut staging = Self { root, above, folder, name, file, reader, found: false, size };
+        let mut staging =
+            Self { root, above, folder, name, file, reader, found: false, size, trail: Trail::new() };
         staging.reserve(floor)?;
         Ok(staging)
     }
@@ -143,15 +155,17 @@ impl Staging {
     /// # Errors
     /// [`StagingError::Disk`]; the bytes count as missing.
     pub fn write(&self, bytes: &[u8], at: u64) -> Result<(), StagingError> {
-        self.file.write_all_at(bytes, at).map_err(|source| self.failed("write", source))
+        self.file.write_all_at(bytes, at).map_err(|source| self.failed("write", source))?;
+        self.trail.wrote(&self.file, at..at.saturating_add(bytes.len() as u64));
+        Ok(())
     }
 
-    /// Reads what is there, for verifying it and for giving it to others.
+    /// Reads what is there, at most 8 MiB, for verifying it.
     ///
     /// # Errors
     /// [`StagingError::Disk`].
     pub fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), StagingError> {
-        self.file.read_exact_at(bytes, at).map_err(|source| self.failed("read back", source))
+        politely(&self.reader, at, bytes).map_err(|source| self.failed("read back", source))
     }
 
     /// Makes the image visible under its name, in one step, for good.
@@ -191,6 +205,38 @@ impl Staging {
         }
     }
 
+    /// Throws away what attempts left that nobody has gone on with since `since`, but for images that are `wanted`;
+    /// returns how many. What others keep in the folder is left alone.
+    ///
+    /// # Errors
+    /// [`StagingError::Disk`].
+    pub fn reap(
+        root: &Path,
+        since: SystemTime,
+        wanted: impl Fn(&Digest) -> bool,
+    ) -> Result<usize, StagingError> {
+        let folder = match beneath::open_root(root).and_then(|root| beneath::open_folder(root, STAGING)) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return Ok(0),
+            Err(errno) => return Err(disk(root, "open the staging folder", errno)),
+        };
+        let failed = |errno| disk(root, "look through the staging folder", errno);
+        let mut reaped = 0;
+        for entry in Dir::read_from(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let Some(image) = image_of(entry.file_name().to_bytes()) else { continue };
+            let stat = statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+            let written = SystemTime::UNIX_EPOCH
+                .checked_add(Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0)));
+            if wanted(&image) || written.is_none_or(|written| written >= since) {
+                continue;
+            }
+            unlinkat(&folder, entry.file_name(), AtFlags::empty()).map_err(failed)?;
+            reaped += 1;
+        }
+        Ok(reaped)
+    }
+
     fn failed(&self, step: &'static str, source: io::Error) -> StagingError {
         StagingError::Disk { step, root: self.root.clone(), source }
     }
@@ -201,7 +247,13 @@ fn disk(root: &Path, step: &'static str, errno: Errno) -> StagingError {
 }
 
 fn part_name(image: Digest) -> String {
-    format!("{}.part", image.hex())
+    format!("{}{PART}", image.hex())
+}
+
+/// Returns the image for which a staging file is, if that is what the name means.
+fn image_of(name: &[u8]) -> Option<Digest> {
+    let hex = std::str::from_utf8(name).ok()?.strip_suffix(PART)?;
+    format!("blake3:{hex}").parse().ok()
 }
 
 #[cfg(test)]
@@ -266,6 +318,26 @@ mod tests {
         assert_eq!(&bytes, b"half");
         again.discard().unwrap();
         assert_eq!(names(&root.path().join(STAGING)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_nobody_goes_on_with_is_reaped_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        drop(staged(root.path(), b"half"));
+        let folder = root.path().join(STAGING);
+        for name in ["upload-1.part", "note.json", "0123.part"] {
+            fs::write(folder.join(name), b"of somebody else").unwrap();
+        }
+        let later = SystemTime::now() + Duration::from_secs(2);
+        assert_eq!(Staging::reap(root.path(), SystemTime::UNIX_EPOCH, |_| false).unwrap(), 0, "it is young");
+        assert_eq!(
+            Staging::reap(root.path(), later, |wanted| *wanted == image()).unwrap(),
+            0,
+            "it is wanted"
+        );
+        assert_eq!(Staging::reap(root.path(), later, |_| false).unwrap(), 1);
+        assert_eq!(names(&folder).len(), 3);
+        assert_eq!(Staging::reap(&root.path().join("nowhere"), later, |_| false).unwrap(), 0);
     }
 
     #[test]
