@@ -138,9 +138,13 @@ pub enum StopCode {
     Stopping = 2,
 }
 
-/// Writes numbers, in order, as runs.
+/// Writes numbers, in whatever order they come, as runs.
 #[must_use]
 pub fn runs(numbers: impl IntoIterator<Item = u32>) -> Vec<Run> {
+    let mut numbers: Vec<u32> = numbers.into_iter().collect();
+    // Whoever reads takes what is out of order for a stranger's writing, and skips it.
+    numbers.sort_unstable();
+    numbers.dedup();
     let mut runs: Vec<Run> = Vec::new();
     for number in numbers {
         match runs.last_mut() {
@@ -175,6 +179,13 @@ pub fn map_parts(map: &ChunkMap) -> impl Iterator<Item = MapPart> + '_ {
 mod tests {
     use super::*;
     use crate::wire::frame::{MAX_FRAME, encode};
+
+    #[test]
+    fn every_number_comes_back_whatever_the_order() {
+        let there_and_back = |list: &[u32]| numbers(&runs(list.iter().copied()), 100).collect::<Vec<_>>();
+        assert_eq!(there_and_back(&[7, 3, 4, 99, 3]), [3, 4, 7, 99]);
+        assert!(there_and_back(&[]).is_empty());
+    }
 
     #[test]
     fn runs_are_what_they_were_made_of() {
