@@ -2,7 +2,7 @@
 //!
 //! Reads the image once, from one end to the other, and checks on the way that it still is the image that was asked
 //! for: a map of other bytes would send every fetcher after chunks that nobody has. To be run on a thread of low
-//! priority; the page cache is treated as in [`crate::hash`].
+//! priority, with a reader that leaves the page cache as it was.
 
 pub mod kept;
 

@@ -3,8 +3,10 @@
 //! The same image for the same place is one assignment, whatever number it has: a coordinator that was restarted gives
 //! other numbers and finds everything as it left it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
@@ -20,6 +22,9 @@ use crate::fetch::run::{self, Resources};
 use crate::fetch::status::Status;
 use crate::staging::Staging;
 use crate::transfer::say;
+
+/// What an attempt left is thrown away when nobody went on with it for so long.
+const LEFT: Duration = Duration::from_secs(86_400);
 
 /// What makes two assignments the same.
 type Key = (Digest, RootId, ImageName);
@@ -120,6 +125,23 @@ impl Orders {
                 warn!(digest = %image, error = %Chain(&error), "what was fetched cannot be removed");
             }
         });
+    }
+
+    /// Throws away what earlier attempts left and nobody has gone on with for a day.
+    pub fn reap(&mut self) {
+        let since = SystemTime::now().checked_sub(LEFT).unwrap_or(SystemTime::UNIX_EPOCH);
+        let wanted: BTreeSet<Digest> = self.assigned.keys().map(|(image, ..)| *image).collect();
+        let roots: Vec<PathBuf> = self.resources.roots.values().cloned().collect();
+        let reap = move || {
+            for root in roots {
+                match Staging::reap(&root, since, |image| wanted.contains(image)) {
+                    Ok(0) => {}
+                    Ok(files) => info!(root = %root.display(), files, "unfinished images were thrown away"),
+                    Err(error) => warn!(error = %Chain(&error), "unfinished images cannot be thrown away"),
+                }
+            }
+        };
+        self.running.spawn_blocking(reap);
     }
 
     /// Lets assignments run, the most urgent first; two of one image below one root share its staging file, so one waits.

@@ -4,8 +4,6 @@
 //! a thread that may wait for the disk.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 
 use sifleet_common::chunk::ChunkDigest;
 use sifleet_common::digest::Digest;
@@ -14,6 +12,7 @@ use tracing::{debug, info};
 
 use crate::describe::Candidate;
 use crate::fetch::keep::{KeepError, Keeper};
+use crate::hash::read::{Sequential, politely};
 use crate::map;
 use crate::map::kept::Maps;
 use crate::staging::StagingError;
@@ -58,7 +57,7 @@ pub fn copy(
         }
         let map = known.or_else(|| {
             made += 1;
-            let map = map::make(*image, &file).map(std::sync::Arc::new);
+            let map = map::make(*image, Sequential::new(&file)).map(std::sync::Arc::new);
             let failed =
                 |error: &map::MakeError| debug!(image = %candidate.name, %error, "no chunks are reused");
             let map = map.inspect_err(failed).ok()?;
@@ -85,8 +84,7 @@ pub fn copy(
 fn one(keeper: &Keeper, file: &File, at: u64, place: usize) -> Result<u64, StagingError> {
     let Some(chunk) = keeper.layout().chunk(place).filter(|_| keeper.lacks(place)) else { return Ok(0) };
     let mut bytes = vec![0; chunk.len as usize];
-    let read: io::Result<()> = file.read_exact_at(&mut bytes, at);
-    if read.is_err() {
+    if politely(file, at, &mut bytes).is_err() {
         return Ok(0);
     }
     match keeper.keep(place..place + 1, &bytes) {

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
+use sifleet_common::beneath::Owner;
 use sifleet_common::inventory::{MAX_REPLICAS, MAX_ROOTS, RootId};
 use sifleet_common::name::PartitionName;
 use sifleet_common::settings::{self, Loaded, Options, Period, SettingsError, Size};
 use sifleet_common::telemetry::Output;
 
 use crate::memory;
-use crate::staging::Owner;
 use crate::transfer;
 use crate::watch::RootSettings;
 

@@ -1,9 +1,10 @@
 //! The invisible file in which an image grows, and the moment in which it becomes visible.
 //!
-//! Owns the folder [`FOLDER`] of a root: nothing below it is ever listed, and it lies on the file system on which the
-//! image is wanted, so that the last step is a rename. What a file here holds is not believed after a restart but held
-//! against the chunk map again. Nothing is ever written under an image's own name: running jobs keep the old file.
-//! Outside facts: rename(2) and fsync(2): a new name is durable once its directory was synced; openat2(2).
+//! Owns what lies in the folder [`STAGING`] of a root under a digest's name. What a file here holds is not believed after
+//! a restart but held against the chunk map again. Nothing is ever written under an image's own name: running jobs keep
+//! the old file.
+
+mod trail;
 
 use std::fs::File;
 use std::io;
@@ -11,30 +12,24 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, Gid, Mode, OFlags, ResolveFlags, Uid, fallocate, fchmod, fchown, fstat,
-    fstatvfs, fsync, ftruncate, mkdirat, openat2, renameat, unlinkat,
+    AtFlags, Dir, FallocateFlags, Mode, OFlags, fallocate, fstat, fstatvfs, ftruncate, statat, unlinkat,
 };
 use rustix::io::Errno;
+use sifleet_common::beneath::{self, Owner, STAGING, StepError};
 use sifleet_common::digest::Digest;
 use sifleet_common::name::ImageName;
 use sifleet_common::push::FailCode;
 
-/// Where unfinished images lie, in the root they are for. Hidden names are not listed.
-pub const FOLDER: &str = ".sifleet";
+use crate::hash::read::politely;
+use trail::Trail;
 
+/// How names of staging files end.
+const PART: &str = ".part";
 /// The first step.
 const OPEN_ROOT: &str = "open the root";
-
-/// Who owns a published image, and who may read it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// User and group; absent: the agent's own.
-    pub ids: Option<(u32, u32)>,
-    /// Permission bits of the file; directories get the execute bits that go with them.
-    pub mode: u32,
-}
 
 /// Says why an image cannot be kept. What was there before under its name is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +89,7 @@ pub struct Staging {
     reader: Arc<File>,
     found: bool,
     size: u64,
+    trail: Trail,
 }
 
 impl Staging {
@@ -104,20 +100,19 @@ impl Staging {
     /// [`StagingError`]; what an earlier attempt left stays.
     pub fn open(root: &Path, image: Digest, size: u64, floor: u64) -> Result<Self, StagingError> {
         let failed = |step| move |errno: Errno| disk(root, step, errno);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let above = rustix::fs::open(root, flags, Mode::empty()).map_err(failed(OPEN_ROOT))?;
-        let folder = folder(&above, FOLDER, Mode::RWXU).map_err(failed("make the staging folder"))?;
+        let above = beneath::open_root(root).map_err(failed(OPEN_ROOT))?;
+        let folder =
+            beneath::make_folder(&above, STAGING, Mode::RWXU).map_err(failed("make the staging folder"))?;
         let name = part_name(image);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat2(&folder, &name, flags, Mode::RUSR | Mode::WUSR, RESOLVE)
-            .map_err(failed("make the staging file"))?;
+        let file =
+            beneath::make_file(&folder, &name, OFlags::RDWR).map_err(failed("make the staging file"))?;
         // Whoever gives the image to others reads it by this one: an image that is open for writing would not be
         // vouched for when it is published.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let reader = openat2(&folder, &name, flags, Mode::empty(), RESOLVE)
-            .map_err(failed("open the staging file"))?;
-        let (file, reader, root) = (File::from(file), Arc::new(File::from(reader)), root.to_owned());
-        let mut staging = Self { root, above, folder, name, file, reader, found: false, size };
+        let reader =
+            beneath::open_file(&folder, &name, OFlags::RDONLY).map_err(failed("open the staging file"))?;
+        let (reader, root) = (Arc::new(reader), root.to_owned());
+        let mut staging =
+            Self { root, above, folder, name, file, reader, found: false, size, trail: Trail::new() };
         staging.reserve(floor)?;
         Ok(staging)
     }
@@ -160,15 +155,17 @@ impl Staging {
     /// # Errors
     /// [`StagingError::Disk`]; the bytes count as missing.
     pub fn write(&self, bytes: &[u8], at: u64) -> Result<(), StagingError> {
-        self.file.write_all_at(bytes, at).map_err(|source| self.failed("write", source))
+        self.file.write_all_at(bytes, at).map_err(|source| self.failed("write", source))?;
+        self.trail.wrote(&self.file, at..at.saturating_add(bytes.len() as u64));
+        Ok(())
     }
 
-    /// Reads what is there, for verifying it and for giving it to others.
+    /// Reads what is there, at most 8 MiB, for verifying it.
     ///
     /// # Errors
     /// [`StagingError::Disk`].
     pub fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), StagingError> {
-        self.file.read_exact_at(bytes, at).map_err(|source| self.failed("read back", source))
+        politely(&self.reader, at, bytes).map_err(|source| self.failed("read back", source))
     }
 
     /// Makes the image visible under its name, in one step, for good.
@@ -180,29 +177,9 @@ impl Staging {
     /// [`StagingError::Disk`]; the name is as it was, unless the very last sync failed: then it is as it should be, and
     /// may be as it was after a loss of power.
     pub fn publish(self, name: &ImageName, owner: Owner) -> Result<(), StagingError> {
-        let Self { root, above, folder: staged, name: part, file, .. } = self;
-        let failed = |step| {
-            let root = root.as_path();
-            move |errno: Errno| disk(root, step, errno)
-        };
-        let mode = Mode::from_raw_mode(owner.mode & 0o777);
-        if let Some((uid, gid)) = owner.ids {
-            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-            fchown(&file, Some(uid), Some(gid)).map_err(failed("give the image its owner"))?;
-        }
-        fchmod(&file, mode).map_err(failed("give the image its permissions"))?;
-        fsync(&file).map_err(failed("make the image durable"))?;
-        drop(file);
-        let (folders, last) = name.as_str().rsplit_once('/').unwrap_or(("", name.as_str()));
-        let passing = Mode::from_raw_mode((owner.mode & 0o777) | ((owner.mode & 0o444) >> 2) | 0o700);
-        let mut target = above;
-        for step in folders.split('/').filter(|step| !step.is_empty()) {
-            let next = folder(&target, step, passing).map_err(failed("make the image's folder"))?;
-            fsync(&target).map_err(failed("make the image's folder durable"))?;
-            target = next;
-        }
-        renameat(&staged, &part, &target, last).map_err(failed("publish the image"))?;
-        fsync(&target).map_err(failed("make the image's name durable"))
+        let Self { root, above, folder, name: staged, file, .. } = self;
+        let published = beneath::publish(&file, (folder.as_fd(), &staged), above.as_fd(), name, owner);
+        published.map_err(|StepError { step, errno }| disk(&root, step, errno))
     }
 
     /// Throws away what there is.
@@ -219,13 +196,45 @@ impl Staging {
     /// # Errors
     /// [`StagingError::Disk`].
     pub fn throw_away(root: &Path, image: Digest) -> Result<(), StagingError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let removed = rustix::fs::open(root.join(FOLDER), flags, Mode::empty())
-            .and_then(|folder| unlinkat(&folder, part_name(image), AtFlags::empty()));
+        let removed = beneath::open_root(root)
+            .and_then(|root| beneath::open_folder(root, STAGING))
+            .and_then(|folder| unlinkat(folder, part_name(image), AtFlags::empty()));
         match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(disk(root, "remove the staging file", errno)),
         }
+    }
+
+    /// Throws away what attempts left that nobody has gone on with since `since`, but for images that are `wanted`;
+    /// returns how many. What others keep in the folder is left alone.
+    ///
+    /// # Errors
+    /// [`StagingError::Disk`].
+    pub fn reap(
+        root: &Path,
+        since: SystemTime,
+        wanted: impl Fn(&Digest) -> bool,
+    ) -> Result<usize, StagingError> {
+        let folder = match beneath::open_root(root).and_then(|root| beneath::open_folder(root, STAGING)) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return Ok(0),
+            Err(errno) => return Err(disk(root, "open the staging folder", errno)),
+        };
+        let failed = |errno| disk(root, "look through the staging folder", errno);
+        let mut reaped = 0;
+        for entry in Dir::read_from(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let Some(image) = image_of(entry.file_name().to_bytes()) else { continue };
+            let stat = statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+            let written = SystemTime::UNIX_EPOCH
+                .checked_add(Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0)));
+            if wanted(&image) || written.is_none_or(|written| written >= since) {
+                continue;
+            }
+            unlinkat(&folder, entry.file_name(), AtFlags::empty()).map_err(failed)?;
+            reaped += 1;
+        }
+        Ok(reaped)
     }
 
     fn failed(&self, step: &'static str, source: io::Error) -> StagingError {
@@ -233,25 +242,18 @@ impl Staging {
     }
 }
 
-const RESOLVE: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
-
 fn disk(root: &Path, step: &'static str, errno: Errno) -> StagingError {
     StagingError::Disk { step, root: root.to_owned(), source: errno.into() }
 }
 
 fn part_name(image: Digest) -> String {
-    format!("{}.part", image.hex())
+    format!("{}{PART}", image.hex())
 }
 
-/// Opens a directory below another one, making it if need be; never through a link.
-fn folder(above: impl AsFd, name: &str, mode: Mode) -> Result<OwnedFd, Errno> {
-    match mkdirat(&above, name, mode) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno),
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat2(above, name, flags, Mode::empty(), RESOLVE)
+/// Returns the image for which a staging file is, if that is what the name means.
+fn image_of(name: &[u8]) -> Option<Digest> {
+    let hex = std::str::from_utf8(name).ok()?.strip_suffix(PART)?;
+    format!("blake3:{hex}").parse().ok()
 }
 
 #[cfg(test)]
@@ -282,15 +284,15 @@ mod tests {
     fn an_image_is_invisible_until_it_is_published_whole() {
         let root = tempfile::tempdir().unwrap();
         let staging = staged(root.path(), b"new image");
-        assert_eq!(names(root.path()), [FOLDER]);
-        assert!(!crate::scan::is_listed(FOLDER.as_bytes()));
+        assert_eq!(names(root.path()), [STAGING]);
+        assert!(!crate::scan::is_listed(STAGING.as_bytes()));
         let name = "viz/desktop.sif".parse().unwrap();
         staging.publish(&name, PUBLIC).unwrap();
         let file = root.path().join("viz/desktop.sif");
         assert_eq!(fs::read(&file).unwrap(), b"new image");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::metadata(root.path().join("viz")).unwrap().permissions().mode() & 0o777, 0o755);
-        assert_eq!(names(&root.path().join(FOLDER)), Vec::<String>::new());
+        assert_eq!(names(&root.path().join(STAGING)), Vec::<String>::new());
     }
 
     #[test]
@@ -315,7 +317,27 @@ mod tests {
         again.read(&mut bytes, 0).unwrap();
         assert_eq!(&bytes, b"half");
         again.discard().unwrap();
-        assert_eq!(names(&root.path().join(FOLDER)), Vec::<String>::new());
+        assert_eq!(names(&root.path().join(STAGING)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_nobody_goes_on_with_is_reaped_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        drop(staged(root.path(), b"half"));
+        let folder = root.path().join(STAGING);
+        for name in ["upload-1.part", "note.json", "0123.part"] {
+            fs::write(folder.join(name), b"of somebody else").unwrap();
+        }
+        let later = SystemTime::now() + Duration::from_secs(2);
+        assert_eq!(Staging::reap(root.path(), SystemTime::UNIX_EPOCH, |_| false).unwrap(), 0, "it is young");
+        assert_eq!(
+            Staging::reap(root.path(), later, |wanted| *wanted == image()).unwrap(),
+            0,
+            "it is wanted"
+        );
+        assert_eq!(Staging::reap(root.path(), later, |_| false).unwrap(), 1);
+        assert_eq!(names(&folder).len(), 3);
+        assert_eq!(Staging::reap(&root.path().join("nowhere"), later, |_| false).unwrap(), 0);
     }
 
     #[test]
@@ -323,7 +345,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let error = Staging::open(root.path(), image(), 10, u64::MAX - 10).unwrap_err();
         assert!(matches!(error, StagingError::NoSpace { needed: 10, .. }), "{error:?}");
-        let part = root.path().join(FOLDER).join(format!("{}.part", image().hex()));
+        let part = root.path().join(STAGING).join(format!("{}.part", image().hex()));
         assert_eq!(fs::metadata(part).unwrap().len(), 0);
     }
 
@@ -334,8 +356,8 @@ mod tests {
         let error = staged(root.path(), b"new").publish(&"viz/a.sif".parse().unwrap(), PUBLIC).unwrap_err();
         assert!(error.to_string().contains("make the image's folder"), "{error}");
         symlink(elsewhere.path(), root.path().join(".linked")).unwrap();
-        fs::remove_dir_all(root.path().join(FOLDER)).unwrap();
-        fs::rename(root.path().join(".linked"), root.path().join(FOLDER)).unwrap();
+        fs::remove_dir_all(root.path().join(STAGING)).unwrap();
+        fs::rename(root.path().join(".linked"), root.path().join(STAGING)).unwrap();
         assert!(Staging::open(root.path(), image(), 1, 0).is_err());
         assert_eq!(names(elsewhere.path()), Vec::<String>::new());
     }

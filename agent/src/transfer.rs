@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::Endpoint;
+use sifleet_common::beneath::Owner;
 use sifleet_common::clock::Clock;
 use sifleet_common::inventory::RootId;
 use sifleet_common::quic::{QuicError, transfer};
@@ -34,12 +35,13 @@ use crate::serve::connection;
 use crate::serve::find::Finder;
 use crate::serve::run::Serving;
 use crate::settings;
-use crate::staging::Owner;
 
 /// Threads that wait for the disk: each has at most a stretch of an image in memory.
 const DISK_THREADS: usize = 8;
 /// Enough for a disk thread: verifying and writing need little.
 const STACK: usize = 512 * 1024;
+/// How often unfinished images are looked for that nobody wants any longer.
+const REAP: Duration = Duration::from_secs(3600);
 /// How often it is looked whether there is something to report.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -184,6 +186,7 @@ async fn run(
     });
     let mut orders = Orders::new(resources, config.concurrent, ends.reports.clone());
     let mut look = tokio::time::interval(LOOK);
+    let mut reap = tokio::time::interval_at(tokio::time::Instant::now() + REAP, REAP);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -191,6 +194,7 @@ async fn run(
                 beat();
                 orders.report();
             }
+            _ = reap.tick() => orders.reap(),
             () = orders.turned() => orders.report(),
             order = ends.orders.recv() => match order {
                 Some(Order::MakeMap { image }) => {

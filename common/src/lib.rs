@@ -16,6 +16,8 @@ pub mod sif;
 pub mod time;
 
 #[cfg(feature = "node")]
+pub mod beneath;
+#[cfg(feature = "node")]
 pub mod chunk;
 #[cfg(feature = "node")]
 pub mod clock;

@@ -18,9 +18,16 @@ const MAX_LINES: usize = 400;
 const LONG: [(&str, &str); 0] = [];
 
 /// Decide, and do nothing: given the same events and times they give the same effects.
-const PURE: [&str; 5] = [
+const PURE: [&str; 12] = [
+    "coordinator/src/plan",
     "coordinator/src/state",
     "coordinator/src/view",
+    "agent/src/fetch.rs",
+    "agent/src/fetch/set.rs",
+    "agent/src/layout.rs",
+    "agent/src/serve/giving.rs",
+    "agent/src/serve/offer.rs",
+    "common/src/chunk",
     "agent/src/session/report.rs",
     "agent/src/session/backoff.rs",
     "agent/src/watch/settle.rs",

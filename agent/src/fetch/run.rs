@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::Endpoint;
+use sifleet_common::beneath::Owner;
 use sifleet_common::chunk::ChunkMap;
 use sifleet_common::clock::Clock;
 use sifleet_common::inventory::RootId;
@@ -30,7 +31,7 @@ use crate::reuse;
 use crate::serve::find::Finder;
 use crate::serve::held::Held;
 use crate::serve::run::Serving;
-use crate::staging::{Owner, Staging, StagingError};
+use crate::staging::{Staging, StagingError};
 
 /// Between two rounds of asking for a chunk map that nobody has yet.
 const ROUND: Duration = Duration::from_millis(200);

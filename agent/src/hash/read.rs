@@ -65,6 +65,56 @@ pub(crate) fn politely(file: &File, from: u64, buffer: &mut [u8]) -> io::Result<
     read
 }
 
+/// Reads a file from its beginning to its end, leaving the page cache as it was.
+pub(crate) struct Sequential<'a> {
+    file: &'a File,
+    at: u64,
+    /// The one being read, and those read ahead.
+    windows: VecDeque<Window>,
+}
+
+impl<'a> Sequential<'a> {
+    pub(crate) fn new(file: &'a File) -> Self {
+        advise(file, 0, None, Advice::Random);
+        Self { file, at: 0, windows: VecDeque::with_capacity(AHEAD + 1) }
+    }
+
+    /// Looks as far ahead as it may; a file that grows meanwhile is read to its new end.
+    fn look_ahead(&mut self) -> io::Result<()> {
+        let size = self.file.metadata()?.len();
+        while self.windows.len() <= AHEAD {
+            let from = self.windows.back().map_or(self.at, Window::end);
+            if from >= size {
+                break;
+            }
+            self.windows.push_back(Window::look(self.file, from, size));
+        }
+        Ok(())
+    }
+}
+
+impl io::Read for Sequential<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(read) = self.windows.pop_front_if(|window| window.end() <= self.at) {
+            read.drop_cold(self.file);
+        }
+        if self.windows.is_empty() || self.windows.front().is_some_and(|window| window.from == self.at) {
+            self.look_ahead()?;
+        }
+        let Some(window) = self.windows.front() else { return Ok(0) };
+        let left = usize::try_from(window.end() - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.file.read_at(buffer.get_mut(..left).unwrap_or_default(), self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Drop for Sequential<'_> {
+    fn drop(&mut self) {
+        self.windows.iter().for_each(|window| window.drop_cold(self.file));
+    }
+}
+
 /// A stretch of the file and which of its pages were cached before it was read.
 struct Window {
     from: u64,
@@ -197,6 +247,22 @@ mod tests {
         let ours = used.iter().zip(&after).filter(|(before, after)| after > before).count();
         // The kernel may keep a page that it is still busy with.
         assert!(ours <= after.len() / 50, "{ours} pages were left behind");
+    }
+
+    #[test]
+    fn what_is_read_in_order_leaves_the_cache_as_it_was() {
+        let len = 20 * 1024 * 1024 + 77;
+        let (_folder, file, expected) = file(len);
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        if cached(&file, len) > 0 {
+            println!("skipped: this file system keeps pages");
+            return;
+        }
+        let mut hasher = blake3::Hasher::new();
+        let read = io::copy(&mut Sequential::new(&file), &mut hasher).unwrap();
+        assert_eq!((read, Digest::from(hasher.finalize())), (len as u64, expected));
+        let left = cached(&file, len);
+        assert!(left <= len / 4096 / 50, "{left} pages were left behind");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::held::Held;
 use crate::describe::Candidate;
+use crate::hash::read::Sequential;
 use crate::inventory::Command;
 use crate::layout::Layout;
 use crate::map;
@@ -111,7 +112,7 @@ fn make(image: Digest, candidates: &[Candidate]) -> Result<Arc<ChunkMap>, String
     let mut why = "the image is no longer what it was".to_owned();
     for candidate in candidates {
         let Some((_, file)) = candidate.open() else { continue };
-        match map::make(image, &file) {
+        match map::make(image, Sequential::new(&file)) {
             Ok(map) => return Ok(Arc::new(map)),
             Err(error) => {
                 debug!(image = %candidate.name, error = &error as &dyn std::error::Error, "no chunk map can be made");

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sifleet_common::chunk::span::SpanId;
@@ -77,16 +76,11 @@ impl Held {
     /// Whatever reading gives; `InvalidData` when the file is no longer what it was.
     pub fn read(&self, from: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
+        politely(&self.file, from, &mut bytes)?;
         match &self.print {
-            None => self.file.read_exact_at(&mut bytes, from)?,
-            Some(known) => {
-                politely(&self.file, from, &mut bytes)?;
-                if print(&self.file)? != *known {
-                    return Err(io::ErrorKind::InvalidData.into());
-                }
-            }
+            Some(known) if print(&self.file)? != *known => Err(io::ErrorKind::InvalidData.into()),
+            Some(_) | None => Ok(bytes),
         }
-        Ok(bytes)
     }
 }
 

@@ -1,21 +1,21 @@
-//! The moment in which an image becomes visible under its name: one rename, made durable before and after.
+//! Under which names images may be published in the library, and a second name for an image that is there already.
 //!
-//! Outside facts: rename(2), linkat(2) and fsync(2): a new name is durable once its directory was synced.
+//! Outside facts: linkat(2); rename(2): onto another name of the same file it does nothing.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fsync, linkat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, OFlags, linkat, statat, unlinkat};
 use rustix::io::Errno;
+use sifleet_common::beneath::{self, Owner};
 use sifleet_common::name::ImageName;
 
-use super::place::{self, Place};
+use super::place::Place;
 use super::same::{self, Same};
 use super::{LibraryError, UploadId};
 
 /// Everybody may read an image of the library; nobody changes it, for it is replaced and never written.
-const FILE: Mode = Mode::from_raw_mode(0o644);
-const PASSING: Mode = Mode::from_raw_mode(0o755);
+const OWNER: Owner = Owner { ids: None, mode: 0o644 };
 
 /// Refuses names that agents do not list, and those that stand for what cannot be written.
 pub(super) fn check_name(name: &ImageName) -> Result<(), LibraryError> {
@@ -41,11 +41,11 @@ impl Target {
     /// Looks whether the name is free or a file's.
     pub(super) fn look(place: &Place, name: &ImageName) -> Result<Self, LibraryError> {
         let blocked = |obstacle| Err(LibraryError::InTheWay { name: name.clone(), obstacle });
-        let (folders, file) = split(name);
+        let (folders, file) = beneath::split(name);
         let mut above: Option<OwnedFd> = None;
         for part in folders {
             let here = above.as_ref().map_or(place.root(), AsFd::as_fd);
-            match place::open_folder(here, part) {
+            match beneath::open_folder(here, part) {
                 Ok(next) => above = Some(next),
                 Err(Errno::NOENT) => return Ok(Self(name.clone())),
                 Err(Errno::NOTDIR) => return blocked("a file with the name of one of its folders"),
@@ -73,19 +73,9 @@ impl Target {
 
 /// Gives the staged file, held open, its name in the library.
 pub(super) fn publish(place: &Place, file: &File, staged: &str, target: Target) -> Result<(), LibraryError> {
-    fchmod(file, FILE).map_err(place.failed("give the image its permissions"))?;
-    fsync(file).map_err(place.failed("make the image durable"))?;
     let Target(name) = target;
-    let (folders, last) = split(&name);
-    let mut above: Option<OwnedFd> = None;
-    for part in folders {
-        let here = above.as_ref().map_or(place.root(), AsFd::as_fd);
-        above =
-            Some(place::make_folder(here, part, PASSING).map_err(place.failed("make the image's folder"))?);
-    }
-    let here = above.as_ref().map_or(place.root(), AsFd::as_fd);
-    renameat(place.folder(), staged, here, last).map_err(place.failed("publish the image"))?;
-    fsync(here).map_err(place.failed("make the image's name durable"))
+    beneath::publish(file, (place.folder(), staged), place.root(), &name, OWNER)
+        .map_err(|error| place.refused(&error))
 }
 
 /// Publishes a file of the library under another name as well; tells whether the file system took part.
@@ -96,7 +86,7 @@ pub(super) fn link(place: &Place, same: &Same, id: UploadId, target: Target) -> 
         // A file of somebody else, too many names, a file system without links: then the bytes have to come.
         Err(_) => return Ok(false),
     }
-    let linked = place::open_existing(place.folder(), &staged, OFlags::RDONLY);
+    let linked = beneath::open_file(place.folder(), &staged, OFlags::RDONLY);
     let published = linked.map_err(place.failed("open the image's second name")).and_then(|file| {
         let is_same = same::identity(&file).is_ok_and(|found| found == same.identity);
         if is_same { publish(place, &file, &staged, target).map(|()| true) } else { Ok(false) }
@@ -106,9 +96,4 @@ pub(super) fn link(place: &Place, same: &Same, id: UploadId, target: Target) -> 
         Ok(()) | Err(Errno::NOENT) => published,
         Err(errno) => published.and(Err(place.failed("remove the image's second name")(errno))),
     }
-}
-
-fn split(name: &ImageName) -> (impl Iterator<Item = &str>, &str) {
-    let (folders, file) = name.as_str().rsplit_once('/').unwrap_or(("", name.as_str()));
-    (folders.split('/').filter(|part| !part.is_empty()), file)
 }

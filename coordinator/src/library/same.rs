@@ -9,9 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
+use sifleet_common::beneath;
 use sifleet_common::digest::Digest;
 
-use super::place::{self, Place};
+use super::place::Place;
 use super::upload::Wish;
 
 /// Most entries that are looked at: a library has hundreds.
@@ -40,7 +41,7 @@ pub(super) fn find(place: &Place, wish: &Wish) -> Option<Same> {
     names.sort_by_key(|name| name != wish.name.as_str());
     for name in names.into_iter().take(MAX_READ) {
         // What cannot be read, or changes meanwhile, is not what was wished for.
-        let Ok(file) = place::open_existing(place.root(), &name, OFlags::RDONLY) else { continue };
+        let Ok(file) = beneath::open_file(place.root(), &name, OFlags::RDONLY) else { continue };
         let Ok(before) = version(&file) else { continue };
         if digest(&file).is_ok_and(|found| found == wish.digest)
             && version(&file).is_ok_and(|after| after == before)
@@ -105,7 +106,7 @@ impl Search {
             let Ok(stat) = rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             let kind = FileType::from_raw_mode(stat.st_mode);
             if kind == FileType::Directory && depth < MAX_DEPTH {
-                if let Ok(folder) = place::open_folder(above, name) {
+                if let Ok(folder) = beneath::open_folder(above, name) {
                     self.walk(folder.as_fd(), &below, depth + 1);
                 }
             } else if kind == FileType::RegularFile && u64::try_from(stat.st_size) == Ok(self.size) {

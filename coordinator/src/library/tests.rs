@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use sifleet_common::beneath::STAGING;
+
 use super::*;
 
 const PIECE: usize = 1000;
@@ -221,8 +223,8 @@ fn nothing_is_written_through_a_link_or_over_a_directory() {
     symlink(elsewhere.path(), dir.path().join("late")).unwrap();
     assert!(library.finish(id).is_err());
     assert_eq!(files(elsewhere.path()), []);
-    fs::remove_dir_all(dir.path().join(place::FOLDER)).unwrap();
-    symlink(elsewhere.path(), dir.path().join(place::FOLDER)).unwrap();
+    fs::remove_dir_all(dir.path().join(STAGING)).unwrap();
+    symlink(elsewhere.path(), dir.path().join(STAGING)).unwrap();
     assert!(matches!(begin(&library, "a.sif", &image(1)), Err(LibraryError::Disk { .. })));
     assert_eq!(files(elsewhere.path()), []);
 }
@@ -258,7 +260,7 @@ fn only_so_many_uploads_go_on_and_forgotten_ones_do_not_count() {
 /// Has an upload look as if nobody had touched it for so long.
 fn age(dir: &Path, id: UploadId, age: Duration) {
     for end in ["data", "json"] {
-        let path = dir.join(place::FOLDER).join(format!("upload-{id}.{end}"));
+        let path = dir.join(STAGING).join(format!("upload-{id}.{end}"));
         let file = fs::File::options().write(true).open(path).unwrap();
         file.set_modified(SystemTime::now() - age).unwrap();
     }
@@ -270,7 +272,7 @@ fn what_nobody_touched_for_a_week_is_thrown_away() {
     let library = library(dir.path());
     let (old, _) = opened(&library, "old.sif", &image(1));
     let (young, _) = opened(&library, "young.sif", &image(2));
-    let foreign = dir.path().join(place::FOLDER).join("something.part");
+    let foreign = dir.path().join(STAGING).join("something.part");
     fs::write(&foreign, b"of an agent").unwrap();
     age(dir.path(), old, STALE + Duration::from_secs(60));
     age(dir.path(), young, STALE - Duration::from_secs(60));
@@ -286,7 +288,7 @@ fn a_note_that_lies_is_not_believed() {
     let (library, bytes) = (library(dir.path()), image(1));
     let (id, _) = opened(&library, "a.sif", &bytes);
     send(&library, id, 0, &bytes);
-    let note = dir.path().join(place::FOLDER).join(format!("upload-{id}.json"));
+    let note = dir.path().join(STAGING).join(format!("upload-{id}.json"));
     let text = fs::read_to_string(&note).unwrap();
     for lie in [text.replace("a.sif", "b.sif"), text.replace("4096", "4095"), "{".to_owned(), String::new()] {
         fs::write(&note, lie).unwrap();

@@ -17,11 +17,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use sifleet_common::api::library::UploadRequest;
+use sifleet_common::beneath;
 use sifleet_common::digest::Digest;
 use sifleet_common::image;
 use sifleet_common::name::ImageName;
 
-use super::place::{self, Place};
+use super::place::Place;
 use super::{LibraryError, publish, same};
 
 /// Longest note that is read, in bytes: a name of 4 KiB may be thrice as long in JSON.
@@ -99,7 +100,7 @@ fn note_name(id: UploadId) -> String {
 /// Reads what an upload is to become.
 pub(super) fn wish(place: &Place, id: UploadId) -> Result<Wish, LibraryError> {
     let unknown = || LibraryError::UnknownUpload { id };
-    let file = match place::open_existing(place.folder(), &note_name(id), OFlags::RDONLY) {
+    let file = match beneath::open_file(place.folder(), &note_name(id), OFlags::RDONLY) {
         Ok(file) => file,
         Err(Errno::NOENT) => return Err(unknown()),
         Err(errno) => return Err(place.failed("open an upload's note")(errno)),
@@ -114,7 +115,7 @@ pub(super) fn wish(place: &Place, id: UploadId) -> Result<Wish, LibraryError> {
 
 /// Opens the bytes that are there.
 pub(super) fn open(place: &Place, wish: &Wish) -> Result<File, LibraryError> {
-    match place::open_existing(place.folder(), &data_name(wish.id()), OFlags::RDWR) {
+    match beneath::open_file(place.folder(), &data_name(wish.id()), OFlags::RDWR) {
         Ok(file) => Ok(file),
         Err(Errno::NOENT) => Err(LibraryError::UnknownUpload { id: wish.id() }),
         Err(errno) => Err(place.failed("open an upload")(errno)),
@@ -144,7 +145,7 @@ pub(super) fn create(place: &Place, wish: &Wish, floor: u64) -> Result<u64, Libr
         return Err(LibraryError::NoSpace { dir: place.dir().to_owned(), free, needed: wish.size, floor });
     }
     let id = wish.id();
-    let file = place::open_file(place.folder(), &data_name(id), OFlags::RDWR | OFlags::CREATE)
+    let file = beneath::make_file(place.folder(), &data_name(id), OFlags::RDWR)
         .map_err(place.failed("make the file of an upload"))?;
     let made = reserve(place, &file, wish).and_then(|()| note(place, wish));
     if made.is_err() {
@@ -171,9 +172,9 @@ fn note(place: &Place, wish: &Wish) -> Result<(), LibraryError> {
         digest: wish.digest.to_string(),
     };
     let draft = format!("{PREFIX}{}.draft", wish.id());
-    let how = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+    let how = OFlags::WRONLY | OFlags::TRUNC;
     let mut file =
-        place::open_file(place.folder(), &draft, how).map_err(place.failed("make an upload's note"))?;
+        beneath::make_file(place.folder(), &draft, how).map_err(place.failed("make an upload's note"))?;
     let written =
         serde_json::to_vec(&note).map_err(std::io::Error::from).and_then(|text| file.write_all(&text));
     written.map_err(place.failed_io("write an upload's note"))?;
