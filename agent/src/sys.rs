@@ -64,7 +64,8 @@ pub fn idle_io() -> io::Result<()> {
 
 /// Tells for each page of a stretch of a file whether the page cache holds it, without touching any.
 ///
-/// Where the kernel does not tell us (a file of somebody else's, without CAP_FOWNER) it says that all are.
+/// Where the kernel does not tell us (a file of somebody else's, with neither CAP_FOWNER nor CAP_DAC_OVERRIDE) it
+/// says that all are.
 /// The stretch is mapped without access rights, so nothing can fault when the file shrinks.
 ///
 /// # Errors

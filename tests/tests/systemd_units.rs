@@ -10,9 +10,12 @@ use std::fs::{create_dir_all, read_dir, read_to_string, write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use sifleet_agent::settings::Settings as AgentSettings;
+use sifleet_common::inventory::MAX_ROOTS;
 use sifleet_common::settings::EXIT_BAD_SETTINGS;
 use sifleet_common::systemd::BEAT;
 use sifleet_common::task::GRACE;
+use sifleet_coordinator::settings::Settings as CoordinatorSettings;
 
 const UNITS: [&str; 2] = ["sifleet-agent.service", "sifleet-coordinator.service"];
 
@@ -27,6 +30,25 @@ fn text(name: &str) -> String {
 /// Returns the values of a key in a unit.
 fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
     unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
+}
+
+/// Returns the one value of a key in a unit.
+#[track_caller]
+fn one<'a>(unit: &'a str, key: &str) -> &'a str {
+    match values(unit, key).as_slice() {
+        [value] => value,
+        other => panic!("{key} is {other:?}"),
+    }
+}
+
+/// Returns what pages show for `systemctl edit`, as the unit and what is added to it.
+fn drop_ins() -> Vec<(String, String)> {
+    let page = read_to_string(file("../docs/operations.md")).unwrap();
+    let shown = page.split("```ini\n# systemctl edit ").skip(1).filter_map(|rest| rest.split("\n```").next());
+    shown
+        .filter_map(|block| block.split_once('\n'))
+        .map(|(unit, added)| (unit.into(), added.into()))
+        .collect()
 }
 
 /// Says whether a tool is there; its absence is a failure where nothing may be left unchecked.
@@ -65,6 +87,21 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 }
 
 #[test]
+fn systemd_understands_what_the_pages_add_to_the_units() {
+    if !have("systemd-analyze") {
+        return;
+    }
+    let (dir, drop_ins) = (tempfile::tempdir().unwrap(), drop_ins());
+    assert!(drop_ins.len() >= 4, "{drop_ins:?}");
+    for (name, added) in drop_ins {
+        let unit = text(&format!("{name}.service"));
+        let copy = dir.path().join(format!("{name}.service"));
+        write(&copy, unit.replace(&format!("/usr/bin/{name}"), "/bin/true") + "\n" + &added).unwrap();
+        silent(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy));
+    }
+}
+
+#[test]
 fn a_mistake_in_a_unit_would_be_found() {
     if !have("systemd-analyze") {
         return;
@@ -80,17 +117,50 @@ fn a_mistake_in_a_unit_would_be_found() {
 fn the_units_agree_with_the_code() {
     for name in UNITS {
         let unit = text(name);
-        let one = |key| match values(&unit, key).as_slice() {
-            [value] => (*value).to_owned(),
-            other => panic!("{name}: {key} is {other:?}"),
-        };
-        assert_eq!(one("Type"), "notify", "{name}");
-        assert_eq!(one("User"), "sifleet", "{name}");
-        assert_eq!(one("RestartPreventExitStatus"), EXIT_BAD_SETTINGS.to_string(), "{name}");
-        assert_eq!(one("WatchdogSec"), (6 * BEAT.as_secs()).to_string(), "{name}");
-        assert!(one("TimeoutStopSec").parse::<u64>().unwrap() > GRACE.as_secs(), "{name}");
-        assert_eq!(one("ExecReload"), "/bin/kill -HUP $MAINPID", "{name}");
+        assert_eq!(one(&unit, "Type"), "notify", "{name}");
+        assert_eq!(one(&unit, "User"), "sifleet", "{name}");
+        assert_eq!(one(&unit, "RestartPreventExitStatus"), EXIT_BAD_SETTINGS.to_string(), "{name}");
+        assert_eq!(one(&unit, "WatchdogSec"), (6 * BEAT.as_secs()).to_string(), "{name}");
+        assert!(one(&unit, "TimeoutStopSec").parse::<u64>().unwrap() > GRACE.as_secs(), "{name}");
+        assert_eq!(one(&unit, "ExecReload"), "/bin/kill -HUP $MAINPID", "{name}");
+        // Its filter answers every openat2 with ENOSYS (systemd's src/shared/seccomp-util.c): no root could be looked at.
+        assert!(values(&unit, "RestrictSUIDSGID").is_empty(), "{name}");
     }
+}
+
+#[test]
+fn pushes_may_be_written_below_the_default_roots_and_hardly_anywhere_else() {
+    let (unit, settings) = (text("sifleet-agent.service"), AgentSettings::default());
+    let writable: BTreeSet<&str> = one(&unit, "ReadWritePaths").split(' ').collect();
+    // A root that is not there must not keep the agent from its start.
+    let roots = settings.roots.iter().map(|root| format!("-{}", root.path.display()));
+    assert_eq!(writable, roots.collect::<BTreeSet<_>>().iter().map(String::as_str).collect());
+    assert_eq!(one(&unit, "ProtectSystem"), "strict");
+    assert_eq!(settings.state_dir, Path::new("/var/lib").join(one(&unit, "StateDirectory")));
+}
+
+#[test]
+fn the_agent_has_two_of_roots_powers_and_the_coordinator_none() {
+    let agent = text("sifleet-agent.service");
+    for key in ["AmbientCapabilities", "CapabilityBoundingSet"] {
+        assert_eq!(one(&agent, key), "CAP_DAC_OVERRIDE CAP_LEASE");
+    }
+    let coordinator = text("sifleet-coordinator.service");
+    assert_eq!(one(&coordinator, "CapabilityBoundingSet"), "");
+    assert!(values(&coordinator, "AmbientCapabilities").is_empty());
+    // Whose published images are is the agent's own, unless set: nothing more is needed.
+    assert_eq!(AgentSettings::default().transfer.owner, None);
+}
+
+#[test]
+fn the_agents_unit_says_which_ports_it_uses() {
+    let unit = text("sifleet-agent.service");
+    let (gives, dials) =
+        (AgentSettings::default().transfer.listen, CoordinatorSettings::default().control.listen);
+    for port in [gives.port(), dials.port()] {
+        assert!(unit.contains(&format!("UDP port {port}")), "{port}");
+    }
+    assert!(one(&unit, "TasksMax").parse::<usize>().unwrap() > 3 * MAX_ROOTS + 32);
 }
 
 #[test]

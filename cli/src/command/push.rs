@@ -104,7 +104,7 @@ fn push(client: &Client, screen: &mut Screen, wish: &Wish) -> anyhow::Result<Out
 
 /// Tells whether nobody has reported the image so far.
 fn is_unheard_of(error: &ClientError) -> bool {
-    matches!(error.code(), Some("unknown_image" | "no_source"))
+    matches!(error.code(), Some("unknown_image" | "no_holder"))
 }
 
 /// Asks what would be done. What was uploaded a moment ago is waited for: an agent has to see it first.

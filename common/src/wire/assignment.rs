@@ -42,7 +42,7 @@ pub enum Order {
         /// Which one.
         id: AssignmentId,
     },
-    /// These are all assignments there are, said once after each `Welcome`; others are ended.
+    /// These are all assignments there are, said once in a session, when inventories agree; others are ended.
     Assigned {
         /// At most [`MAX_ASSIGNMENTS`].
         ids: Vec<AssignmentId>,

@@ -233,10 +233,11 @@ fn library(taken: &Arc<AtomicUsize>, refuse: Option<(usize, u16, &'static str)>,
                 upload("open", Some("cafe"))
             }
             "POST /v1/library/uploads/cafe/finish" => upload("published", None),
-            // The agent needs a moment to see the image.
+            // The agent needs a moment to see the image; what is said meanwhile depends on how it is asked for.
             "POST /v1/pushes" => match planned.fetch_add(1, Ordering::Relaxed) {
                 0 => problem(404, "unknown_image"),
-                1 => Reply::json(&plan()),
+                1 => problem(409, "no_holder"),
+                2 => Reply::json(&plan()),
                 _ => Reply::json(&push("done", 2, 0).to_string()),
             },
             "GET /v1/pushes/7" => Reply::json(&push("done", 2, 0).to_string()),
