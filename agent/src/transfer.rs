@@ -30,6 +30,7 @@ use crate::inventory::Command;
 use crate::map::kept::Maps;
 use crate::orders::Orders;
 use crate::pace::Tap;
+use crate::remove::Removals;
 use crate::serve::connection;
 use crate::serve::find::Finder;
 use crate::serve::run::Serving;
@@ -182,6 +183,8 @@ async fn run(
         clock,
         hashing,
     });
+    let (removals, removing) = Removals::new(Arc::clone(&resources), ends.reports.clone());
+    tasks.spawn("removals", removing);
     let mut orders = Orders::new(resources, config.concurrent, ends.reports.clone());
     let mut look = tokio::time::interval(LOOK);
     loop {
@@ -204,16 +207,19 @@ async fn run(
                 Some(Order::Assign(assignment)) => orders.assign(assignment),
                 Some(Order::Unassign { id }) => orders.unassign(id),
                 Some(Order::Assigned { ids }) => orders.keep_only(&ids),
-                Some(Order::Remove(removal)) => {
-                    let detail = "this version of the agent removes nothing".to_owned();
-                    let removed = Removed { id: removal.id, outcome: RemovalOutcome::Failed, detail };
-                    say(&ends.reports, Report::Removed(removed));
-                }
+                Some(Order::Remove(removal)) => match orders.brings(removal.root, &removal.name) {
+                    false => removals.put(removal),
+                    true => {
+                        let detail = "an image is being fetched to this very place".to_owned();
+                        let removed = Removed { id: removal.id, outcome: RemovalOutcome::Busy, detail };
+                        say(&ends.reports, Report::Removed(removed));
+                    }
+                },
                 None => break,
             }
         }
     }
-    drop(orders);
+    drop((orders, removals));
     tasks.shutdown(GRACE).await;
     endpoint.wait_idle().await;
 }
