@@ -22,9 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::pushes::{Command, PushError};
+use super::removals::{RemovalCommand, RemovalError};
 use super::{Announcement, Caller, Effect, Event, SessionId, State};
 use crate::store::Op;
 use crate::store::push::PushNo;
+use crate::store::removal::RemovalNo;
 use crate::store::sqlite::Store;
 use crate::view::Views;
 pub use crate::waiting::Share;
@@ -129,6 +131,16 @@ impl Handle {
         answer.await.map_err(|_closed| Stopped)
     }
 
+    /// Asks something about removals; answered when the view shows it.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn remove(&self, command: RemovalCommand) -> Result<Result<RemovalNo, RemovalError>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.put(Input::Remove { command, reply }).await?;
+        answer.await.map_err(|_closed| Stopped)
+    }
+
     /// Follows the events from here on.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Arc<api::events::Event>> {
@@ -146,7 +158,8 @@ impl Handle {
     }
 }
 
-type Reply = (oneshot::Sender<Result<PushNo, PushError>>, Result<PushNo, PushError>);
+/// Answers somebody; whoever asked may have gone, it is done all the same.
+type Reply = Box<dyn FnOnce() + Send>;
 
 /// The loop before it runs.
 pub struct Loop {
@@ -215,10 +228,7 @@ impl Loop {
             self.take_for(BATCH_TIME, &mut waiting);
             self.views.store(Arc::new(self.state.view()));
             self.counters.views.fetch_add(1, Ordering::Relaxed);
-            for (reply, answer) in self.replies.drain(..) {
-                // Whoever asked may have gone; it is done all the same.
-                drop(reply.send(answer));
-            }
+            self.replies.drain(..).for_each(|answer| answer());
             self.announce();
             self.mend();
             self.keep();
@@ -272,7 +282,12 @@ impl Loop {
             }
             Input::Push { command, reply } => {
                 let (answer, effects) = self.state.command(command, now);
-                self.replies.push((reply, answer));
+                self.replies.push(Box::new(move || drop(reply.send(answer))));
+                effects
+            }
+            Input::Remove { command, reply } => {
+                let (answer, effects) = self.state.remove(command, now);
+                self.replies.push(Box::new(move || drop(reply.send(answer))));
                 effects
             }
         };
@@ -354,6 +369,7 @@ impl Loop {
         self.ops.extend(lost.iter().filter_map(|name| self.state.whole(name)));
         if self.store.take_pushes_lost() {
             self.ops.extend(self.state.whole_pushes());
+            self.ops.extend(self.state.whole_removals());
         }
     }
 
@@ -387,6 +403,7 @@ fn log(kind: api::events::EventKind, node: Option<&NodeName>, detail: Option<&st
         EventKind::NodeOffline => warn!(node, error = detail, "node is offline"),
         EventKind::NodeRoots => info!(node, detail, "a root changed"),
         EventKind::PartitionChanged => info!(detail, "partitions changed"),
+        EventKind::RemovalChanged => info!(detail, "a removal stands otherwise"),
         EventKind::ImageReady | EventKind::ImageGone | EventKind::Missed => {}
     }
 }

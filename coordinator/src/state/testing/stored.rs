@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use sifleet_common::inventory::Inventory;
 
 use crate::store::push::{PushNo, RestoredPush};
+use crate::store::removal::{RemovalNo, RestoredRemoval};
 use crate::store::{Op, Restored, RestoredMembers, RestoredNode};
 
 /// What a store that wrote everything gives back.
-pub(super) fn restored(stored: &[Op]) -> Restored {
+pub(crate) fn restored(stored: &[Op]) -> Restored {
     let mut found = Restored::default();
     let mut nodes: BTreeMap<_, (_, _, Inventory)> = BTreeMap::new();
     let mut pushes: BTreeMap<PushNo, RestoredPush> = BTreeMap::new();
+    let mut removals: BTreeMap<RemovalNo, RestoredRemoval> = BTreeMap::new();
     for op in stored.iter().cloned() {
         match op {
             Op::PutNode { node, facts } => {
@@ -51,6 +53,18 @@ pub(super) fn restored(stored: &[Op]) -> Restored {
             Op::ForgetPushes { pushes: old } => old.iter().for_each(|no| drop(pushes.remove(no))),
             Op::ForgetMap { image } => drop(found.maps.remove(&image)),
             Op::PutMap { image, map } => drop(found.maps.insert(image, map)),
+            Op::PutRemoval { record, nodes } => {
+                let nodes = nodes.into_iter().map(|node| (node, None)).collect();
+                removals.insert(record.no, RestoredRemoval { record: (*record).clone(), nodes });
+            }
+            Op::ChangeRemoval { record } => removals.get_mut(&record.no).unwrap().record = (*record).clone(),
+            Op::PutRemoved { removal, nodes } => {
+                for (node, part) in nodes {
+                    let known = &mut removals.get_mut(&removal).unwrap().nodes;
+                    known.iter_mut().find(|(name, _)| *name == node).unwrap().1 = Some(part);
+                }
+            }
+            Op::ForgetRemovals { removals: old } => old.iter().for_each(|no| drop(removals.remove(no))),
         }
     }
     found.nodes = nodes
@@ -61,5 +75,6 @@ pub(super) fn restored(stored: &[Op]) -> Restored {
         })
         .collect();
     found.pushes = pushes.into_values().collect();
+    found.removals = removals.into_values().collect();
     found
 }
