@@ -133,9 +133,9 @@ impl Render for RemovalList {
     }
 
     fn csv(&self) -> Csv {
-        let header =
-            ["id", "image", "digest", "state", "done", "nodes", "files", "freed", "created", "ended"];
-        let mut csv = Csv::new(&header);
+        let mut csv = Csv::new(&[
+            "id", "image", "digest", "state", "done", "nodes", "files", "freed", "created", "ended",
+        ]);
         for removal in &self.removals {
             csv.row(vec![
                 removal.id.clone(),
