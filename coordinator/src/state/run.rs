@@ -5,6 +5,7 @@
 //! out, so an overloaded coordinator says "unknown", never something stale.
 
 mod counters;
+mod log;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use sifleet_common::wire::code::CloseCode;
 use sifleet_common::wire::control::{Hello, ToAgent, ToCoordinator};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::pushes::{Command, PushError};
 use super::removals::{RemovalCommand, RemovalError};
@@ -340,7 +341,7 @@ impl Loop {
         for Announcement { kind, node, image, digest, detail } in self.announcements.drain(..) {
             self.told += 1;
             self.counters.announced.store(self.told, Ordering::Release);
-            log(kind, node.as_ref(), detail.as_deref());
+            log::log(kind, node.as_ref(), detail.as_deref());
             let event = api::events::Event {
                 seq: self.told,
                 time: time.clone(),
@@ -392,19 +393,6 @@ impl Loop {
             // One whose outbox is full ends with the process.
             drop(outbox.try_send(bye));
         }
-    }
-}
-
-fn log(kind: api::events::EventKind, node: Option<&NodeName>, detail: Option<&str>) {
-    use api::events::EventKind;
-    let node = node.map(NodeName::as_str);
-    match kind {
-        EventKind::NodeOnline => info!(node, "node is online"),
-        EventKind::NodeOffline => warn!(node, error = detail, "node is offline"),
-        EventKind::NodeRoots => info!(node, detail, "a root changed"),
-        EventKind::PartitionChanged => info!(detail, "partitions changed"),
-        EventKind::RemovalChanged => info!(detail, "a removal stands otherwise"),
-        EventKind::ImageReady | EventKind::ImageGone | EventKind::Missed => {}
     }
 }
 
