@@ -116,7 +116,6 @@ pub struct Removals(mpsc::Sender<Removal>);
 
 impl Removals {
     /// Makes the queue, and what does the removals that are put into it.
-    #[must_use]
     pub fn new(
         resources: Arc<Resources>,
         reports: mpsc::Sender<Report>,
@@ -266,8 +265,8 @@ impl Meant<'_> {
         let there = Tree::look(parent, last.as_bytes()).map_err(|error| self.disk("look at", error))?;
         let same = |found: &Print| found == print;
         if same(&Facts::from(&stat).print) && there.is_some_and(|there| same(&there.print)) {
-            #[expect(clippy::unnecessary_cast, reason = "its width differs between processors")]
-            return Ok(stat.st_nlink as u64);
+            // Its width differs between processors.
+            return Ok(u64::try_from(i128::from(stat.st_nlink)).unwrap_or(u64::MAX));
         }
         Err(self.absent("changed a moment ago"))
     }

@@ -16,7 +16,7 @@ use sifleet_common::inventory::RootId;
 use sifleet_common::quic::{QuicError, transfer};
 use sifleet_common::task::{GRACE, Tasks};
 use sifleet_common::tls::{self, Identity, TlsError};
-use sifleet_common::wire::assignment::{Mapped, Order, RemovalOutcome, Removed, Report};
+use sifleet_common::wire::assignment::{Mapped, Order, Removal, RemovalOutcome, Removed, Report};
 use sifleet_common::wire::chunk::CHUNK_ALPN;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -207,14 +207,10 @@ async fn run(
                 Some(Order::Assign(assignment)) => orders.assign(assignment),
                 Some(Order::Unassign { id }) => orders.unassign(id),
                 Some(Order::Assigned { ids }) => orders.keep_only(&ids),
-                Some(Order::Remove(removal)) => match orders.brings(removal.root, &removal.name) {
-                    false => removals.put(removal),
-                    true => {
-                        let detail = "an image is being fetched to this very place".to_owned();
-                        let removed = Removed { id: removal.id, outcome: RemovalOutcome::Busy, detail };
-                        say(&ends.reports, Report::Removed(removed));
-                    }
-                },
+                Some(Order::Remove(removal)) if orders.brings(removal.root, &removal.name) => {
+                    say(&ends.reports, in_the_way(&removal));
+                }
+                Some(Order::Remove(removal)) => removals.put(removal),
                 None => break,
             }
         }
@@ -222,6 +218,12 @@ async fn run(
     drop((orders, removals));
     tasks.shutdown(GRACE).await;
     endpoint.wait_idle().await;
+}
+
+/// Answers for a place to which an image is being fetched.
+fn in_the_way(removal: &Removal) -> Report {
+    let detail = "an image is being fetched to this very place".to_owned();
+    Report::Removed(Removed { id: removal.id, outcome: RemovalOutcome::Busy, detail })
 }
 
 async fn mapped(finder: &Finder, image: sifleet_common::digest::Digest) -> Report {

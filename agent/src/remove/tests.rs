@@ -58,7 +58,7 @@ impl Root {
 const IMAGE: &[u8] = &[7; 100_000];
 
 fn candidate(root: &Path, name: &str) -> Candidate {
-    let facts = Facts::from(&rustix::fs::stat(&root.join(name)).unwrap());
+    let facts = Facts::from(&rustix::fs::stat(root.join(name)).unwrap());
     Candidate {
         root: root.to_owned(),
         name: name.parse().unwrap(),

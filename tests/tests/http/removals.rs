@@ -35,7 +35,7 @@ async fn a_removal_is_shown_from_the_wish_to_the_end() {
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
     assert_eq!(answer.header("location"), "/v1/removals/r-000001");
     golden(&site, "removal", "/v1/removals/r-000001").await;
-    let removed = Removed { id: AssignmentId(2), outcome: RemovalOutcome::Gone, detail: String::new() };
+    let removed = Removed { id: AssignmentId(1), outcome: RemovalOutcome::Gone, detail: String::new() };
     say(&site, ToCoordinator::Report(Box::new(Report::Removed(removed)))).await;
     let key = ReplicaKey { root: RootId(0), name: "openfoam.sif".parse().unwrap() };
     let changes = vec![Change::Remove(key)];

@@ -84,16 +84,15 @@ impl Model {
                     known.record = (*record).clone();
                 }
             }
-            Op::PutRemoved { removal, nodes } => {
-                for (node, part) in nodes {
-                    let known =
-                        self.removals.get_mut(&removal).into_iter().flat_map(|known| &mut known.nodes);
-                    known
-                        .filter(|(name, _)| *name == node)
-                        .for_each(|(_, known)| *known = Some(part.clone()));
-                }
-            }
+            Op::PutRemoved { removal, nodes } => self.removed(removal, &nodes),
             Op::ForgetRemovals { removals } => removals.iter().for_each(|no| drop(self.removals.remove(no))),
+        }
+    }
+
+    fn removed(&mut self, removal: RemovalNo, nodes: &[(NodeName, RemovalPart)]) {
+        for (node, part) in nodes {
+            let known = self.removals.get_mut(&removal).into_iter().flat_map(|known| &mut known.nodes);
+            known.filter(|(name, _)| name == node).for_each(|(_, known)| *known = Some(part.clone()));
         }
     }
 

@@ -26,7 +26,7 @@ impl State {
         match report {
             Report::Mapped(mapped) => self.mapped(session, mapped),
             Report::Progress(progress) => self.progress(id, progress, now),
-            Report::Removed(removed) => self.removed(id, removed, now),
+            Report::Removed(removed) => self.removed(id, &removed, now),
         }
     }
 

@@ -173,7 +173,7 @@ impl State {
     }
 
     /// Hears what became of a removal.
-    pub(in crate::state) fn removed(&mut self, node: NodeId, said: Removed, now: Now) {
+    pub(in crate::state) fn removed(&mut self, node: NodeId, said: &Removed, now: Now) {
         let Some(place) = self.removals.orders.get(&said.id).copied() else { return };
         let Some((removing, part)) = self.part(place).filter(|(_, part)| part.node == node) else { return };
         if part.stands.phase.is_end() {
@@ -236,6 +236,13 @@ impl State {
     /// Ends a node's share.
     pub(super) fn end_part(&mut self, place: Place, phase: RemovalPhase, why: Why, now: Now) {
         let (no, _) = place;
+        // The inventory may be sooner than the answer.
+        let unheard = |part: &&mut Part| part.ordered.as_ref().is_some_and(|order| order.answered.is_none());
+        if phase == RemovalPhase::Done
+            && let Some(part) = self.part_mut(place).filter(unheard)
+        {
+            part.stands.files += 1;
+        }
         self.release(place);
         self.set_part_due(place, None);
         let Some((_, part)) = self.part(place) else { return };

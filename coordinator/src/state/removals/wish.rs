@@ -62,7 +62,12 @@ impl From<PushError> for RemovalError {
             PushError::Nodes(error) => Self::Nodes(error),
             PushError::Disagreed { image, candidates } => Self::Disagreed { image, candidates },
             PushError::NoHolder { image } => Self::NoHolder { image },
-            other => Self::Bad { detail: other.to_string() },
+            PushError::Bad { detail } => Self::Bad { detail },
+            other @ (PushError::NotThere { .. }
+            | PushError::KeyReused { .. }
+            | PushError::Unknown { .. }
+            | PushError::Cancelled { .. }
+            | PushError::TooMany { .. }) => Self::Bad { detail: other.to_string() },
         }
     }
 }

@@ -53,18 +53,10 @@ pub(crate) fn restored(stored: &[Op]) -> Restored {
             Op::ForgetPushes { pushes: old } => old.iter().for_each(|no| drop(pushes.remove(no))),
             Op::ForgetMap { image } => drop(found.maps.remove(&image)),
             Op::PutMap { image, map } => drop(found.maps.insert(image, map)),
-            Op::PutRemoval { record, nodes } => {
-                let nodes = nodes.into_iter().map(|node| (node, None)).collect();
-                removals.insert(record.no, RestoredRemoval { record: (*record).clone(), nodes });
-            }
-            Op::ChangeRemoval { record } => removals.get_mut(&record.no).unwrap().record = (*record).clone(),
-            Op::PutRemoved { removal, nodes } => {
-                for (node, part) in nodes {
-                    let known = &mut removals.get_mut(&removal).unwrap().nodes;
-                    known.iter_mut().find(|(name, _)| *name == node).unwrap().1 = Some(part);
-                }
-            }
-            Op::ForgetRemovals { removals: old } => old.iter().for_each(|no| drop(removals.remove(no))),
+            op @ (Op::PutRemoval { .. }
+            | Op::ChangeRemoval { .. }
+            | Op::PutRemoved { .. }
+            | Op::ForgetRemovals { .. }) => removal(&mut removals, op),
         }
     }
     found.nodes = nodes
@@ -77,4 +69,22 @@ pub(crate) fn restored(stored: &[Op]) -> Restored {
     found.pushes = pushes.into_values().collect();
     found.removals = removals.into_values().collect();
     found
+}
+
+fn removal(removals: &mut BTreeMap<RemovalNo, RestoredRemoval>, op: Op) {
+    match op {
+        Op::PutRemoval { record, nodes } => {
+            let nodes = nodes.into_iter().map(|node| (node, None)).collect();
+            removals.insert(record.no, RestoredRemoval { record: (*record).clone(), nodes });
+        }
+        Op::ChangeRemoval { record } => removals.get_mut(&record.no).unwrap().record = (*record).clone(),
+        Op::PutRemoved { removal, nodes } => {
+            for (node, part) in nodes {
+                let known = &mut removals.get_mut(&removal).unwrap().nodes;
+                known.iter_mut().find(|(name, _)| *name == node).unwrap().1 = Some(part);
+            }
+        }
+        Op::ForgetRemovals { removals: old } => old.iter().for_each(|no| drop(removals.remove(no))),
+        other => panic!("{other:?} is not about removals"),
+    }
 }

@@ -101,15 +101,11 @@ impl Bench {
 
     /// Returns what agents were told since this was last asked.
     pub(super) fn told(&mut self) -> Vec<(String, Removal)> {
-        let new = self.site.effects[self.heard..].iter().filter_map(|effect| match effect {
-            Effect::Send(session, ToAgent::Order(order)) => match &**order {
-                Order::Remove(removal) => {
-                    let (node, _) = self.sessions.iter().find(|(_, known)| *known == session)?;
-                    Some((node.clone(), removal.clone()))
-                }
-                _ => None,
-            },
-            _ => None,
+        let new = self.site.effects[self.heard..].iter().filter_map(|effect| {
+            let Effect::Send(session, ToAgent::Order(order)) = effect else { return None };
+            let Order::Remove(removal) = &**order else { return None };
+            let (node, _) = self.sessions.iter().find(|(_, known)| *known == session)?;
+            Some((node.clone(), removal.clone()))
         });
         let told = new.collect();
         self.heard = self.site.effects.len();
