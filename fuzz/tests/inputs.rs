@@ -127,7 +127,8 @@ fn chunks() -> Vec<Vec<u8>> {
         encode(&part),
     ];
     let kinds = [0, 0, 1, 2, 3, 4, 5];
-    let seed = |(kind, body): (u8, Result<Vec<u8>, _>)| [vec![kind], body.unwrap()].concat();
+    let body = |body: Result<Vec<u8>, _>| body.unwrap_or_else(|error| panic!("a seed: {error}"));
+    let seed = |(kind, encoded)| [vec![kind], body(encoded)].concat();
     kinds.into_iter().zip(bodies).map(seed).collect()
 }
 
