@@ -57,10 +57,14 @@ pub fn describe(candidates: &[Candidate]) -> Option<Description> {
     })
 }
 
+/// Returns what the sidecar of an image is called.
+pub(crate) fn sidecar_name(image: &str) -> String {
+    format!("{}.sif.json", image.strip_suffix(".sif").unwrap_or(image))
+}
+
 /// Reads the sidecar of an image, if it is there and holds JSON.
 fn sidecar(tree: &Tree, image: &str) -> Option<String> {
-    let name = format!("{}.sif.json", image.strip_suffix(".sif").unwrap_or(image));
-    let file = regular(tree, &name, |facts| facts.print.size <= MAX_SIDECAR as u64)?;
+    let file = regular(tree, &sidecar_name(image), |facts| facts.print.size <= MAX_SIDECAR as u64)?;
     let mut text = String::new();
     file.take(MAX_SIDECAR as u64).read_to_string(&mut text).ok()?;
     serde_json::from_str::<serde::de::IgnoredAny>(&text).ok().map(|_| text)

@@ -212,6 +212,7 @@ impl Owner {
             }
             // Whoever asked may have gone.
             Command::Locate { digest, reply } => drop(reply.send(self.candidates(digest))),
+            Command::At { root, name, reply } => drop(reply.send(self.at(root, name))),
             Command::Related { name, mapped, reply } => drop(reply.send(self.related(&name, &mapped))),
             Command::Describe { digest, reply } => {
                 let question = Question { candidates: self.candidates(digest), reply };
@@ -227,6 +228,13 @@ impl Owner {
             |(_, replica)| matches!(&replica.content, Content::Image(image) if image.digest == digest),
         );
         replicas.filter_map(|(key, replica)| self.candidate(key, replica)).take(CANDIDATES).collect()
+    }
+
+    fn at(&self, root: RootId, name: ImageName) -> Option<(Digest, Candidate)> {
+        let key = ReplicaKey { root, name };
+        let replica = self.inventory.replica(&key)?;
+        let Content::Image(image) = &replica.content else { return None };
+        Some((image.digest, self.candidate(&key, replica)?))
     }
 
     fn candidate(&self, key: &ReplicaKey, replica: &Replica) -> Option<Candidate> {

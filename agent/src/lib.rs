@@ -22,6 +22,7 @@ pub mod map;
 pub mod memory;
 pub mod orders;
 pub mod pace;
+pub mod remove;
 pub mod reuse;
 pub mod scan;
 pub mod serve;

@@ -86,6 +86,15 @@ impl Orders {
         self.report();
     }
 
+    /// Tells whether an image is being brought to a place.
+    #[must_use]
+    pub fn brings(&self, root: RootId, name: &ImageName) -> bool {
+        let is_there = |key: &Key| key.1 == root && key.2 == *name;
+        let under_way =
+            |(key, assigned): (&Key, &Assigned)| is_there(key) && assigned.status.phase().is_under_way();
+        self.assigned.iter().any(under_way)
+    }
+
     /// Ends an assignment and throws away what was fetched of it.
     pub fn unassign(&mut self, id: AssignmentId) {
         self.end(|of| of == id);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use quinn::ClientConfig;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, ImageMetadata};
-use sifleet_common::inventory::Change;
+use sifleet_common::inventory::{Change, RootId};
 use sifleet_common::name::{ImageName, PartitionName};
 use sifleet_common::wire::assignment::{Order, Report};
 use sifleet_common::wire::control::StreamId;
@@ -43,6 +43,15 @@ pub enum Command {
         digest: Digest,
         /// Where the answer goes; empty if it is nowhere.
         reply: oneshot::Sender<Vec<Candidate>>,
+    },
+    /// Tell which image lies below a root under a name.
+    At {
+        /// Below which root.
+        root: RootId,
+        /// Under which name.
+        name: ImageName,
+        /// Where the answer goes; nothing if no image is known to be there.
+        reply: oneshot::Sender<Option<(Digest, Candidate)>>,
     },
     /// Tell which images of this node may have chunks in common with another one.
     Related {

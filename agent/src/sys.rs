@@ -1,4 +1,4 @@
-//! The few system calls that no safe crate offers: read leases, the idle I/O class, and a look at the page cache.
+//! The few system calls that no safe crate offers: leases, the idle I/O class, and a look at the page cache.
 //!
 //! Owns all of the agent's `unsafe`; nothing here decides anything. Each call is a thin wrapper whose arguments
 //! cannot be wrong by construction.
@@ -6,7 +6,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "fcntl leases, ioprio_set and mincore have no safe wrapper; three short calls"
+    reason = "fcntl leases, ioprio_set and mincore have no safe wrapper; a few short calls"
 )]
 
 use std::fs::File;
@@ -47,6 +47,46 @@ pub fn writers(file: &File) -> Writers {
     let released = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) == 0 };
     // A lease that was broken meanwhile is gone already, and then somebody writes.
     if released { Writers::None } else { Writers::Some }
+}
+
+/// Tells whether anybody but us has a file open, mapped, mounted or running.
+#[derive(Debug)]
+pub enum Users<'a> {
+    /// Nobody on this node; whoever opens it waits until the lease is dropped.
+    None(Lease<'a>),
+    /// Somebody.
+    Some,
+    /// The file system, or a missing CAP_LEASE, does not let us ask.
+    CannotTell(io::Error),
+}
+
+/// A write lease on a file, given back when dropped.
+#[derive(Debug)]
+pub struct Lease<'a>(&'a File);
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the descriptor is open for as long as the file is borrowed, and the command takes an integer. What it
+        // returns says only whether the lease was broken meanwhile, and then it is gone too.
+        unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
+    }
+}
+
+/// Asks for a write lease: the kernel grants it only while the one open file description is ours.
+///
+/// To be held for a moment only: whoever opens the file meanwhile waits. The signal that this sends us does nothing, as
+/// in [`writers`].
+pub fn users(file: &File) -> Users<'_> {
+    let fd = file.as_raw_fd();
+    // SAFETY: the descriptor is open for as long as `file` is borrowed, and these commands take an integer.
+    let taken = unsafe {
+        libc::fcntl(fd, F_SETSIG, libc::SIGURG) == 0 && libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) == 0
+    };
+    if taken {
+        return Users::None(Lease(file));
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::EAGAIN) { Users::Some } else { Users::CannotTell(error) }
 }
 
 /// Puts the calling thread into the idle I/O class, so that it reads only when nobody else does.
@@ -112,6 +152,39 @@ mod tests {
         assert_eq!(writers(&reader), Writers::Some);
         drop(again);
         assert_eq!(writers(&reader), Writers::None);
+    }
+
+    #[test]
+    fn whoever_uses_a_file_is_seen_however_it_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, [1; 4096]).unwrap();
+        let own = File::open(&path).unwrap();
+        if let Users::CannotTell(error) = users(&own) {
+            println!("skipped: no leases on {}: {error}", path.display());
+            return;
+        }
+        let is_used = || matches!(users(&own), Users::Some);
+        assert!(!is_used());
+        let reader = File::open(&path).unwrap();
+        assert!(is_used(), "open");
+        // SAFETY: a fresh mapping that nobody touches, unmapped below with the same length.
+        let map = unsafe {
+            libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, reader.as_raw_fd(), 0)
+        };
+        assert_ne!(map, libc::MAP_FAILED);
+        drop(reader);
+        assert!(is_used(), "mapped, and closed since");
+        // SAFETY: what was mapped above.
+        unsafe { libc::munmap(map, 4096) };
+        assert!(!is_used());
+        std::fs::hard_link(&path, folder.path().join("b")).unwrap();
+        let other = File::open(folder.path().join("b")).unwrap();
+        assert!(is_used(), "open under another name");
+        drop(other);
+        let Users::None(lease) = users(&own) else { panic!("nobody is left") };
+        drop(lease);
+        drop(File::open(&path).unwrap());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use sifleet_common::inventory::RootId;
 use sifleet_common::quic::{QuicError, transfer};
 use sifleet_common::task::{GRACE, Tasks};
 use sifleet_common::tls::{self, Identity, TlsError};
-use sifleet_common::wire::assignment::{Mapped, Order, RemovalOutcome, Removed, Report};
+use sifleet_common::wire::assignment::{Mapped, Order, Removal, RemovalOutcome, Removed, Report};
 use sifleet_common::wire::chunk::CHUNK_ALPN;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -31,6 +31,7 @@ use crate::inventory::Command;
 use crate::map::kept::Maps;
 use crate::orders::Orders;
 use crate::pace::Tap;
+use crate::remove::Removals;
 use crate::serve::connection;
 use crate::serve::find::Finder;
 use crate::serve::run::Serving;
@@ -184,6 +185,8 @@ async fn run(
         clock,
         hashing,
     });
+    let (removals, removing) = Removals::new(Arc::clone(&resources), ends.reports.clone());
+    tasks.spawn("removals", removing);
     let mut orders = Orders::new(resources, config.concurrent, ends.reports.clone());
     let mut look = tokio::time::interval(LOOK);
     let mut reap = tokio::time::interval_at(tokio::time::Instant::now() + REAP, REAP);
@@ -208,18 +211,23 @@ async fn run(
                 Some(Order::Assign(assignment)) => orders.assign(assignment),
                 Some(Order::Unassign { id }) => orders.unassign(id),
                 Some(Order::Assigned { ids }) => orders.keep_only(&ids),
-                Some(Order::Remove(removal)) => {
-                    let detail = "this version of the agent removes nothing".to_owned();
-                    let removed = Removed { id: removal.id, outcome: RemovalOutcome::Failed, detail };
-                    say(&ends.reports, Report::Removed(removed));
+                Some(Order::Remove(removal)) if orders.brings(removal.root, &removal.name) => {
+                    say(&ends.reports, in_the_way(&removal));
                 }
+                Some(Order::Remove(removal)) => removals.put(removal),
                 None => break,
             }
         }
     }
-    drop(orders);
+    drop((orders, removals));
     tasks.shutdown(GRACE).await;
     endpoint.wait_idle().await;
+}
+
+/// Answers for a place to which an image is being fetched.
+fn in_the_way(removal: &Removal) -> Report {
+    let detail = "an image is being fetched to this very place".to_owned();
+    Report::Removed(Removed { id: removal.id, outcome: RemovalOutcome::Busy, detail })
 }
 
 async fn mapped(finder: &Finder, image: sifleet_common::digest::Digest) -> Report {

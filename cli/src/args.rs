@@ -4,6 +4,7 @@
 //! crate here, once; nothing here talks to anybody.
 
 mod push;
+mod remove;
 mod units;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use sifleet_common::name::{NodeName, PartitionName};
 use sifleet_common::nodeset::NodeSet;
 
 pub(crate) use push::{Interval, Progress, PushArgs, PushVerb, Wish};
+pub(crate) use remove::Removing;
 pub(crate) use units::Rate;
 
 use crate::outcome::EXIT_CODES;
@@ -87,7 +89,7 @@ pub(crate) enum Verb {
         #[arg(long, default_value_t, value_name = "all|any|N")]
         require: Require,
     },
-    /// Lists images, or shows one
+    /// Lists images, shows one, or removes one from nodes
     #[command(subcommand)]
     Image(ImageVerb),
     /// Lists nodes, shows one, or has nodes look again
@@ -155,6 +157,16 @@ pub(crate) enum ImageVerb {
         /// Name, path below a root, or digest prefix (12 digits or more).
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         image: String,
+    },
+    /// Removes an image from nodes, where nobody uses it
+    #[command(visible_alias = "remove", after_help = remove::RM_HELP)]
+    Rm(Box<Removing>),
+    /// Lists removals, newest first, or ends one
+    #[command(after_help = remove::REMOVALS_HELP)]
+    Removals {
+        /// Ends this one; nodes that still have the image keep it.
+        #[arg(long, value_name = "ID")]
+        cancel: Option<String>,
     },
 }
 

@@ -14,6 +14,7 @@ mod nodes;
 mod partitions;
 mod progress;
 mod pushes;
+mod removals;
 #[cfg(test)]
 pub(crate) mod samples;
 mod text;
@@ -25,6 +26,7 @@ use crate::client::Answer;
 pub(crate) use events::event_line;
 pub(crate) use progress::{Bytes, bar, frame, line, plain, top};
 pub(crate) use pushes::in_phase;
+pub(crate) use removals::gone_from;
 pub(crate) use text::Note;
 use text::{Block, Csv};
 

@@ -14,6 +14,7 @@ pub mod nodes;
 pub mod partitions;
 pub mod problem;
 pub mod pushes;
+pub mod removals;
 
 /// Derives what every API body needs.
 macro_rules! body {

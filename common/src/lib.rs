@@ -12,6 +12,7 @@ pub mod inventory;
 pub mod name;
 pub mod nodeset;
 pub mod push;
+pub mod removal;
 pub mod sif;
 pub mod time;
 

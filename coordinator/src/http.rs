@@ -19,6 +19,7 @@ pub mod openapi;
 mod partitions;
 pub mod problem;
 mod pushes;
+mod removals;
 pub mod server;
 
 use std::sync::Arc;
@@ -214,6 +215,9 @@ pub fn router(state: &AppState) -> Router {
         .routes(edges.wrap("/v1/pushes/{id}/cancel", within, routes!(pushes::cancel)))
         .routes(edges.wrap("/v1/pushes/{id}/retry", within, routes!(pushes::retry)))
         .routes(edges.wrap("/v1/pushes/{id}/rate", within, routes!(pushes::rate)))
+        .routes(edges.wrap("/v1/removals", within, routes!(removals::create, removals::list)))
+        .routes(edges.wrap("/v1/removals/{id}", within, routes!(removals::show)))
+        .routes(edges.wrap("/v1/removals/{id}/cancel", within, routes!(removals::cancel)))
         .routes(edges.wrap("/v1/events", None, routes!(events::follow)))
         .routes(edges.wrap("/v1/library/uploads", None, routes!(library::begin)))
         .routes(edges.wrap(

@@ -12,6 +12,7 @@ pub mod membership;
 pub mod node;
 pub mod publish;
 pub mod pushes;
+pub mod removals;
 mod restore;
 pub mod run;
 pub mod sync;
@@ -36,6 +37,7 @@ use index::{Index, NodeId};
 use membership::Membership;
 use node::{Node, Session};
 use pushes::Pushes;
+use removals::Removals;
 
 /// Numbers sessions in the order in which they were accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -163,6 +165,7 @@ pub struct State {
     stamp: Stamp,
     shown: publish::Shown,
     pushes: Pushes,
+    removals: Removals,
     effects: Vec<Effect>,
 }
 
@@ -183,6 +186,7 @@ impl State {
         self.expire(now);
         self.ask_for_descriptions();
         self.turn_pushes(now);
+        self.turn_removals(now);
         std::mem::take(&mut self.effects)
     }
 
@@ -277,6 +281,7 @@ impl State {
         self.deadlines.remove(&(deadline, id));
         self.live.remove(id.0);
         self.pushes.gone(id);
+        self.removals.heed(id);
         self.shown.liveness_changed(id);
         let name = node.name.clone();
         self.announce_node(api::events::EventKind::NodeOffline, name, Some(why.to_owned()));

@@ -1,9 +1,11 @@
-//! What must survive a restart: nodes and their last-known inventories, image metadata, memberships, pushes.
+//! What must survive a restart: nodes and their last-known inventories, image metadata, memberships, pushes,
+//! removals.
 //!
 //! Owns the vocabulary of durable steps ([`Op`]) and what is found again at start ([`Restored`]); all SQL is in
 //! [`sqlite`]. Leases, sessions and rates are soft state and never come here.
 
 pub mod push;
+pub mod removal;
 pub mod sqlite;
 
 pub use sqlite::{Store, StoreError, StoreStats};
@@ -20,6 +22,7 @@ use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::control::StreamId;
 
 use push::{PushNo, PushOutcome, PushRecord, RestoredPush};
+use removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
 
 /// One durable step. Steps are applied in the order in which they are handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,10 +111,34 @@ pub enum Op {
         /// What identifies it.
         map: MapDigest,
     },
+    /// Somebody wants nodes not to have an image any longer.
+    PutRemoval {
+        /// What is wanted.
+        record: Arc<RemovalRecord>,
+        /// Of which nodes, in natural order; nothing is known of them yet.
+        nodes: Vec<NodeName>,
+    },
+    /// A removal ended, or something about it changed; not its nodes.
+    ChangeRemoval {
+        /// The removal as it is.
+        record: Arc<RemovalRecord>,
+    },
+    /// Nodes of a removal came to an end.
+    PutRemoved {
+        /// Of which removal.
+        removal: RemovalNo,
+        /// To which end.
+        nodes: Vec<(NodeName, RemovalPart)>,
+    },
+    /// Removals are too old to be kept.
+    ForgetRemovals {
+        /// Which ones.
+        removals: Vec<RemovalNo>,
+    },
 }
 
 impl Op {
-    /// Tells whether it is about pushes.
+    /// Tells whether it is about pushes or removals.
     #[must_use]
     pub const fn is_of_pushes(&self) -> bool {
         match self {
@@ -120,7 +147,11 @@ impl Op {
             | Self::PutOutcomes { .. }
             | Self::ForgetPushes { .. }
             | Self::ForgetMap { .. }
-            | Self::PutMap { .. } => true,
+            | Self::PutMap { .. }
+            | Self::PutRemoval { .. }
+            | Self::ChangeRemoval { .. }
+            | Self::PutRemoved { .. }
+            | Self::ForgetRemovals { .. } => true,
             Self::PutNode { .. }
             | Self::Advance { .. }
             | Self::Replace { .. }
@@ -192,6 +223,8 @@ pub struct Restored {
     pub heard_of: Vec<ImageName>,
     /// The pushes, oldest first.
     pub pushes: Vec<RestoredPush>,
+    /// The removals, oldest first.
+    pub removals: Vec<RestoredRemoval>,
     /// What identifies the chunk maps of images.
     pub maps: BTreeMap<Digest, MapDigest>,
 }

@@ -11,6 +11,7 @@ pub mod nodes;
 pub mod partitions;
 pub mod pushes;
 mod reasons;
+pub mod removals;
 pub mod rendered;
 pub mod resolve;
 pub mod table;
@@ -32,6 +33,7 @@ use crate::state::index::{DigestEntry, NameEntry};
 use crate::store::NodeFacts;
 use cache::Cache;
 use pushes::PushesShown;
+use removals::RemovalsShown;
 use table::NodeTable;
 
 /// Where readers find the newest view.
@@ -143,6 +145,7 @@ pub struct View {
     pub(crate) digests: OrdMap<Digest, Arc<DigestEntry>>,
     pub(crate) partitions: Arc<BTreeMap<PartitionName, Arc<PartitionInfo>>>,
     pub(crate) pushes: PushesShown,
+    pub(crate) removals: RemovalsShown,
     pub(crate) cache: Arc<Cache>,
 }
 

@@ -15,9 +15,11 @@ use sifleet_common::wire::frame::MAX_FRAME;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::state::pushes::{Command, PushError};
+use crate::state::removals::{RemovalCommand, RemovalError};
 use crate::state::run::ToSession;
 use crate::state::{Caller, Event, SessionId};
 use crate::store::push::PushNo;
+use crate::store::removal::RemovalNo;
 
 /// Most bytes of messages of one session that are not applied yet: one frame of the largest kind.
 const SESSION_BYTES: usize = MAX_FRAME;
@@ -46,6 +48,10 @@ pub(crate) enum Input {
     Push {
         command: Command,
         reply: oneshot::Sender<Result<PushNo, PushError>>,
+    },
+    Remove {
+        command: RemovalCommand,
+        reply: oneshot::Sender<Result<RemovalNo, RemovalError>>,
     },
 }
 

@@ -3,6 +3,7 @@
 //! Each `run` takes any bytes and panics when a promise is broken. `targets/` gives them to libFuzzer, `run.sh`
 //! builds and runs those on stable Rust; `tests/inputs.rs` holds the seeds and replays what once went wrong.
 
+pub mod chunk;
 pub mod control;
 pub mod frame;
 pub mod input;
@@ -15,9 +16,10 @@ pub mod sif;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("frame", frame::run),
     ("control", control::run),
+    ("chunk", chunk::run),
     ("sif", sif::run),
     ("settings", settings::run),
     ("nodeset", nodeset::run),

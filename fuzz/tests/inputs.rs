@@ -7,8 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sifleet_common::availability::Require;
+use sifleet_common::chunk::span::SpanId;
+use sifleet_common::chunk::{CHUNKER, Chunk, ChunkDigest, MapDigest};
+use sifleet_common::digest::Digest;
 use sifleet_common::image::Arch;
 use sifleet_common::inventory::{Generation, Inventory, InventoryDigest};
+use sifleet_common::wire::chunk::{Choice, MapPart, Offer, Opening, Run, Turn, Wish};
 use sifleet_common::wire::control::{
     Delta, Heartbeat, Hello, Known, Snapshot, Stamp, StreamId, ToAgent, ToCoordinator, Welcome,
 };
@@ -74,6 +78,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "frame" => frames(),
         "control" => sessions(),
+        "chunk" => chunks(),
         "sif" => images(),
         "settings" => texts(&[
             "coordinators = [\"head01:7441\"]\n[[root]]\npath = \"/opt/apptainers\"\n[watch]\nsettle = \"1s\"\n",
@@ -102,6 +107,29 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         ]),
         other => panic!("no seeds are made for {other}"),
     }
+}
+
+/// Messages between two agents: which kind, then one of that kind.
+fn chunks() -> Vec<Vec<u8>> {
+    let (image, map) = (Digest::from_bytes([1; 32]), MapDigest::from_bytes([2; 32]));
+    let runs = vec![Run { first: 0, count: 3 }, Run { first: 9, count: u32::MAX }];
+    let chunk = Chunk { digest: ChunkDigest::of(b"x"), len: 40_000 };
+    let follow = Opening::Follow { image, map, lacks: runs.clone() };
+    let choice = Choice::Ask { span: SpanId(1), chunks: runs.clone() };
+    let part = MapPart { chunker: CHUNKER, chunks: vec![chunk; 3], last: true };
+    let bodies = [
+        encode(&follow),
+        encode(&Opening::Map { image }),
+        encode(&Wish::Got(runs.clone())),
+        encode(&Offer::Alone(runs)),
+        encode(&Turn { image }),
+        encode(&choice),
+        encode(&part),
+    ];
+    let kinds = [0, 0, 1, 2, 3, 4, 5];
+    let body = |body: Result<Vec<u8>, _>| body.unwrap_or_else(|error| panic!("a seed: {error}"));
+    let seed = |(kind, encoded)| [vec![kind], body(encoded)].concat();
+    kinds.into_iter().zip(bodies).map(seed).collect()
 }
 
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {

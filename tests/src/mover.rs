@@ -17,7 +17,9 @@ use sifleet_common::digest::Digest;
 use sifleet_common::inventory::{Change, Content, RootId};
 use sifleet_common::push::Phase;
 use sifleet_common::task::Tasks;
-use sifleet_common::wire::assignment::{Assignment, AssignmentId, Order, Peer, Progress, Report};
+use sifleet_common::wire::assignment::{
+    Assignment, AssignmentId, Order, Peer, Progress, Removal, Removed, Report,
+};
 use sifleet_coordinator::ca;
 use tokio::sync::mpsc;
 
@@ -150,6 +152,26 @@ impl Mover {
             bail!("the transfers have ended")
         };
         tokio::time::timeout(LIMIT, ended).await.with_context(|| format!("{} does not end", self.node))?
+    }
+
+    /// Has an image removed, and waits until it is said how that ended.
+    ///
+    /// # Errors
+    /// When nothing is said.
+    pub async fn remove(&mut self, removal: Removal) -> anyhow::Result<Removed> {
+        let id = removal.id;
+        self.orders.send(Order::Remove(removal)).await?;
+        let removed = async {
+            while let Some(report) = self.reports.recv().await {
+                if let Report::Removed(removed) = report
+                    && removed.id == id
+                {
+                    return Ok(removed);
+                }
+            }
+            bail!("the transfers have ended")
+        };
+        tokio::time::timeout(LIMIT, removed).await.with_context(|| format!("{} says nothing", self.node))?
     }
 
     /// Assigns an image.

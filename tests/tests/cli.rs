@@ -5,6 +5,8 @@
 
 #[path = "cli/push.rs"]
 mod push;
+#[path = "cli/remove.rs"]
+mod remove;
 #[path = "cli/stub.rs"]
 mod stub;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sifleet_tests::cluster::{COORDINATOR, Cluster, Plan};
+use sifleet_tests::cluster::{COORDINATOR, Cluster, Plan, ended_with};
 use sifleet_tests::sif::SifBuilder;
 use sifleet_tests::wait::until;
 
@@ -38,6 +38,35 @@ fn a_file_is_answered_for_within_two_seconds_and_its_removal_too() {
     let limit = Duration::from_secs(2);
     assert!(appeared < limit && vanished < limit, "{appeared:?} {vanished:?}");
     assert_eq!(cluster.availability("a", "viz").unwrap()["verdict"], "missing", "heard of, so not an error");
+}
+
+#[test]
+fn an_image_is_removed_from_nodes_unless_somebody_uses_it_or_it_is_the_last() {
+    let cluster = two_nodes("removal");
+    for node in ["viz001", "viz002"] {
+        image(5).write(cluster.root(node).join("a.sif")).unwrap();
+    }
+    cluster.wait_for_nodes("a", "viz", &[("ready", "viz[001-002]")]).unwrap();
+    let remove =
+        |more: &[&str]| cluster.cli(&[&["image", "rm", "a", "-y", "-o", "json"], more].concat()).unwrap();
+    let file = cluster.root("viz002").join("a.sif");
+    let user = fs::File::open(&file).unwrap();
+    let busy = remove(&["-w", "viz002"]);
+    let said = String::from_utf8_lossy(&busy.stdout).into_owned();
+    if said.contains("cannot_tell") {
+        println!("skipped: no leases in {}", file.display());
+        return;
+    }
+    ended_with(&busy, 1).unwrap();
+    assert!(said.contains("\"busy\"") && file.exists(), "{said}");
+    drop(user);
+    ended_with(&remove(&["-w", "viz002"]), 0).unwrap();
+    cluster.wait_for_nodes("a", "viz", &[("ready", "viz001"), ("missing", "viz002")]).unwrap();
+    assert!(!file.exists());
+    ended_with(&remove(&["-p", "viz"]), 1).unwrap();
+    assert!(cluster.root("viz001").join("a.sif").exists(), "the last one stays");
+    ended_with(&remove(&["-p", "viz", "--force"]), 0).unwrap();
+    cluster.wait_for_nodes("a", "viz", &[("missing", "viz[001-002]")]).unwrap();
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod conformance;
 mod pushes;
 #[path = "http/refusals.rs"]
 mod refusals;
+#[path = "http/removals.rs"]
+mod removals;
 #[path = "http/routes.rs"]
 mod routes;
 #[path = "http/schema.rs"]

@@ -8,7 +8,10 @@ use std::sync::atomic::Ordering;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::push::{FailCode, Fault, Phase};
-use sifleet_common::wire::assignment::{Assignment, Order, Peer, Rates};
+use sifleet_common::removal::RemovalCode;
+use sifleet_common::wire::assignment::{
+    Assignment, AssignmentId, Order, Peer, Rates, Removal, RemovalOutcome,
+};
 use sifleet_tests::mover::{self, Mover, assignment};
 use sifleet_tests::rogue::{Crime, Rogue};
 use sifleet_tests::sif::SifBuilder;
@@ -54,6 +57,37 @@ async fn an_image_comes_to_a_node_whole_and_its_inventory_shows_it() {
     assert_eq!(ended.sources, [(movers[0].peer.node.clone(), bytes.len() as u64)]);
     assert!(std::fs::read(movers[1].root.join("image.sif")).unwrap() == bytes);
     movers[1].sees("image.sif", digest(&bytes)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_gave_or_fetched_a_moment_ago_it_can_remove() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), image(7));
+    let (mut movers, assignment) = nodes(folder.path(), 2, &bytes).await;
+    movers[1].assign(assignment.clone()).await.unwrap();
+    assert_eq!(movers[1].end(assignment.id).await.unwrap().phase, Phase::Done);
+    movers[1].sees("image.sif", digest(&bytes)).await.unwrap();
+    // The source still has it open, for those who might ask next.
+    for (at, name) in [(0, "source.sif"), (1, "image.sif")] {
+        let removal = Removal {
+            id: AssignmentId(9),
+            root: RootId(0),
+            name: name.parse().unwrap(),
+            image: digest(&bytes),
+        };
+        let other = Removal { image: digest(b"another"), ..removal.clone() };
+        assert_eq!(movers[at].remove(other).await.unwrap().outcome, RemovalOutcome::Absent);
+        let elsewhere = Removal { root: RootId(9), ..removal.clone() };
+        let refused = RemovalOutcome::Failed(RemovalCode::NoRoot);
+        assert_eq!(movers[at].remove(elsewhere).await.unwrap().outcome, refused);
+        let removed = movers[at].remove(removal.clone()).await.unwrap();
+        if removed.outcome == RemovalOutcome::Failed(RemovalCode::CannotTell) {
+            println!("skipped: no leases in {}", folder.path().display());
+            return;
+        }
+        assert_eq!(removed.outcome, RemovalOutcome::Gone, "{name}: {}", removed.detail);
+        assert!(!movers[at].root.join(name).exists());
+        assert_eq!(movers[at].remove(removal).await.unwrap().outcome, RemovalOutcome::Absent);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,8 +4,13 @@
 //! ALPN, however small the change looks. To accept added ones run with `INSTA_UPDATE=always` and read the
 //! difference: lines may only be added.
 
-use std::fmt::Write as _;
+#[path = "wire/transfers.rs"]
+mod transfers;
 
+use std::fmt::{Debug, Write as _};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::{App, Arch, FileSystem, Format, HashAlgorithm, ImageMetadata, Role, Runnable};
@@ -16,6 +21,7 @@ use sifleet_common::inventory::{
 };
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::CONTROL_ALPN;
+use sifleet_common::wire::chunk::CHUNK_ALPN;
 use sifleet_common::wire::control::{
     Delta, Described, Heartbeat, Hello, Known, Snapshot, Stamp, StreamId, ToAgent, ToCoordinator, Welcome,
 };
@@ -76,6 +82,29 @@ fn what_the_coordinator_says_looks_as_it_always_did() {
 }
 
 #[test]
+fn what_agents_say_to_one_another_looks_as_it_always_did() {
+    let mut golden = format!("ALPN: {}\n", String::from_utf8_lossy(CHUNK_ALPN));
+    lines(&mut golden, transfers::openings());
+    lines(&mut golden, transfers::wishes());
+    lines(&mut golden, transfers::offers());
+    lines(&mut golden, transfers::turns());
+    lines(&mut golden, transfers::choices());
+    lines(&mut golden, transfers::parts());
+    check("agents_among_themselves", &golden);
+}
+
+fn lines<T: Serialize + DeserializeOwned + PartialEq + Debug>(
+    golden: &mut String,
+    messages: impl IntoIterator<Item = (&'static str, T)>,
+) {
+    for (name, message) in messages {
+        let body = encode(&message).unwrap();
+        assert_eq!(decode::<T>(&body).unwrap(), message, "{name}");
+        writeln!(golden, "{name}: {}", hex(&body)).unwrap();
+    }
+}
+
+#[test]
 fn two_inventories_agree_by_the_digest_they_always_had() {
     let mut inventory = Inventory::default();
     let empty = inventory.digest();
@@ -133,13 +162,15 @@ fn from_agents() -> Vec<(String, ToCoordinator)> {
         ));
     }
     all.push(("Goodbye".into(), ToCoordinator::Goodbye));
+    let reports = transfers::reports().into_iter();
+    all.extend(reports.map(|(name, report)| (name, ToCoordinator::Report(Box::new(report)))));
     all
 }
 
 fn from_coordinator() -> Vec<(String, ToAgent)> {
     let stamp = Stamp(300);
     let welcome = |known| ToAgent::Welcome(Welcome { known, lease_ms: 30_000, heartbeat_ms: 10_000, stamp });
-    vec![
+    let mut all: Vec<(String, ToAgent)> = vec![
         ("Welcome current".into(), welcome(Known::Current)),
         ("Welcome at".into(), welcome(Known::At(Generation(5)))),
         ("Welcome nothing".into(), welcome(Known::Nothing)),
@@ -147,7 +178,10 @@ fn from_coordinator() -> Vec<(String, ToAgent)> {
         ("Resync".into(), ToAgent::Resync { stamp }),
         ("Describe".into(), ToAgent::Describe { digest: Digest::from_bytes([4; 32]) }),
         ("Rescan".into(), ToAgent::Rescan),
-    ]
+    ];
+    let orders = transfers::orders().into_iter();
+    all.extend(orders.map(|(name, order)| (name, ToAgent::Order(Box::new(order)))));
+    all
 }
 
 /// One of each kind of change; a kind that is added makes [`said`] fail to compile and belongs in here.

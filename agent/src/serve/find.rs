@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sifleet_common::chunk::ChunkMap;
 use sifleet_common::digest::Digest;
+use sifleet_common::inventory::RootId;
 use sifleet_common::name::ImageName;
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
@@ -94,6 +95,13 @@ impl Finder {
         }
         let candidates = answer.await.unwrap_or_default();
         candidates.iter().any(|candidate| candidate.root == root && candidate.name == *name)
+    }
+
+    /// Tells which image lies below a root under a name, if any is known to.
+    pub async fn at(&self, root: RootId, name: ImageName) -> Option<(Digest, Candidate)> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::At { root, name, reply }).await.ok()?;
+        answer.await.ok()?
     }
 
     /// Lists images that may have chunks in common with one of this name.

@@ -112,8 +112,11 @@ impl ClientError {
             Self::BadUrl { .. } | Self::CaFile { .. } | Self::NoCertificate { .. } => Outcome::Usage,
             Self::Unreachable { .. } | Self::Ended { .. } => Outcome::Unreachable,
             Self::Garbled { .. } => Outcome::No,
-            // The path is unknown there, which says nothing about the image.
-            Self::Refused { problem, .. } if problem.code == "no_route" => Outcome::No,
+            // The path is unknown there, which says nothing about the image; and the last replica stays, however it is
+            // asked for.
+            Self::Refused { problem, .. } if ["no_route", "last_replica"].contains(&&*problem.code) => {
+                Outcome::No
+            }
             Self::Refused { problem, .. } if ["wrong_digest", "not_an_image"].contains(&&*problem.code) => {
                 Outcome::Unverified
             }

@@ -1,4 +1,6 @@
-//! `sifleet image ls` and `sifleet image show`.
+//! `sifleet image ls` and `sifleet image show`; `rm` and `removals` are in their own file.
+
+mod remove;
 
 use anyhow::bail;
 use serde_json::Value;
@@ -21,6 +23,8 @@ pub(super) fn run(client: &Client, screen: &mut Screen, verb: ImageVerb) -> anyh
                 .query_if("partition", partition.as_ref().map(AsRef::as_ref));
             screen.show(&all_pages(client, &target)?)?;
         }
+        ImageVerb::Rm(wish) => return remove::run(client, screen, &wish),
+        ImageVerb::Removals { cancel } => return remove::list(client, screen, cancel.as_deref()),
         ImageVerb::Show { image } => {
             screen.show(&client.get::<ImageDetail>(&Target::v1("images").segment(&image))?)?;
         }

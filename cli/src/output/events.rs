@@ -15,6 +15,7 @@ fn kind(kind: EventKind) -> (&'static str, Tone) {
         EventKind::NodeRoots => ("node_roots", Tone::Warn),
         EventKind::ImageReady => ("image_ready", Tone::Good),
         EventKind::ImageGone => ("image_gone", Tone::Bad),
+        EventKind::RemovalChanged => ("removal_changed", Tone::Plain),
         EventKind::PartitionChanged => ("partition_changed", Tone::Plain),
         EventKind::Missed => ("missed", Tone::Warn),
     }
@@ -102,6 +103,7 @@ mod tests {
             EventKind::NodeRoots,
             EventKind::ImageReady,
             EventKind::ImageGone,
+            EventKind::RemovalChanged,
             EventKind::PartitionChanged,
             EventKind::Missed,
         ] {

@@ -33,6 +33,8 @@ super::body! {
         ImageReady,
         /// An image is no longer vouched for on a node: gone, replaced, or being written.
         ImageGone,
+        /// A removal began, or stands otherwise; `detail` says which one and how.
+        RemovalChanged,
         /// A partition's list of nodes changed.
         PartitionChanged,
         /// The reader was too slow and missed events: read the lists again.

@@ -12,6 +12,7 @@ use crate::digest::Digest;
 use crate::inventory::RootId;
 use crate::name::{ImageName, NodeName};
 use crate::push::{FailCode, Fault, Phase};
+use crate::removal::RemovalCode;
 
 /// Most nodes that one assignment names: the ring's neighbours on either side, and some that have the image.
 pub const MAX_PEERS: usize = 48;
@@ -179,6 +180,6 @@ pub enum RemovalOutcome {
     Absent,
     /// It is open, mapped or mounted; nothing was touched.
     Busy,
-    /// The system refused.
-    Failed,
+    /// It cannot be; nothing was touched.
+    Failed(RemovalCode),
 }

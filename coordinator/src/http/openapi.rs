@@ -38,6 +38,7 @@ use super::problem::{ApiError, cut};
         (name = "partitions", description = "The partitions and the images on them."),
         (name = "drift", description = "Names under which nodes disagree."),
         (name = "pushes", description = "Images on their way to nodes."),
+        (name = "removals", description = "Images that leave nodes."),
         (name = "events", description = "Changes, as they happen."),
         (name = "library", description = "Images that users bring."),
         (name = "service", description = "How the coordinator itself is."),

@@ -17,6 +17,7 @@ use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
 use crate::library::LibraryError;
 use crate::state::pushes::PushError;
+use crate::state::removals::RemovalError;
 use crate::state::run::Stopped;
 use crate::store::sqlite::StoreError;
 use crate::view::QueryError;
@@ -31,7 +32,7 @@ const MAX_CANDIDATES: usize = 20;
 
 mod refusal;
 
-use refusal::{code_of_push, code_of_query};
+use refusal::{code_of_push, code_of_query, code_of_removal};
 
 /// Says why a request has no answer; what of it becomes public is decided by [`ApiError::problem`].
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,9 @@ pub enum ApiError {
     /// A push is not taken, or not found.
     #[error(transparent)]
     Push(PushError),
+    /// A removal is not taken, or not found.
+    #[error(transparent)]
+    Removal(RemovalError),
     /// A parameter or the path cannot be read.
     #[error("{detail}")]
     BadQuery {
@@ -173,6 +177,7 @@ impl ApiError {
         match self {
             Self::Query(error) => code_of_query(error),
             Self::Push(error) => code_of_push(error),
+            Self::Removal(error) => code_of_removal(error),
             Self::BadQuery { .. } => Code::BadQuery,
             Self::BadRequirement(_) => Code::BadRequirement,
             Self::BadNodeset(_) => Code::BadNodeset,
@@ -224,8 +229,8 @@ impl ApiError {
             | QueryError::UnknownPartition { candidates, .. }
             | QueryError::UnknownNode { candidates, .. },
         )
-        | Self::Push(PushError::Disagreed { candidates, .. } | PushError::NotThere { candidates, .. }) =
-            self
+        | Self::Push(PushError::Disagreed { candidates, .. } | PushError::NotThere { candidates, .. })
+        | Self::Removal(RemovalError::Disagreed { candidates, .. }) = self
         {
             candidates
         } else {

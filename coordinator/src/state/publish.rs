@@ -68,6 +68,7 @@ impl State {
             digests: self.index.digests().clone(),
             partitions: Arc::clone(&self.shown.partitions),
             pushes: self.show_pushes(),
+            removals: self.show_removals(),
             cache: Arc::clone(&self.shown.cache),
         }
     }

@@ -36,6 +36,7 @@ use super::index::NodeId;
 use super::{SessionId, State};
 use crate::store::push::{PushNo, PushOutcome, PushRecord};
 use crate::view::pushes::{PartInfo, PushInfo};
+pub(super) use clock::wait_after;
 use maps::Maps;
 use share::Share;
 use swarm::Swarm;
@@ -246,6 +247,17 @@ impl Pushes {
         }
     }
 
+    /// Returns a number that no order to an agent has.
+    pub(super) fn next_number(&mut self) -> AssignmentId {
+        self.last_share = self.last_share.saturating_add(1);
+        AssignmentId(self.last_share)
+    }
+
+    /// Returns how many are kept.
+    pub(super) const fn most_kept(&self) -> usize {
+        self.set.max_pushes
+    }
+
     /// Tells whether there is something to do at once.
     fn is_busy(&self) -> bool {
         !(self.work.is_empty()
@@ -279,7 +291,8 @@ impl State {
     /// Tells when something is to be done, unless something is heard before.
     #[must_use]
     pub fn next_turn(&self) -> Option<Monotonic> {
-        self.next_expiry().into_iter().chain(self.pushes.next_turn()).min()
+        let turns = self.pushes.next_turn().into_iter().chain(self.removals.next_turn());
+        self.next_expiry().into_iter().chain(turns).min()
     }
 
     /// Does what there is to do, a bounded number of steps of each kind.
@@ -303,12 +316,18 @@ impl State {
         self.hand_over_outcomes();
     }
 
+    /// Tells whether a push is bringing an image to a node, or waits to.
+    pub(super) fn is_being_pushed(&self, id: NodeId, image: Digest) -> bool {
+        let own = self.pushes.of_node.get(&id).into_iter().flatten();
+        own.filter_map(|share| self.pushes.shares.get(share)).any(|share| share.image == image)
+    }
+
     /// Finds the session of a node, if it has one.
-    fn session_of(&self, id: NodeId) -> Option<SessionId> {
+    pub(in crate::state) fn session_of(&self, id: NodeId) -> Option<SessionId> {
         self.node(id).and_then(|node| node.session.as_ref()).map(|open| open.id)
     }
 
-    fn is_live(&self, id: NodeId) -> bool {
+    pub(in crate::state) fn is_live(&self, id: NodeId) -> bool {
         self.live.contains(id.0)
     }
 }

@@ -10,6 +10,7 @@ use super::describe::Describing;
 use super::index::Index;
 use super::membership::Membership;
 use super::pushes::Pushes;
+use super::removals::Removals;
 use super::{Limits, State, publish};
 use crate::store::{Restored, RestoredNode};
 
@@ -31,6 +32,7 @@ impl State {
             stamp: Stamp::default(),
             shown: publish::Shown::default(),
             pushes: Pushes::default(),
+            removals: Removals::default(),
             effects: Vec::new(),
         };
         for name in restored.heard_of {
@@ -46,6 +48,7 @@ impl State {
         let heard = state.nodes.iter().filter_map(|node| node.last_seen).max();
         state.declared_changed(heard.unwrap_or_default());
         state.restore_pushes(restored.pushes, restored.maps);
+        state.restore_removals(restored.removals);
         state
     }
 

@@ -5,6 +5,7 @@
 //! out, so an overloaded coordinator says "unknown", never something stale.
 
 mod counters;
+mod log;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,12 +20,14 @@ use sifleet_common::wire::code::CloseCode;
 use sifleet_common::wire::control::{Hello, ToAgent, ToCoordinator};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::pushes::{Command, PushError};
+use super::removals::{RemovalCommand, RemovalError};
 use super::{Announcement, Caller, Effect, Event, SessionId, State};
 use crate::store::Op;
 use crate::store::push::PushNo;
+use crate::store::removal::RemovalNo;
 use crate::store::sqlite::Store;
 use crate::view::Views;
 pub use crate::waiting::Share;
@@ -129,6 +132,16 @@ impl Handle {
         answer.await.map_err(|_closed| Stopped)
     }
 
+    /// Asks something about removals; answered when the view shows it.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn remove(&self, command: RemovalCommand) -> Result<Result<RemovalNo, RemovalError>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.put(Input::Remove { command, reply }).await?;
+        answer.await.map_err(|_closed| Stopped)
+    }
+
     /// Follows the events from here on.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Arc<api::events::Event>> {
@@ -146,7 +159,8 @@ impl Handle {
     }
 }
 
-type Reply = (oneshot::Sender<Result<PushNo, PushError>>, Result<PushNo, PushError>);
+/// Answers somebody; whoever asked may have gone, it is done all the same.
+type Reply = Box<dyn FnOnce() + Send>;
 
 /// The loop before it runs.
 pub struct Loop {
@@ -215,10 +229,7 @@ impl Loop {
             self.take_for(BATCH_TIME, &mut waiting);
             self.views.store(Arc::new(self.state.view()));
             self.counters.views.fetch_add(1, Ordering::Relaxed);
-            for (reply, answer) in self.replies.drain(..) {
-                // Whoever asked may have gone; it is done all the same.
-                drop(reply.send(answer));
-            }
+            self.replies.drain(..).for_each(|answer| answer());
             self.announce();
             self.mend();
             self.keep();
@@ -272,7 +283,12 @@ impl Loop {
             }
             Input::Push { command, reply } => {
                 let (answer, effects) = self.state.command(command, now);
-                self.replies.push((reply, answer));
+                self.replies.push(Box::new(move || drop(reply.send(answer))));
+                effects
+            }
+            Input::Remove { command, reply } => {
+                let (answer, effects) = self.state.remove(command, now);
+                self.replies.push(Box::new(move || drop(reply.send(answer))));
                 effects
             }
         };
@@ -325,7 +341,7 @@ impl Loop {
         for Announcement { kind, node, image, digest, detail } in self.announcements.drain(..) {
             self.told += 1;
             self.counters.announced.store(self.told, Ordering::Release);
-            log(kind, node.as_ref(), detail.as_deref());
+            log::log(kind, node.as_ref(), detail.as_deref());
             let event = api::events::Event {
                 seq: self.told,
                 time: time.clone(),
@@ -354,6 +370,7 @@ impl Loop {
         self.ops.extend(lost.iter().filter_map(|name| self.state.whole(name)));
         if self.store.take_pushes_lost() {
             self.ops.extend(self.state.whole_pushes());
+            self.ops.extend(self.state.whole_removals());
         }
     }
 
@@ -376,18 +393,6 @@ impl Loop {
             // One whose outbox is full ends with the process.
             drop(outbox.try_send(bye));
         }
-    }
-}
-
-fn log(kind: api::events::EventKind, node: Option<&NodeName>, detail: Option<&str>) {
-    use api::events::EventKind;
-    let node = node.map(NodeName::as_str);
-    match kind {
-        EventKind::NodeOnline => info!(node, "node is online"),
-        EventKind::NodeOffline => warn!(node, error = detail, "node is offline"),
-        EventKind::NodeRoots => info!(node, detail, "a root changed"),
-        EventKind::PartitionChanged => info!(detail, "partitions changed"),
-        EventKind::ImageReady | EventKind::ImageGone | EventKind::Missed => {}
     }
 }
 

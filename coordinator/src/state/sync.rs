@@ -277,6 +277,7 @@ impl State {
             }
         }
         self.pushes.touched(id);
+        self.removals.heed(id);
         if self.index.refresh(id, name, inventory) {
             self.effects.push(Effect::Store(Op::HeardOf { name: name.clone() }));
         }
@@ -329,6 +330,7 @@ impl State {
         self.extend_lease(id, beat.stamp, now);
         if confirmed {
             self.pushes.came(id);
+            self.removals.came(id);
         }
         self.acknowledge(id, now);
     }

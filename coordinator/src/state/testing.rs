@@ -1,6 +1,8 @@
 //! Agents and a store for tests of the state and the view: agents say what they are told to say, at once, and the
 //! store only keeps what it is handed.
 
+pub(crate) mod stored;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -45,7 +45,11 @@ fn restored(stored: &[Op]) -> Restored {
             | Op::PutOutcomes { .. }
             | Op::ForgetPushes { .. }
             | Op::ForgetMap { .. }
-            | Op::PutMap { .. } => {}
+            | Op::PutMap { .. }
+            | Op::PutRemoval { .. }
+            | Op::ChangeRemoval { .. }
+            | Op::PutRemoved { .. }
+            | Op::ForgetRemovals { .. } => {}
         }
     }
     let node = |(node, (facts, position, inventory)): (_, (_, _, Inventory))| RestoredNode {

@@ -10,6 +10,7 @@ mod connect;
 mod members;
 mod metadata;
 mod pushes;
+mod removals;
 mod restore;
 mod row;
 mod write;
@@ -241,7 +242,7 @@ impl Store {
         self.shared.take_lost()
     }
 
-    /// Tells whether steps of pushes could not be written, and forgets it.
+    /// Tells whether steps of pushes or removals could not be written, and forgets it.
     #[must_use]
     pub fn take_pushes_lost(&self) -> bool {
         self.shared.take_pushes_lost()

@@ -2,7 +2,7 @@
 //!
 //! A push as a whole is summed up when somebody asks, and kept until something about it changes.
 
-mod plan;
+pub(super) mod plan;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -77,6 +77,15 @@ impl View {
         let keyed = |info: &Arc<PushInfo>| Some((info.record.no, info.record.key.as_ref()?.clone()));
         let mut keys = self.pushes.pushes.values().filter_map(keyed);
         keys.find(|(_, known)| known.text == key).map(|(no, known)| (no, known.body))
+    }
+
+    /// Lists the nodes to which an image is being brought.
+    pub(super) fn pushed_to(&self, image: &Digest) -> RoaringBitmap {
+        let pushes = self.pushes.pushes.values().filter(|info| info.record.digest == *image);
+        let parts = pushes
+            .flat_map(|info| &info.nodes)
+            .filter(|part| part.outcome.phase.is_under_way() || part.outcome.phase == Phase::Deferred);
+        parts.map(|part| part.node).collect()
     }
 
     /// Lists all pushes, newest first.

@@ -125,7 +125,11 @@ impl Written {
             | Op::PutOutcomes { .. }
             | Op::ForgetPushes { .. }
             | Op::ForgetMap { .. }
-            | Op::PutMap { .. } => {}
+            | Op::PutMap { .. }
+            | Op::PutRemoval { .. }
+            | Op::ChangeRemoval { .. }
+            | Op::PutRemoved { .. }
+            | Op::ForgetRemovals { .. } => {}
         }
     }
 }

@@ -52,6 +52,18 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ("push", "/v1/pushes", r#"{"image":"openfoam","to":{"nodes":"viz[001-002]"},"completion":"most"}"#),
     ("push", "/v1/pushes", r#"{"image":"nothing","to":{"partition":"viz"}}"#),
     ("push", "/v1/pushes", r#"{"image":"twin.sif","to":{"partition":"head"}}"#),
+    ("removal", "/v1/removals", r#"{"image":"openfoam","from":{"partition":"viz"},"dry_run":true}"#),
+    ("removal", "/v1/removals", r#"{"image":"openfoam","from":{"nodes":"viz001"}}"#),
+    ("removal", "/v1/removals", r#"{"image":"vnc_desktop","from":{"nodes":"viz001"}}"#),
+    ("removal", "/v1/removals", r#"{"image":"openfoam","from":{"nodes":"viz["}}"#),
+    ("removal", "/v1/removals", r#"{"image":"openfoam","from":{"partition":"nothing"}}"#),
+    ("removals", "/v1/removals", ""),
+    ("removal_shown", "/v1/removals/r-000001", ""),
+    ("removal_shown", "/v1/removals/r-000077", ""),
+    ("removal_shown", "/v1/removals/%FF", ""),
+    ("removal_cancel", "/v1/removals/r-000001/cancel", ""),
+    ("removal_cancel", "/v1/removals/r-000077/cancel", ""),
+    ("removal_cancel", "/v1/removals/%FF/cancel", ""),
     ("pushes", "/v1/pushes", ""),
     ("push_shown", "/v1/pushes/p-000001", ""),
     ("push_shown", "/v1/pushes/p-000077", ""),
@@ -148,7 +160,7 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
     }
     assert_eq!(faults, Vec::<String>::new());
-    for id in ["availability_batch", "push", "push_rate"] {
+    for id in ["availability_batch", "push", "push_rate", "removal"] {
         seen.entry(id).or_default().extend(bodies_refused(&operations[id]).await);
     }
     seen.entry("events").or_default().insert("200".to_owned());

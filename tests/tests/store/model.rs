@@ -12,10 +12,12 @@ use sifleet_common::inventory::{
 };
 use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::push::{FailCode, Phase};
+use sifleet_common::removal::{RemovalCode, RemovalPhase};
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::Moved;
 use sifleet_common::wire::control::StreamId;
 use sifleet_coordinator::store::push::{Completion, Key, PushNo, PushOutcome, PushRecord, RestoredPush};
+use sifleet_coordinator::store::removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
 use sifleet_coordinator::store::{NodeFacts, Op, Position, Restored, RestoredMembers, RestoredNode};
 
 /// What the database should know.
@@ -27,6 +29,7 @@ pub(crate) struct Model {
     pub(crate) heard_of: Vec<ImageName>,
     pub(crate) pushes: BTreeMap<PushNo, RestoredPush>,
     pub(crate) maps: BTreeMap<Digest, MapDigest>,
+    pub(crate) removals: BTreeMap<RemovalNo, RestoredRemoval>,
 }
 
 impl Model {
@@ -72,6 +75,24 @@ impl Model {
             Op::ForgetPushes { pushes } => pushes.iter().for_each(|no| drop(self.pushes.remove(no))),
             Op::ForgetMap { image } => drop(self.maps.remove(&image)),
             Op::PutMap { image, map } => drop(self.maps.insert(image, map)),
+            Op::PutRemoval { record, nodes } => {
+                let nodes = nodes.into_iter().map(|node| (node, None)).collect();
+                self.removals.insert(record.no, RestoredRemoval { record: (*record).clone(), nodes });
+            }
+            Op::ChangeRemoval { record } => {
+                if let Some(known) = self.removals.get_mut(&record.no) {
+                    known.record = (*record).clone();
+                }
+            }
+            Op::PutRemoved { removal, nodes } => self.removed(removal, &nodes),
+            Op::ForgetRemovals { removals } => removals.iter().for_each(|no| drop(self.removals.remove(no))),
+        }
+    }
+
+    fn removed(&mut self, removal: RemovalNo, nodes: &[(NodeName, RemovalPart)]) {
+        for (node, part) in nodes {
+            let known = self.removals.get_mut(&removal).into_iter().flat_map(|known| &mut known.nodes);
+            known.filter(|(name, _)| name == node).for_each(|(_, known)| *known = Some(part.clone()));
         }
     }
 
@@ -112,6 +133,7 @@ impl Model {
             described: self.metadata.keys().copied().collect(),
             heard_of: self.heard_of.clone(),
             pushes: self.pushes.values().cloned().collect(),
+            removals: self.removals.values().cloned().collect(),
             maps: self.maps.clone(),
         }
     }
@@ -182,7 +204,7 @@ pub(crate) fn change(kind: u8, image: u8) -> Change {
 
 pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
     let node: NodeName = name(format!("node{}", node % 4));
-    match what % 16 {
+    match what % 18 {
         0..5 => model.advance(&node, vec![change(a, b), change(b, a)]),
         5 | 6 => replaced((0..b % 8).map(|n| change(a.wrapping_add(n), n)).collect(), node),
         7 => Op::PutNode { node, facts: facts(a) },
@@ -200,6 +222,9 @@ pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
         14 if b < 60 => Op::ForgetMap { image: digest(a) },
         14 => Op::PutMap { image: digest(a), map: MapDigest::from_bytes([b; 32]) },
         15 => Op::ForgetPushes { pushes: vec![PushNo(u64::from(a % 4)), PushNo(77)] },
+        16 => put_removal(model, a, b),
+        17 if b > 230 => Op::ForgetRemovals { removals: vec![RemovalNo(u64::from(a % 4)), RemovalNo(77)] },
+        17 => end_removal(model, a, b),
         _ => Op::PutMembers { source: "slurm".into(), at: UnixMillis(b.into()), members: members(a) },
     }
 }
@@ -253,6 +278,45 @@ fn change_push(model: &Model, a: u8, b: u8) -> Op {
     };
     let nodes = vec![(name("n10"), (b < 200).then_some(outcome)), (name("stranger"), None)];
     Op::PutOutcomes { push: no, nodes }
+}
+
+fn put_removal(model: &Model, a: u8, b: u8) -> Op {
+    let no = a % 4;
+    let full = no.is_multiple_of(2);
+    let record = Arc::new(RemovalRecord {
+        no: RemovalNo(u64::from(no)),
+        image: key(no).name,
+        digest: digest(no),
+        size: u64::MAX - 1,
+        root: full.then(|| "/opt/apptainers".into()),
+        force: full,
+        when_idle: !full,
+        created: UnixMillis(1),
+        ended: (b > 99).then_some(UnixMillis(b.into())),
+        deadline: UnixMillis(1_001),
+        patience_ms: 1_000,
+        cancelled: b.is_multiple_of(3),
+    });
+    // A removal is asked for once.
+    if model.removals.contains_key(&record.no) {
+        return Op::ChangeRemoval { record };
+    }
+    Op::PutRemoval { record, nodes: ["n2", "n10", "n1"].into_iter().map(name).collect() }
+}
+
+fn end_removal(model: &Model, a: u8, b: u8) -> Op {
+    let removal = RemovalNo(u64::from(a % 4));
+    if !model.removals.contains_key(&removal) {
+        return put_removal(model, a, b);
+    }
+    let busy = b.is_multiple_of(2);
+    let part = RemovalPart {
+        phase: if busy { RemovalPhase::Failed } else { RemovalPhase::Done },
+        code: busy.then_some(RemovalCode::Busy),
+        message: busy.then(|| "it is open".into()),
+        files: u32::from(!busy),
+    };
+    Op::PutRemoved { removal, nodes: vec![(name("n10"), part.clone()), (name("stranger"), part)] }
 }
 
 pub(crate) fn facts(n: u8) -> NodeFacts {

@@ -60,6 +60,8 @@ codes! {
         "Split the batch.";
     BadPush BAD_REQUEST "bad_push" "The push cannot be meant so"
         "See the detail; /docs shows what a push may say.";
+    BadRemoval BAD_REQUEST "bad_removal" "The removal cannot be meant so"
+        "See the detail; /docs shows what a removal may say.";
     CrossSite FORBIDDEN "cross_site" "Another web page had a browser send this"
         "Ask from a program, or from a page of the coordinator's own.";
     UnknownImage NOT_FOUND "unknown_image" "No node ever reported such an image"
@@ -70,6 +72,8 @@ codes! {
         "See sifleet node ls or GET /v1/nodes.";
     UnknownPush NOT_FOUND "unknown_push" "There is no such push"
         "See sifleet push ls or GET /v1/pushes; pushes that ended are forgotten after a month.";
+    UnknownRemoval NOT_FOUND "unknown_removal" "There is no such removal"
+        "See GET /v1/removals; removals that ended are forgotten after a month.";
     UnknownUpload NOT_FOUND "unknown_upload" "There is no such upload"
         "Begin it with POST /v1/library/uploads; what was sent before is found again.";
     NoRoute NOT_FOUND "no_route" "There is nothing at this path"
@@ -84,6 +88,8 @@ codes! {
         "Ask for one of the candidates, or put the right one into the library.";
     NoHolder CONFLICT "no_holder" "Nobody it may be taken from holds the image"
         "See sifleet image show for who holds it; bring it to the library or to a node first.";
+    LastReplica CONFLICT "last_replica" "No ready replica of the image would be left in the cluster"
+        "Put the image into the library first, or remove it with force.";
     KeyReused CONFLICT "key_reused" "The Idempotency-Key was used for another wish"
         "Use a fresh key for each wish.";
     PushCancelled CONFLICT "push_cancelled" "The push was cancelled, which is final"
@@ -115,6 +121,8 @@ codes! {
     TooManyStreams SERVICE_UNAVAILABLE "too_many_streams" "Too many readers follow the events"
         "Close a reader, or raise limits.max_event_streams.";
     TooManyPushes SERVICE_UNAVAILABLE "too_many_pushes" "Too many pushes are under way"
+        "Wait for some to end, or cancel some.";
+    TooManyRemovals SERVICE_UNAVAILABLE "too_many_removals" "Too many removals are under way"
         "Wait for some to end, or cancel some.";
     TooManyUploads SERVICE_UNAVAILABLE "too_many_uploads" "Too many uploads go on"
         "Try again when one of them has ended.";

@@ -1,7 +1,8 @@
-//! Which code stands for what the view cannot answer, and for what is wrong with a push.
+//! Which code stands for what the view cannot answer, and for what is wrong with a push or a removal.
 
 use super::{ApiError, Code};
 use crate::state::pushes::PushError;
+use crate::state::removals::RemovalError;
 use crate::view::QueryError;
 
 impl From<PushError> for ApiError {
@@ -18,6 +19,34 @@ impl From<PushError> for ApiError {
             | PushError::Cancelled { .. }
             | PushError::TooMany { .. }) => Self::Push(other),
         }
+    }
+}
+
+impl From<RemovalError> for ApiError {
+    fn from(error: RemovalError) -> Self {
+        match error {
+            RemovalError::Query(error) => Self::Query(error),
+            RemovalError::Nodes(error) => Self::BadNodeset(error),
+            other @ (RemovalError::Bad { .. }
+            | RemovalError::Disagreed { .. }
+            | RemovalError::NoHolder { .. }
+            | RemovalError::LastReplica { .. }
+            | RemovalError::Unknown { .. }
+            | RemovalError::TooMany { .. }) => Self::Removal(other),
+        }
+    }
+}
+
+pub(super) const fn code_of_removal(error: &RemovalError) -> Code {
+    match error {
+        RemovalError::Query(error) => code_of_query(error),
+        RemovalError::Nodes(_) => Code::BadNodeset,
+        RemovalError::Bad { .. } => Code::BadRemoval,
+        RemovalError::Disagreed { .. } => Code::Disagreed,
+        RemovalError::NoHolder { .. } => Code::NoHolder,
+        RemovalError::LastReplica { .. } => Code::LastReplica,
+        RemovalError::Unknown { .. } => Code::UnknownRemoval,
+        RemovalError::TooMany { .. } => Code::TooManyRemovals,
     }
 }
 

@@ -61,8 +61,7 @@ impl State {
     }
 
     pub(super) fn add_share(&mut self, share: Share) -> AssignmentId {
-        self.pushes.last_share = self.pushes.last_share.saturating_add(1);
-        let id = AssignmentId(self.pushes.last_share);
+        let id = self.pushes.next_number();
         self.pushes.of_node.entry(share.node).or_default().insert(id);
         self.pushes.swarms.entry(share.image).or_default().shares.insert(id);
         self.pushes.shares.insert(id, share);

@@ -20,7 +20,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Returns how long to wait after so many failures.
-pub(super) fn wait_after(attempts: u32) -> Duration {
+pub(in crate::state) fn wait_after(attempts: u32) -> Duration {
     FIRST_WAIT
         .saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX))
         .min(LONGEST_WAIT)

@@ -102,7 +102,7 @@ impl State {
         }
     }
 
-    fn sort_naturally(&self, nodes: &mut Vec<NodeId>) {
+    pub(in crate::state) fn sort_naturally(&self, nodes: &mut Vec<NodeId>) {
         // Names that were sorted before are compared cheaply: keys are made once each.
         let name = |id: &NodeId| self.node(*id).map_or("", |node| node.name.as_str());
         let mut keyed: Vec<_> =

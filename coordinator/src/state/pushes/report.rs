@@ -26,8 +26,7 @@ impl State {
         match report {
             Report::Mapped(mapped) => self.mapped(session, mapped),
             Report::Progress(progress) => self.progress(id, progress, now),
-            // Nothing is taken away yet.
-            Report::Removed(_) => {}
+            Report::Removed(removed) => self.removed(id, &removed, now),
         }
     }
 

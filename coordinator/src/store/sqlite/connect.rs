@@ -13,8 +13,11 @@ use super::StoreError;
 /// Marks the file as ours (`SIFL`), so that no other program's database is ever migrated.
 const APPLICATION_ID: i32 = 0x5349_464c;
 /// Each applied once, in order, ever: append only.
-const MIGRATIONS: &[M<'static>] =
-    &[M::up(include_str!("migrations/0001.sql")), M::up(include_str!("migrations/0002.sql"))];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(include_str!("migrations/0001.sql")),
+    M::up(include_str!("migrations/0002.sql")),
+    M::up(include_str!("migrations/0003.sql")),
+];
 /// More than the number of distinct statements.
 const STATEMENTS: usize = 64;
 /// 16 MiB of pages: hot pages are written to the log many times between two folds, and folding costs a sync.

@@ -16,7 +16,7 @@ use sifleet_common::wire::control::StreamId;
 use tracing::warn;
 
 use super::row::{self, RowError, bad, parse, tolerate, word};
-use super::{members, pushes};
+use super::{members, pushes, removals};
 use crate::store::{NodeFacts, Position, Restored, RestoredNode};
 
 pub(super) fn read(connection: &mut Connection) -> Result<Restored> {
@@ -28,6 +28,7 @@ pub(super) fn read(connection: &mut Connection) -> Result<Restored> {
         described: reader.described()?,
         heard_of: reader.heard_of()?,
         pushes: pushes::read_all(&transaction)?,
+        removals: removals::read_all(&transaction)?,
         maps: pushes::read_maps(&transaction)?,
     };
     transaction.commit()?;

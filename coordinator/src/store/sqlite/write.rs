@@ -9,7 +9,7 @@ use rusqlite::{Result, ToSql, Transaction, params};
 use sifleet_common::inventory::{Change, ReplicaKey, Root, RootId};
 use sifleet_common::name::{ImageName, NodeName};
 
-use super::{members, metadata, pushes, row};
+use super::{members, metadata, pushes, removals, row};
 use crate::store::{NodeFacts, Op, Position};
 
 /// Names remembered after their last replica; each is a few dozen bytes.
@@ -54,6 +54,10 @@ impl<'a> Batch<'a> {
             Op::ForgetPushes { pushes } => pushes::forget(self.transaction, pushes),
             Op::ForgetMap { image } => pushes::forget_map(self.transaction, *image),
             Op::PutMap { image, map } => pushes::put_map(self.transaction, *image, *map),
+            Op::PutRemoval { record, nodes } => removals::put(self.transaction, record, nodes),
+            Op::ChangeRemoval { record } => removals::change(self.transaction, record),
+            Op::PutRemoved { removal, nodes } => removals::put_parts(self.transaction, *removal, nodes),
+            Op::ForgetRemovals { removals } => removals::forget(self.transaction, removals),
         }
     }
 

@@ -49,7 +49,7 @@ pub(super) struct Shared {
     lost: Mutex<BTreeSet<NodeName>>,
     /// Nodes of which steps found no room in the queue, until the writer is told.
     missed: Mutex<BTreeSet<NodeName>>,
-    /// Whether steps of pushes were lost.
+    /// Whether steps of pushes or removals were lost.
     pushes_lost: AtomicBool,
 }
 
@@ -113,7 +113,11 @@ fn moved(ops: &[Op]) -> impl Iterator<Item = &NodeName> {
         | Op::PutOutcomes { .. }
         | Op::ForgetPushes { .. }
         | Op::ForgetMap { .. }
-        | Op::PutMap { .. } => None,
+        | Op::PutMap { .. }
+        | Op::PutRemoval { .. }
+        | Op::ChangeRemoval { .. }
+        | Op::PutRemoved { .. }
+        | Op::ForgetRemovals { .. } => None,
     })
 }
 

@@ -33,7 +33,8 @@ impl View {
     pub fn wish(&self, request: &PushRequest, now: Now) -> Result<Wish, PushError> {
         let live = self.live_at(now);
         let (members, partition) = self.members_of(&request.to)?;
-        let (image, digest) = self.meant(request, partition.as_ref(), &live)?;
+        let named = (request.image.as_deref(), request.digest.as_deref());
+        let (image, digest) = self.meant(named, partition.as_ref(), &live)?;
         let known = self.digests.get(&digest);
         let none = || PushError::NoHolder { image: format!("{image}@{digest}") };
         let size = known.ok_or_else(none)?.size;
@@ -98,7 +99,10 @@ impl View {
     }
 
     /// Lists the nodes that are meant.
-    fn members_of(&self, to: &PushTarget) -> Result<(RoaringBitmap, Option<PartitionName>), PushError> {
+    pub(in crate::view) fn members_of(
+        &self,
+        to: &PushTarget,
+    ) -> Result<(RoaringBitmap, Option<PartitionName>), PushError> {
         match to {
             PushTarget::Partition(name) | PushTarget::MissingOn(name) => {
                 let partition = self.partition_info(name)?;
@@ -119,16 +123,16 @@ impl View {
     }
 
     /// Finds the image that is meant: under which name, and which bytes.
-    fn meant(
+    pub(in crate::view) fn meant(
         &self,
-        request: &PushRequest,
+        (image, digest): (Option<&str>, Option<&str>),
         partition: Option<&PartitionName>,
         live: &RoaringBitmap,
     ) -> Result<(ImageName, Digest), PushError> {
-        let digest = request.digest.as_deref().map(str::parse::<Digest>);
+        let digest = digest.map(str::parse::<Digest>);
         let digest = digest.transpose().map_err(|error| bad(format!("digest: {error}")))?;
-        let written = match (&request.image, digest) {
-            (Some(image), _) => image.clone(),
+        let written = match (image, digest) {
+            (Some(image), _) => image.to_owned(),
             (None, Some(digest)) => digest.to_string(),
             (None, None) => return Err(bad("name the image, or its digest")),
         };
@@ -260,7 +264,7 @@ impl View {
     }
 }
 
-fn root(path: Option<&str>) -> Result<Option<String>, PushError> {
+pub(in crate::view) fn root(path: Option<&str>) -> Result<Option<String>, PushError> {
     let Some(path) = path else { return Ok(None) };
     if !path.starts_with('/') || path.len() > MAX_IMAGE_NAME {
         return Err(bad(format!("root: {:?} is not the path of a directory", shorten(path))));
@@ -269,7 +273,7 @@ fn root(path: Option<&str>) -> Result<Option<String>, PushError> {
     Ok(Some(if trimmed.is_empty() { "/" } else { trimmed }.to_owned()))
 }
 
-fn patience(seconds: Option<u64>) -> Result<Duration, PushError> {
+pub(in crate::view) fn patience(seconds: Option<u64>) -> Result<Duration, PushError> {
     let patience = seconds.map_or(PATIENCE, Duration::from_secs);
     if patience.is_zero() || patience > MAX_PATIENCE {
         let most = MAX_PATIENCE.as_secs();

@@ -1,7 +1,6 @@
 //! A site with agents that remember what they were told and say what tests have them say.
 
 mod crowd;
-mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,9 +16,9 @@ use sifleet_common::wire::control::{ToAgent, ToCoordinator};
 
 use crate::state::pushes::{Command, PushError, Transfers};
 use crate::state::testing::Site;
+use crate::state::testing::stored::restored;
 use crate::state::{Effect, Event, Limits, SessionId, State};
 use crate::store::push::{Key, PushNo};
-use stored::restored;
 
 /// The partition that all but the head are in.
 const PARTITION: &str = "p";

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use sifleet_common::inventory::Inventory;
+use sifleet_common::name::NodeName;
 
 use crate::store::push::{PushNo, RestoredPush};
+use crate::store::removal::{RemovalNo, RemovalPart, RestoredRemoval};
 use crate::store::{Op, Restored, RestoredMembers, RestoredNode};
 
 /// What a store that wrote everything gives back.
-pub(super) fn restored(stored: &[Op]) -> Restored {
+pub(crate) fn restored(stored: &[Op]) -> Restored {
     let mut found = Restored::default();
     let mut nodes: BTreeMap<_, (_, _, Inventory)> = BTreeMap::new();
     let mut pushes: BTreeMap<PushNo, RestoredPush> = BTreeMap::new();
+    let mut removals: BTreeMap<RemovalNo, RestoredRemoval> = BTreeMap::new();
     for op in stored.iter().cloned() {
         match op {
             Op::PutNode { node, facts } => {
@@ -51,6 +54,15 @@ pub(super) fn restored(stored: &[Op]) -> Restored {
             Op::ForgetPushes { pushes: old } => old.iter().for_each(|no| drop(pushes.remove(no))),
             Op::ForgetMap { image } => drop(found.maps.remove(&image)),
             Op::PutMap { image, map } => drop(found.maps.insert(image, map)),
+            Op::PutRemoval { record, nodes } => {
+                let nodes = nodes.into_iter().map(|node| (node, None)).collect();
+                removals.insert(record.no, RestoredRemoval { record: (*record).clone(), nodes });
+            }
+            Op::ChangeRemoval { record } => {
+                removals.get_mut(&record.no).unwrap().record = (*record).clone();
+            }
+            Op::PutRemoved { removal, nodes } => removed(removals.get_mut(&removal).unwrap(), nodes),
+            Op::ForgetRemovals { removals: old } => old.iter().for_each(|no| drop(removals.remove(no))),
         }
     }
     found.nodes = nodes
@@ -61,5 +73,12 @@ pub(super) fn restored(stored: &[Op]) -> Restored {
         })
         .collect();
     found.pushes = pushes.into_values().collect();
+    found.removals = removals.into_values().collect();
     found
+}
+
+fn removed(removal: &mut RestoredRemoval, nodes: Vec<(NodeName, RemovalPart)>) {
+    for (node, part) in nodes {
+        removal.nodes.iter_mut().find(|(name, _)| *name == node).unwrap().1 = Some(part);
+    }
 }

@@ -1,0 +1,101 @@
+//! `POST /v1/removals`, `GET /v1/removals`, `GET /v1/removals/{id}` and `POST /v1/removals/{id}/cancel`.
+//!
+//! What a wish means is the view's business, what becomes of it the state's. An answer is given once the view shows it, so
+//! that whoever asks next finds it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use sifleet_common::api::removals::{RemovalBody, RemovalList, RemovalPlan, RemovalRequest};
+
+use super::App;
+use super::extract::{Json, Segment};
+use super::problem::{ApiError, cut, problems};
+use crate::state::removals::{RemovalCommand, RemovalError};
+use crate::store::removal::RemovalNo;
+
+problems!(CreateProblems: CrossSite, BadRemoval, BadImage, BadNodeset, BadJson, UnknownImage, UnknownPartition, UnknownNode,
+    SlowBody, AmbiguousImage, Disagreed, NoHolder, LastReplica, BodyTooLarge, UnsupportedMediaType, TooManyRemovals,
+    Stopping);
+problems!(ListProblems:);
+problems!(ShowProblems: BadQuery, UnknownRemoval);
+problems!(CancelProblems: CrossSite, BadQuery, UnknownRemoval, Stopping);
+
+/// Removes an image from nodes, or says what that would do.
+#[utoipa::path(
+    post, path = "/v1/removals", tag = "removals", operation_id = "removal",
+    request_body = RemovalRequest,
+    responses(
+        (status = 200, description = "What a removal would do; nothing is done.", body = RemovalPlan),
+        (status = 201, description = "The removal; `Location` says where it is found.", body = RemovalBody),
+        CreateProblems,
+    )
+)]
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    Json(request): Json<RemovalRequest>,
+) -> Result<Response, ApiError> {
+    let wish = {
+        let view = app.view();
+        view.removal_wish(&request, app.now()).map_err(|error| error.with_near_names(&view))?
+    };
+    if request.dry_run {
+        return Ok(Json(app.view().removal_plan(&wish, app.now())).into_response());
+    }
+    let no = app.handle().remove(RemovalCommand::Create(Box::new(wish))).await??;
+    let mut response = Json(body(&app, no)?).into_response();
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::try_from(format!("/v1/removals/{no}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Lists all removals that are kept, newest first.
+#[utoipa::path(
+    get, path = "/v1/removals", tag = "removals", operation_id = "removals",
+    responses((status = 200, description = "All removals.", body = RemovalList), ListProblems)
+)]
+pub(super) async fn list(State(app): State<Arc<App>>) -> Json<RemovalList> {
+    Json(app.view().removals(app.now()))
+}
+
+/// Shows how a removal stands.
+#[utoipa::path(
+    get, path = "/v1/removals/{id}", tag = "removals", operation_id = "removal_shown",
+    params(("id" = String, Path, description = "What the removal is called, such as r-000042.")),
+    responses((status = 200, description = "The removal.", body = RemovalBody), ShowProblems)
+)]
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Segment(id): Segment,
+) -> Result<Json<RemovalBody>, ApiError> {
+    Ok(Json(body(&app, number(&id)?)?))
+}
+
+/// Ends a removal: nodes that still have the image keep it.
+#[utoipa::path(
+    post, path = "/v1/removals/{id}/cancel", tag = "removals", operation_id = "removal_cancel",
+    params(("id" = String, Path, description = "What the removal is called.")),
+    responses((status = 200, description = "The removal; one that ended before stays as it is.", body = RemovalBody),
+        CancelProblems)
+)]
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    Segment(id): Segment,
+) -> Result<Json<RemovalBody>, ApiError> {
+    let no = app.handle().remove(RemovalCommand::Cancel(number(&id)?)).await??;
+    Ok(Json(body(&app, no)?))
+}
+
+fn body(app: &App, no: RemovalNo) -> Result<RemovalBody, ApiError> {
+    let view = app.view();
+    let info = view.removal_info(no).ok_or_else(|| RemovalError::Unknown { id: no.to_string() })?;
+    Ok(view.removal_body(info))
+}
+
+fn number(id: &str) -> Result<RemovalNo, ApiError> {
+    id.parse().map_err(|_invalid| RemovalError::Unknown { id: cut(id) }.into())
+}

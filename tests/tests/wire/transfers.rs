@@ -1,0 +1,176 @@
+//! One of every order, report and message between two agents.
+
+use std::net::SocketAddr;
+
+use sifleet_common::chunk::span::SpanId;
+use sifleet_common::chunk::{Chunk, ChunkDigest, MapDigest};
+use sifleet_common::digest::Digest;
+use sifleet_common::inventory::RootId;
+use sifleet_common::name::{ImageName, NodeName};
+use sifleet_common::push::{FailCode, Fault, Phase};
+use sifleet_common::removal::RemovalCode;
+use sifleet_common::wire::assignment::{
+    Assignment, AssignmentId, Mapped, Moved, Order, Peer, Progress, Rates, Removal, RemovalOutcome, Removed,
+    Report,
+};
+use sifleet_common::wire::chunk::{Choice, MapPart, Offer, Opening, Run, Turn, Wish};
+
+const CODES: [FailCode; 12] = [
+    FailCode::NoSpace,
+    FailCode::Quota,
+    FailCode::ReadOnly,
+    FailCode::Permission,
+    FailCode::NoRoot,
+    FailCode::Io,
+    FailCode::NoSource,
+    FailCode::NoMap,
+    FailCode::WrongDigest,
+    FailCode::Refused,
+    FailCode::Silent,
+    FailCode::Deadline,
+];
+
+const FAULTS: [Fault; 5] = [Fault::Poisoned, Fault::Lied, Fault::Garbage, Fault::Stalled, Fault::Unreachable];
+
+const ID: AssignmentId = AssignmentId(300);
+
+fn image() -> Digest {
+    Digest::from_bytes([5; 32])
+}
+
+fn map() -> MapDigest {
+    MapDigest::from_bytes([6; 32])
+}
+
+fn name() -> ImageName {
+    "viz/vnc_desktop.sif".parse().unwrap_or_else(|_| panic!("a name"))
+}
+
+fn node() -> NodeName {
+    "viz001".parse().unwrap_or_else(|_| panic!("a node"))
+}
+
+/// One of every order; one that is added makes [`order_said`] fail to compile and belongs in here.
+pub(crate) fn orders() -> Vec<(String, Order)> {
+    let assignment = |peers, rate| Assignment {
+        id: ID,
+        image: image(),
+        size: 1 << 33,
+        map: map(),
+        root: RootId(1),
+        name: name(),
+        peers,
+        rate,
+        priority: 100,
+    };
+    let peer = |address: SocketAddr| Peer { node: node(), address };
+    let addresses =
+        [SocketAddr::from(([10, 0, 0, 1], 7_442)), SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, 1], 1))];
+    let all = vec![
+        Order::MakeMap { image: image() },
+        Order::Assign(assignment(Vec::new(), None)),
+        Order::Assign(assignment(addresses.map(peer).to_vec(), Some(1_000_000))),
+        Order::Unassign { id: ID },
+        Order::Assigned { ids: vec![AssignmentId(1), ID] },
+        Order::Rates(Rates { up: None, down: Some(5) }),
+        Order::Remove(Removal { id: ID, root: RootId(1), name: name(), image: image() }),
+    ];
+    all.into_iter().map(|order| (order_said(&order), order)).collect()
+}
+
+fn order_said(order: &Order) -> String {
+    match order {
+        Order::MakeMap { .. } => "MakeMap".into(),
+        Order::Assign(assignment) => format!("Assign {} peers", assignment.peers.len()),
+        Order::Unassign { .. } => "Unassign".into(),
+        Order::Assigned { .. } => "Assigned".into(),
+        Order::Rates(_) => "Rates".into(),
+        Order::Remove(_) => "Remove".into(),
+    }
+}
+
+/// One of every report; one that is added makes [`report_said`] fail to compile and belongs in here.
+pub(crate) fn reports() -> Vec<(String, Report)> {
+    let mapped = |map, detail: &str| Report::Mapped(Mapped { image: image(), map, detail: detail.into() });
+    let progress = |phase| Progress {
+        id: ID,
+        phase,
+        bytes: Moved { fetched: 1, reused: 300, resumed: 1 << 20, wasted: 1 << 40 },
+        sources: vec![(node(), 7)],
+        dropped: Vec::new(),
+        failure: None,
+    };
+    let mut all = vec![mapped(Some(map()), ""), mapped(None, "it cannot be read")];
+    all.extend(Phase::ALL.map(|phase| Report::Progress(progress(phase))));
+    all.extend(CODES.map(|code| {
+        Report::Progress(Progress { failure: Some((code, "because".into())), ..progress(Phase::Failed) })
+    }));
+    all.extend(FAULTS.map(|fault| {
+        Report::Progress(Progress { dropped: vec![(node(), fault)], ..progress(Phase::Fetching) })
+    }));
+    let outcomes = [RemovalOutcome::Gone, RemovalOutcome::Absent, RemovalOutcome::Busy];
+    let outcomes = outcomes.into_iter().chain(RemovalCode::ALL.map(RemovalOutcome::Failed));
+    all.extend(
+        outcomes.map(|outcome| Report::Removed(Removed { id: ID, outcome, detail: "because".into() })),
+    );
+    all.into_iter().map(|report| (report_said(&report), report)).collect()
+}
+
+fn report_said(report: &Report) -> String {
+    match report {
+        Report::Mapped(Mapped { map: Some(_), .. }) => "Mapped".into(),
+        Report::Mapped(Mapped { map: None, .. }) => "Mapped not".into(),
+        Report::Progress(Progress { failure: Some((code, _)), .. }) => format!("Progress failed {code}"),
+        Report::Progress(Progress { dropped, phase, .. }) => match dropped.first() {
+            Some((_, fault)) => format!("Progress dropped {fault}"),
+            None => format!("Progress {phase}"),
+        },
+        Report::Removed(Removed { outcome: RemovalOutcome::Failed(code), .. }) => {
+            format!("Removed failed {code}")
+        }
+        Report::Removed(Removed { outcome, .. }) => format!("Removed {outcome:?}"),
+    }
+}
+
+fn runs() -> Vec<Run> {
+    vec![Run { first: 0, count: 3 }, Run { first: 70_000, count: 1 }]
+}
+
+/// One of everything that opens a stream of a fetcher.
+pub(crate) fn openings() -> [(&'static str, Opening); 2] {
+    [
+        ("Opening follow", Opening::Follow { image: image(), map: map(), lacks: runs() }),
+        ("Opening map", Opening::Map { image: image() }),
+    ]
+}
+
+/// One of everything that a follower says.
+pub(crate) fn wishes() -> [(&'static str, Wish); 2] {
+    [("Wish want", Wish::Want), ("Wish got", Wish::Got(runs()))]
+}
+
+/// One of everything that a follower is told.
+pub(crate) fn offers() -> [(&'static str, Offer); 3] {
+    [
+        ("Offer spans", Offer::Spans(runs())),
+        ("Offer alone", Offer::Alone(runs())),
+        ("Offer absent", Offer::Absent),
+    ]
+}
+
+/// What opens a stream of a source.
+pub(crate) fn turns() -> [(&'static str, Turn); 1] {
+    [("Turn", Turn { image: image() })]
+}
+
+/// One of everything that answers a turn.
+pub(crate) fn choices() -> [(&'static str, Choice); 2] {
+    [("Choice ask", Choice::Ask { span: SpanId(300), chunks: runs() }), ("Choice pass", Choice::Pass)]
+}
+
+/// A part of a chunk map.
+pub(crate) fn parts() -> [(&'static str, MapPart); 2] {
+    let chunk = |len| Chunk { digest: ChunkDigest::of(b"chunk"), len };
+    let part = |chunks, last| MapPart { chunker: sifleet_common::chunk::CHUNKER, chunks, last };
+    [("MapPart", part(vec![chunk(1), chunk(131_072)], false)), ("MapPart last", part(Vec::new(), true))]
+}
