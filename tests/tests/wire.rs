@@ -4,6 +4,8 @@
 //! ALPN, however small the change looks. To accept added ones run with `INSTA_UPDATE=always` and read the
 //! difference: lines may only be added.
 
+#![cfg(test)]
+
 #[path = "wire/transfers.rs"]
 mod transfers;
 

@@ -45,14 +45,44 @@ struct Window {
     threshold: u64,
     /// How long packets wait at present.
     queue: Duration,
+    round: Round,
     /// Packets sent before say nothing more about the window.
     cut: Option<Instant>,
+}
+
+/// The shortest of the last round trips. Both ends read by the clock and answer by the dozen, so a single one, or the
+/// mean of some, says more about that than about the buffers on the way.
+#[derive(Clone, Debug, Default)]
+struct Round {
+    begun: Option<Instant>,
+    least: Option<Duration>,
+    /// Of the round before: this one may have seen little yet.
+    before: Option<Duration>,
+}
+
+impl Round {
+    /// Takes an acknowledged packet in; returns the shortest of this round and the one before, once there was one.
+    fn shortest(&mut self, sent: Instant, now: Instant) -> Option<Duration> {
+        let took = now.saturating_duration_since(sent);
+        self.least = Some(self.least.map_or(took, |least| least.min(took)));
+        match self.begun {
+            Some(begun) if sent < begun => {}
+            Some(_) => {
+                self.before = self.least.take();
+                self.begun = Some(now);
+            }
+            None => self.begun = Some(now),
+        }
+        let least = self.least.unwrap_or(Duration::MAX);
+        self.before.map(|before| before.min(least))
+    }
 }
 
 impl Window {
     fn new(mtu: u16) -> Self {
         let mtu = u64::from(mtu);
-        Self { mtu, bytes: FIRST * mtu, threshold: u64::MAX, queue: Duration::ZERO, cut: None }
+        let (threshold, queue, round) = (u64::MAX, Duration::ZERO, Round::default());
+        Self { mtu, bytes: FIRST * mtu, threshold, queue, round, cut: None }
     }
 
     fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, queue: Duration) {
@@ -103,7 +133,8 @@ impl Window {
 
 impl Controller for Window {
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
-        let queue = rtt.get().saturating_sub(rtt.min());
+        let took = self.round.shortest(sent, now);
+        let queue = took.unwrap_or_else(|| rtt.get()).saturating_sub(rtt.min());
         // A window that is not used says nothing about the link, unless even so packets wait.
         if !app_limited || queue > TARGET {
             self.acked(now, sent, bytes, queue);
