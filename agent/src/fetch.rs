@@ -7,6 +7,7 @@
 //! question that takes too long is asked again elsewhere; a peer that breaks its word is dropped at once, with the reason.
 
 pub mod keep;
+mod map;
 mod peer;
 mod peers;
 mod pull;

@@ -7,6 +7,7 @@
 
 mod pace;
 pub(crate) mod read;
+mod vouched;
 
 use std::fs::File;
 use std::io;
@@ -18,7 +19,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sifleet_common::clock::Clock;
-use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, ImageMetadata, classify};
 use sifleet_common::inventory::{Content, Image, Unusable, UnusableCode, reason};
 use sifleet_common::name::ImageName;
@@ -32,6 +32,7 @@ use crate::sys::{self, Writers};
 use crate::thread::Threads;
 
 use pace::Pace;
+use vouched::Vouched;
 
 /// Files a root may have waiting in its queue; more wait in the root's own list, so a full queue holds up nobody.
 pub const QUEUE: usize = 64;
@@ -57,6 +58,7 @@ pub struct Hashing {
     /// Starts the threads of every part, and hears of those that panic.
     pub threads: Threads,
     pace: Pace,
+    vouched: Vouched,
     stop: CancellationToken,
 }
 
@@ -186,6 +188,7 @@ impl Hashing {
             max_size,
             threads: Threads::default(),
             pace: Pace::new(rate),
+            vouched: Vouched::default(),
             stop,
         }
     }
@@ -194,17 +197,6 @@ impl Hashing {
     #[must_use]
     pub fn recall(&self, print: &Print, library: bool) -> Option<Content> {
         self.memory.recall(print, self.today()).and_then(|found| present(found, self.arch, library))
-    }
-
-    /// Remembers an image that this agent put together and held against its digest, so that it is not read again.
-    pub fn vouch(&self, file: &File, digest: Digest) {
-        let (Ok(metadata), Ok(stat)) = (classify(file), rustix::fs::fstat(file)) else { return };
-        if unfit(&metadata, self.arch, false).is_some() {
-            return;
-        }
-        let ImageMetadata { format, arch, mutable, .. } = metadata;
-        let found = Remembered::Image(Image { digest, format, arch, mutable });
-        self.memory.remember(&Facts::from(&stat).print, &found, self.today());
     }
 
     /// Starts the threads that read a root's files; they end when the sender is dropped or the agent stops.

@@ -177,8 +177,10 @@ impl Staging {
     /// [`StagingError::Disk`]; the name is as it was, unless the very last sync failed: then it is as it should be, and
     /// may be as it was after a loss of power.
     pub fn publish(self, name: &ImageName, owner: Owner) -> Result<(), StagingError> {
-        let Self { root, above, folder, name: staged, file, .. } = self;
-        let published = beneath::publish(&file, (folder.as_fd(), &staged), above.as_fd(), name, owner);
+        let Self { root, above, folder, name: staged, file, reader, .. } = self;
+        // Whoever sees the new name asks whether anybody writes to it.
+        drop(file);
+        let published = beneath::publish(&reader, (folder.as_fd(), &staged), above.as_fd(), name, owner);
         published.map_err(|StepError { step, errno }| disk(&root, step, errno))
     }
 

@@ -201,6 +201,7 @@ async fn run(
             () = orders.turned() => orders.report(),
             order = ends.orders.recv() => match order {
                 Some(Order::MakeMap { image }) => {
+                    debug!(digest = %image, "a chunk map is asked for");
                     let (finder, reports) = (finder.clone(), ends.reports.clone());
                     tasks.spawn("chunk map", async move { say(&reports, mapped(&finder, image).await) });
                 }

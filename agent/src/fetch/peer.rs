@@ -3,27 +3,24 @@
 use std::time::Duration;
 
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use sifleet_common::chunk::MapDigest;
 use sifleet_common::chunk::span::SpanId;
-use sifleet_common::chunk::{ChunkMap, MapDigest};
 use sifleet_common::digest::Digest;
 use sifleet_common::push::Fault;
 use sifleet_common::tls::node_server_name;
 use sifleet_common::wire::assignment::Peer;
-use sifleet_common::wire::chunk::{MapPart, Offer, Opening, Run, Wish, numbers};
+use sifleet_common::wire::chunk::{Offer, Opening, Run, Wish, numbers};
 use sifleet_common::wire::frame::{FrameError, FrameReader, write_frame};
 use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::PeerId;
 use super::receive;
-use crate::map::kept::Joining;
 
 /// Wishes that wait for one peer: one for a turn, and what came from elsewhere since the last one.
 const WISHES: usize = 16;
 /// How long a dial may take.
 const DIAL: Duration = Duration::from_secs(5);
-/// How long a peer may take to hand its chunk map out; it may have to make it first, at a gigabyte a second.
-const MAP: Duration = Duration::from_secs(300);
 
 /// What a peer does.
 pub(super) enum Heard {
@@ -62,22 +59,6 @@ pub(super) async fn dial(endpoint: &Endpoint, peer: &Peer) -> Option<Connection>
         }
         Err(_elapsed) => None,
     }
-}
-
-/// Fetches the chunk map of an image; none if the peer has it not, or another one.
-pub(super) async fn map(connection: &Connection, image: Digest, wanted: MapDigest) -> Option<ChunkMap> {
-    let read = async {
-        let (mut send, receive) = connection.open_bi().await.ok()?;
-        write_frame(&mut send, &Opening::Map { image }).await.ok()?;
-        let (mut frames, mut joining) = (FrameReader::new(receive), Joining::default());
-        while let Some(part) = frames.next::<MapPart>().await.ok()? {
-            if let Some(map) = joining.take(image, part).ok()? {
-                return (map.digest() == wanted).then_some(map);
-            }
-        }
-        None
-    };
-    tokio::time::timeout(MAP, read).await.ok().flatten()
 }
 
 impl Following {

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use quinn::Endpoint;
 use sifleet_common::beneath::Owner;
@@ -18,10 +17,10 @@ use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::telemetry::Chain;
 use sifleet_common::wire::assignment::Assignment;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::keep::Keeper;
-use super::peer;
+use super::map::{self, NO_MAP};
 use super::pull::Pull;
 use super::status::{Failure, Status};
 use crate::hash::{Hashing, read};
@@ -32,11 +31,6 @@ use crate::serve::find::Finder;
 use crate::serve::held::Held;
 use crate::serve::run::Serving;
 use crate::staging::{Staging, StagingError};
-
-/// Between two rounds of asking for a chunk map that nobody has yet.
-const ROUND: Duration = Duration::from_millis(200);
-/// A chunk map that nobody handed out for so long is not to be had.
-const NO_MAP: Duration = Duration::from_secs(60);
 
 /// What every fetch of a node needs.
 #[derive(Debug)]
@@ -81,6 +75,7 @@ pub async fn run(
         return Ok(());
     }
     let map = chunk_map(&resources, &mut wanted).await?;
+    debug!(image = %assignment.name, "the chunk map is here");
     let keeper = Arc::new(prepare(&resources, &assignment, root, map, &status).await?);
     let held = Held::part(Arc::clone(keeper.layout()), Arc::clone(keeper.staging().reader()), keeper.have());
     resources.serving.open(assignment.image, Arc::new(held)).await;
@@ -130,22 +125,8 @@ async fn chunk_map(
     if let Some(map) = resources.finder.kept(image).await.filter(|map| map.digest() == digest) {
         return Ok(map);
     }
-    let asked = async {
-        for at in 0_usize.. {
-            let peers = wanted.borrow_and_update().peers.clone();
-            if let Some(peer) = peers.get(at % peers.len().max(1))
-                && let Some(connection) = peer::dial(&resources.endpoint, peer).await
-                && let Some(map) = peer::map(&connection, image, digest).await
-            {
-                return Some(map);
-            }
-            if at % peers.len().max(1) == 0 {
-                tokio::time::sleep(ROUND).await;
-            }
-        }
-        None
-    };
-    let map = tokio::time::timeout(NO_MAP, asked).await.ok().flatten().ok_or_else(|| Failure {
+    let asked = map::Wanted { image, map: digest }.get(&resources.endpoint, wanted).await;
+    let map = asked.ok_or_else(|| Failure {
         code: FailCode::NoSource,
         detail: format!("no peer handed the chunk map out for {} s", NO_MAP.as_secs()),
     })?;
@@ -199,9 +180,8 @@ fn publish(resources: &Resources, assignment: &Assignment, keeper: Keeper) -> Re
         let detail = format!("what was put together is not {}; it was thrown away{also}", assignment.image);
         return Err(Failure { code, detail });
     }
-    staging.publish(&assignment.name, resources.owner).map_err(|error| refused(&error))?;
     resources.hashing.vouch(&file, assignment.image);
-    Ok(())
+    staging.publish(&assignment.name, resources.owner).map_err(|error| refused(&error))
 }
 
 pub(super) fn refused(error: &StagingError) -> Failure {

@@ -7,6 +7,7 @@ use sifleet_common::name::NodeName;
 use sifleet_common::push::{FailCode, Fault, Phase};
 use sifleet_common::wire::assignment::{AssignmentId, MAX_DETAIL, MAX_SOURCES, Moved, Progress};
 use tokio::sync::Notify;
+use tracing::debug;
 
 /// Says why a fetch failed, in the words of a push.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +55,7 @@ impl Status {
 
     /// Notes the phase.
     pub fn turn(&self, phase: Phase) {
+        debug!(state = phase.name(), "a fetch goes on");
         self.note(|now| now.phase = phase);
         self.turned.notify_one();
     }

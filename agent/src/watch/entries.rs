@@ -228,7 +228,10 @@ impl Entries {
         }
         let Now { mono, wall } = self.hashing.clock.now();
         let print = found.facts.print;
-        if !print.is_older_than(self.settle_time, wall) && !self.settle.rest(&found.name, print, mono) {
+        let is_settled = self.hashing.is_vouched_for(&print)
+            || print.is_older_than(self.settle_time, wall)
+            || self.settle.rest(&found.name, print, mono);
+        if !is_settled {
             self.pend(found, Pending::BeingWritten, Stage::Settling);
         } else if let Some(unusable) = weigh(&found.facts, self.hashing.max_size) {
             self.show(found, Content::Unusable(unusable), Stage::Other);

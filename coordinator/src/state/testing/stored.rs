@@ -10,6 +10,7 @@ use crate::store::removal::{RemovalNo, RemovalPart, RestoredRemoval};
 use crate::store::{Op, Restored, RestoredMembers, RestoredNode};
 
 /// What a store that wrote everything gives back.
+#[expect(clippy::too_many_lines, reason = "one arm for each thing that is stored")]
 pub(crate) fn restored(stored: &[Op]) -> Restored {
     let mut found = Restored::default();
     let mut nodes: BTreeMap<_, (_, _, Inventory)> = BTreeMap::new();
