@@ -1,7 +1,7 @@
 //! Giving spans to other nodes.
 //!
-//! Owns nothing yet but decisions: what is offered to whom is decided by the pure [`offer`], whose turn it is by the pure
-//! [`giving`].
+//! What is offered to whom is decided by the pure [`offer`], whose turn it is by the pure [`giving`]; [`run`] is the loop
+//! around them, [`connection`] speaks with one peer.
 
 pub mod connection;
 pub mod find;

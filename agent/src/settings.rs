@@ -362,9 +362,10 @@ mod rules {
     pub(super) fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
         let text = String::deserialize(from)?;
         match u32::from_str_radix(&text, 8) {
-            Ok(mode) if mode & !0o777 == 0 && mode & 0o400 != 0 => Ok(mode),
+            // An image that only some can read counts as private, so a push of it would never be done.
+            Ok(mode) if mode & !0o777 == 0 && mode & 0o444 == 0o444 => Ok(mode),
             _ => Err(D::Error::custom(format!(
-                "transfer.mode is {text:?}; write permissions in octal, such as \"644\", that let the owner read"
+                "transfer.mode is {text:?}; write permissions in octal, such as \"644\", that let everybody read"
             ))),
         }
     }

@@ -128,7 +128,7 @@ impl FailCode {
             }
             Self::Quota => "raise the quota of the agent's user below the root, or remove images there",
             Self::ReadOnly => {
-                "mount the file system for writing; a disk with errors is often remounted read-only"
+                "let the agent's unit write there (ReadWritePaths) and mount the file system for writing; a disk with errors is often read-only"
             }
             Self::Permission => "let the agent's user write to the root, or name another one with --root",
             Self::NoRoot => "name a directory that the agent watches; `sifleet node show NODE` lists them",

@@ -50,6 +50,8 @@ pub struct Caller {
     pub node: NodeName,
     /// Where its packets come from: there, other nodes fetch from it.
     pub address: IpAddr,
+    /// The coordinator's own address at which it came in, where the system tells.
+    pub reached: Option<IpAddr>,
 }
 
 /// What may be configured of the state.

@@ -176,7 +176,7 @@ impl Site {
         }
         seat.stamps.clear();
         seat.heard.clear();
-        let caller = Caller { node, address: [10, 0, 0, 1].into() };
+        let caller = Caller { node, address: [10, 0, 0, 1].into(), reached: None };
         self.handle(Event::Opened { session, caller, hello });
     }
 

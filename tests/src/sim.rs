@@ -283,7 +283,7 @@ impl World {
                     let address = [10, 0, 0, 1].into();
                     Event::Opened {
                         session,
-                        caller: Caller { node: self.agents[who].name.clone(), address },
+                        caller: Caller { node: self.agents[who].name.clone(), address, reached: None },
                         hello,
                     }
                 }

@@ -134,6 +134,10 @@ impl Question {
             Err(quinn::ReadError::Reset(code)) if code == VarInt::from_u32(StopCode::Unreadable as u32) => {
                 Err(Received::Gone)
             }
+            // It stops, or waited too long for us to take what we asked for.
+            Err(quinn::ReadError::Reset(code)) if code == VarInt::from_u32(StopCode::Stopping as u32) => {
+                Err(Received::Broken(Fault::Unreachable))
+            }
             Err(quinn::ReadError::Reset(_)) => Err(Received::Broken(Fault::Lied)),
             Err(_) => Err(Received::Broken(Fault::Unreachable)),
         }

@@ -82,6 +82,7 @@ fn what_would_make_the_agent_lie_is_refused() {
         ("[hash]\nthread = 1", "threads"),
         ("[hash]\nrate = \"0B\"", "less than 1MiB"),
         ("[hash]\nrate = \"1000KiB\"", "leave it out"),
+        ("[transfer]\nmode = \"640\"", "let everybody read"),
     ] {
         let told = load(text).unwrap_err();
         assert!(told.starts_with("/agent.toml:") && told.contains(says), "{text}: {told}");

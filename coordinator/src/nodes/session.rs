@@ -137,7 +137,11 @@ async fn talk(connection: &Connection, session: SessionId, node: &NodeName, hand
         Err(_elapsed) => return SessionEnd::NoHello,
     };
     let (outbox, messages) = mpsc::channel(OUTBOX);
-    let caller = Caller { node: node.clone(), address: connection.remote_address().ip() };
+    let caller = Caller {
+        node: node.clone(),
+        address: connection.remote_address().ip(),
+        reached: connection.local_ip(),
+    };
     if let Err(stopped) = handle.open(session, caller, hello, outbox).await {
         return stopped.into();
     }

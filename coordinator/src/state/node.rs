@@ -1,7 +1,7 @@
 //! One node as the coordinator sees it: its session, its lease, its inventory.
 
 // The words for addresses only: no sockets.
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(super) struct Node {
     pub(super) session: Option<Session>,
     /// Where it gave to others when it was last connected; absent if it takes no part.
     pub(super) gives: Option<SocketAddr>,
+    /// At which of its addresses it reaches the coordinator's host.
+    pub(super) reached: Option<IpAddr>,
     /// To which life of the agent `generation` belongs.
     pub(super) stream: StreamId,
     pub(super) generation: Generation,
@@ -44,6 +46,7 @@ impl Node {
             last_seen: None,
             session: None,
             gives: None,
+            reached: None,
             stream: StreamId::default(),
             generation: Generation::default(),
             inventory: Inventory::default(),

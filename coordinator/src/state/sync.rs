@@ -45,7 +45,7 @@ impl State {
     }
 
     pub(super) fn opened(&mut self, session: SessionId, caller: &Caller, hello: Hello, now: Now) {
-        let Caller { node: name, address } = caller;
+        let Caller { node: name, .. } = caller;
         if hello.build.len() > MAX_BUILD || hello.partitions.len() > MAX_DECLARED_PARTITIONS {
             self.effects.push(Effect::Close(session, CloseCode::Protocol, "hello exceeds its limits".into()));
             return;
@@ -61,7 +61,7 @@ impl State {
             self.closed(old);
         }
         self.sessions.insert(session, id);
-        self.learn_address(id, *address, hello.transfer_port);
+        self.learn_address(id, caller, hello.transfer_port);
         let known = self.greet(id, session, &hello, now);
         self.learn_facts(id, name, hello, now);
         let stamp = self.stamp_for(id, now);

@@ -24,6 +24,9 @@ use super::{Caller, Effect, Event, Limits, SessionId, State};
 use crate::store::{Op, Restored};
 use crate::view::{QueryError, View};
 
+/// Where agents on other hosts reach the coordinator.
+pub(crate) const OURS: [u8; 4] = [10, 0, 0, 254];
+
 /// A state, the agents it hears, and everything it wanted stored.
 pub(crate) struct Site {
     pub(crate) state: State,
@@ -91,8 +94,10 @@ impl Site {
         let agent = Agent { session, generation: Generation(1), inventory: Inventory::default() };
         self.agents.insert(node.to_owned(), agent);
         let [.., high, low] = self.sessions.to_be_bytes();
-        let address = [10, 0, high, low].into();
-        let caller = Caller { node: node.parse().unwrap(), address };
+        let on_our_host = node == "head";
+        let address = if on_our_host { [127, 0, 1, 1].into() } else { [10, 0, high, low].into() };
+        let reached = Some(if on_our_host { address } else { OURS.into() });
+        let caller = Caller { node: node.parse().unwrap(), address, reached };
         self.handle(Event::Opened { session, caller, hello });
         session
     }

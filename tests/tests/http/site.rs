@@ -145,7 +145,7 @@ impl Site {
             transfer_port: 7_442,
         };
         let session = SessionId(session);
-        let caller = Caller { node: node.parse().unwrap(), address: [10, 0, 0, 1].into() };
+        let caller = Caller { node: node.parse().unwrap(), address: [10, 0, 0, 1].into(), reached: None };
         self.handle.open(session, caller, hello, outbox).await.unwrap();
         let agent = Agent { session, handle: self.handle.clone(), changes, digest: inventory.digest() };
         self.tasks.spawn("agent", agent.run(inbox));

@@ -1,7 +1,7 @@
 //! Nodes that come, go and change: what it means for their shares and for those who fetch from them.
 
 // The words for addresses only: no sockets.
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 use sifleet_common::push::Phase;
 use sifleet_common::time::Now;
@@ -10,17 +10,25 @@ use sifleet_common::wire::control::ToAgent;
 
 use super::State;
 use crate::state::index::NodeId;
-use crate::state::{Effect, SessionId};
+use crate::state::{Caller, Effect, SessionId};
 
 impl State {
     /// Learns where others may fetch from the node: from the address its session comes from, at the port it named.
-    pub(in crate::state) fn learn_address(&mut self, id: NodeId, address: IpAddr, port: u16) {
-        let gives = (port != 0).then(|| SocketAddr::new(address.to_canonical(), port));
-        if let Some(node) = self.nodes.get_mut(id.index())
-            && std::mem::replace(&mut node.gives, gives) != gives
-        {
+    pub(in crate::state) fn learn_address(&mut self, id: NodeId, caller: &Caller, port: u16) {
+        let gives = (port != 0).then(|| SocketAddr::new(caller.address.to_canonical(), port));
+        let Some(node) = self.nodes.get_mut(id.index()) else { return };
+        node.reached = caller.reached.map(|address| address.to_canonical());
+        if std::mem::replace(&mut node.gives, gives) != gives {
             self.pushes.moved_house(id);
         }
+    }
+
+    /// Returns where a node can fetch from another one. One on the coordinator's own host may have come in by the
+    /// loopback: others reach it where they reach the coordinator.
+    pub(super) fn address_for(&self, fetcher: NodeId, giver: NodeId) -> Option<SocketAddr> {
+        let gives = self.node(giver)?.gives?;
+        let reached = self.node(fetcher)?.reached.filter(|_| gives.ip().is_loopback());
+        Some(reached.map_or(gives, |host| SocketAddr::new(host, gives.port())))
     }
 
     /// Says how fast a node may move bytes.

@@ -60,9 +60,9 @@ impl State {
         };
         let peers =
             self.pushes.swarms.get(&share.image).map(|swarm| swarm.peers(share.node)).unwrap_or_default();
-        let peer = |id| {
-            let node = self.node(id)?;
-            Some(Peer { node: node.name.clone(), address: node.gives? })
+        let peer = |giver| {
+            let address = self.address_for(share.node, giver)?;
+            Some(Peer { node: self.node(giver)?.name.clone(), address })
         };
         let assignment = Assignment {
             id,

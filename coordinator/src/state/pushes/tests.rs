@@ -13,7 +13,7 @@ use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::wire::assignment::{AssignmentId, Order};
 
 use super::{PushError, Transfers};
-use crate::state::testing::{digest, gone, hung, image, library, root};
+use crate::state::testing::{OURS, digest, gone, hung, image, library, root};
 use crate::view::QueryError;
 use lab::{Lab, partition, request};
 
@@ -43,7 +43,8 @@ fn a_push_makes_a_map_tells_every_node_and_ends_when_their_inventories_show_the_
         let told = lab.only(node);
         assert_eq!((told.image, told.name.as_str(), told.root), (digest(1), "a.sif", RootId(0)));
         assert_eq!(told.peers.len(), 3, "the two others and the head");
-        assert!(told.peers.iter().any(|peer| peer.node.as_str() == "head" && peer.address.port() == 7_442));
+        let head = told.peers.iter().find(|peer| peer.node.as_str() == "head").unwrap();
+        assert_eq!(head.address, (OURS, 7_442).into(), "the loopback would be the node itself");
     }
     lab.progress("n1", Phase::Fetching, 10);
     assert_eq!(lab.shown(push), "waiting n[2-3]; fetching n1");
