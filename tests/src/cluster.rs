@@ -289,14 +289,31 @@ impl Cluster {
         seen.map(|(_, took)| took).with_context(|| format!("{node} logged:\n{}", self.log(node)))
     }
 
+    /// Starts the command line, which goes on beside the caller; what it says is kept.
+    ///
+    /// # Errors
+    /// When the program cannot be run.
+    pub fn cli_started(&self, arguments: &[&str]) -> anyhow::Result<Child> {
+        let mut cli = self.command(arguments)?;
+        cli.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("run sifleet")
+    }
+
+    /// Prepares the command line to be run against this cluster.
+    ///
+    /// # Errors
+    /// When the program cannot be built.
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let mut cli = Command::new(programs::own("sifleet")?);
+        cli.args(arguments).env("SIFLEET_URL", self.url()).env_remove("CLICOLOR_FORCE");
+        Ok(cli)
+    }
+
     /// Runs the command line against this cluster.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn cli(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let mut cli = Command::new(programs::own("sifleet")?);
-        cli.args(arguments).env("SIFLEET_URL", self.url()).env_remove("CLICOLOR_FORCE");
-        cli.output().context("run sifleet")
+        self.command(arguments)?.output().context("run sifleet")
     }
 
     fn write_settings(&self) -> anyhow::Result<()> {
@@ -315,6 +332,9 @@ impl Cluster {
             millis / 4,
             self.http
         );
+        let library =
+            self.plan.library.map(|_| format!("\n[library]\ndir = {:?}\n", self.library().display()));
+        let coordinator = coordinator + &library.unwrap_or_default();
         fs::write(self.settings_path(COORDINATOR), coordinator)?;
         for node in &self.plan.nodes {
             fs::write(self.settings_path(node), self.agent_settings(node)?)?;

@@ -1,15 +1,17 @@
 //! `cargo demo`: a whole cluster on this machine, and the bug Sifleet was born from, solved before your eyes.
 //!
 //! Real processes on loopback: a coordinator, the head node's agent with a library, compute001-003 and
-//! viz001-002. `--once` tells the story and ends; without it the cluster stays up to be played with. Every claim
+//! viz001-002; images are pushed between them. `--once` tells the story and ends; without it the cluster stays up to be played with. Every claim
 //! on the screen is checked; one that does not hold ends the demo with an error.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::IsTerminal;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use sifleet_tests::cluster::{Cluster, Plan, ended_with};
+use sifleet_tests::cluster::{Cluster, LIMIT, Plan, ended_with};
 use sifleet_tests::programs;
 use sifleet_tests::sif::SifBuilder;
 use sifleet_tests::wait::{pause, until};
@@ -31,6 +33,9 @@ fn main() -> anyhow::Result<()> {
     demo.copy_and_delete()?;
     demo.drift()?;
     demo.lost_node()?;
+    demo.push()?;
+    demo.killed_while_fetching()?;
+    demo.next_version()?;
     if once {
         say("\nEverything above was checked. That is the demo.");
         return Ok(());
@@ -136,6 +141,91 @@ impl Demo {
         self.sifleet(&["node", "ls"], 0)
     }
 
+    fn push(&self) -> anyhow::Result<()> {
+        title("An image goes to a partition: one command, no ssh");
+        let image = self.software("paraview_v5.sif", &software(4))?;
+        self.watched(&["push", &image, "-p", "viz"])?;
+        self.sifleet(&["available", "paraview_v5", "-p", "viz"], 0)?;
+        say("What would it take to have it on the compute nodes as well?");
+        self.sifleet(&["push", "paraview_v5", "-p", "compute", "--dry-run"], 0)
+    }
+
+    fn killed_while_fetching(&mut self) -> anyhow::Result<()> {
+        title("A node is killed (kill -9) while it fetches, and pulled back in");
+        let image = self.software("blender_v4.sif", &software(5))?;
+        let arguments = ["push", &image, "-p", "viz", "--rate", "8MB", "--progress", "json"];
+        let mut command = self.cluster.command(&arguments)?;
+        say(&format!("$ sifleet {}", arguments.join(" ")));
+        let pushing = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("run sifleet")?;
+        until("viz001 has some of the image", LIMIT, || {
+            let list = self.cluster.get("/v1/pushes")?;
+            let push = list["pushes"][0].clone();
+            ensure!(push["image"] == "blender_v4.sif", "{push}");
+            let id = push["id"].as_str().unwrap_or_default();
+            let nodes = self.cluster.get(&format!("/v1/pushes/{id}/nodes"))?;
+            let list = nodes["nodes"].as_array().cloned().unwrap_or_default();
+            let viz001 = list.into_iter().find(|node| node["node"] == "viz001").unwrap_or_default();
+            ensure!(viz001["fetched"].as_u64() > Some(4_000_000), "{viz001}");
+            anyhow::Ok(())
+        })?;
+        self.cluster.kill("viz001")?;
+        say("$ kill -9 viz001's agent, in the middle of it");
+        self.cluster.wait_for_state("viz001", "offline")?;
+        self.cluster.start_agent("viz001")?;
+        let output = pushing.wait_with_output()?;
+        ended_with(&output, 0)?;
+        let list = self.cluster.get("/v1/pushes")?;
+        let id = list["pushes"][0]["id"].as_str().unwrap_or_default().to_owned();
+        let resumed = list["pushes"][0]["bytes"]["resumed"].as_u64().unwrap_or(0);
+        say(&format!(
+            "It came back, found {resumed} bytes that it had verified before, and fetched the rest:"
+        ));
+        ensure!(resumed >= 4_000_000, "only {resumed} bytes were found again");
+        self.sifleet(&["push", "show", &id, "--nodes"], 0)
+    }
+
+    fn next_version(&self) -> anyhow::Result<()> {
+        title("The next version: only what is new travels");
+        let mut next = software(4);
+        let middle = next.len() / 2;
+        for (byte, new) in next.iter_mut().zip(software(6)).skip(middle).take(600_000) {
+            *byte = new;
+        }
+        let image = self.software("paraview_v6.sif", &next)?;
+        self.watched(&["push", &image, "-p", "viz"])?;
+        let list = self.cluster.get("/v1/pushes")?;
+        let bytes = &list["pushes"][0]["bytes"];
+        let of = |what: &str| bytes[what].as_u64().unwrap_or(0);
+        let all = 2 * next.len() as u64;
+        say(&format!(
+            "  {} of {all} bytes came over the network; {} were on the nodes already, in paraview_v5.sif",
+            of("fetched"),
+            of("reused")
+        ));
+        ensure!(of("fetched") < all / 10 && of("reused") > all * 9 / 10, "{bytes}");
+        Ok(())
+    }
+
+    /// Makes an image on the admin's machine.
+    fn software(&self, name: &str, bytes: &[u8]) -> anyhow::Result<String> {
+        let folder = self.cluster.folder().join("home");
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(name);
+        fs::write(&path, bytes)?;
+        Ok(path.display().to_string())
+    }
+
+    /// Runs a command that shows how it goes: with bars on a terminal, in lines elsewhere.
+    fn watched(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        if !std::io::stdout().is_terminal() {
+            return self.sifleet(arguments, 0);
+        }
+        say(&format!("$ sifleet {}", arguments.join(" ")));
+        let status = self.cluster.command(arguments)?.status().context("run sifleet")?;
+        ensure!(status.success(), "sifleet {arguments:?} ended with {status}");
+        Ok(())
+    }
+
     /// Runs the command line, shows what it says and checks how it ends.
     fn sifleet(&self, arguments: &[&str], code: i32) -> anyhow::Result<()> {
         say(&format!("$ sifleet {}", arguments.join(" ")));
@@ -172,6 +262,11 @@ impl Demo {
             pause(Duration::from_secs(3_600));
         }
     }
+}
+
+/// Returns what software looks like to whoever moves it: incompressible, and different for every seed.
+fn software(seed: u64) -> Vec<u8> {
+    SifBuilder::new().payload_bytes(48 << 20, seed).bytes()
 }
 
 /// Sums up what an agent says it read of files.

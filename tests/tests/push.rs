@@ -1,0 +1,120 @@
+//! Pushes on a real cluster of processes: from a file on an admin's machine to answers that say "ready".
+
+#![cfg(test)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use sifleet_tests::cluster::{COORDINATOR, Cluster, LIMIT, Plan, ended_with};
+use sifleet_tests::sif::SifBuilder;
+use sifleet_tests::wait::until;
+
+const MEGABYTES: u32 = 24;
+/// A rate at which an image takes some seconds, in bytes a second.
+const SLOWLY: &str = "6MB";
+
+fn cluster(name: &'static str) -> Cluster {
+    let partitions = BTreeMap::from([("viz", "viz[1-3]")]);
+    let nodes = vec!["head", "viz1", "viz2", "viz3"];
+    let mut cluster = Cluster::lay_out(Plan {
+        name,
+        partitions,
+        nodes,
+        library: Some("head"),
+        lease: Duration::from_secs(4),
+    })
+    .unwrap();
+    cluster.start_all().unwrap();
+    for node in ["head", "viz1", "viz2", "viz3"] {
+        cluster.wait_for_state(node, "online").unwrap();
+    }
+    cluster
+}
+
+fn image(seed: u64) -> Vec<u8> {
+    SifBuilder::new().payload_bytes(MEGABYTES << 20, seed).bytes()
+}
+
+/// Writes a file where an admin would have it.
+fn file(cluster: &Cluster, name: &str, bytes: &[u8]) -> String {
+    let path = cluster.folder().join(name);
+    fs::write(&path, bytes).unwrap();
+    path.display().to_string()
+}
+
+/// Asks for the newest push, and for its nodes.
+fn newest(cluster: &Cluster) -> anyhow::Result<(Value, Vec<Value>)> {
+    let push = cluster.get("/v1/pushes")?["pushes"][0].clone();
+    let id = push["id"].as_str().unwrap_or_default();
+    let nodes = cluster.get(&format!("/v1/pushes/{id}/nodes"))?["nodes"].as_array().cloned();
+    Ok((push, nodes.unwrap_or_default()))
+}
+
+/// Waits until a node has some bytes of the newest push.
+fn wait_until_fetching(cluster: &Cluster, node: &str) {
+    until(&format!("{node} fetches"), LIMIT, || {
+        let (_, nodes) = newest(cluster)?;
+        let found = nodes.into_iter().find(|one| one["node"] == node).unwrap_or_default();
+        anyhow::ensure!(found["fetched"].as_u64() > Some(2_000_000), "{found}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+fn holds(root: &Path, name: &str, bytes: &[u8]) {
+    assert!(fs::read(root.join(name)).unwrap() == bytes, "{name} below {}", root.display());
+    let left = fs::read_dir(root.join(".sifleet")).unwrap().count();
+    assert_eq!(left, 0, "files left below {}", root.display());
+}
+
+#[test]
+fn a_file_goes_to_a_partition_and_of_its_next_version_only_what_is_new() {
+    let cluster = cluster("push-file");
+    let old = image(1);
+    let output = cluster.cli(&["push", &file(&cluster, "tool_v1.sif", &old), "-p", "viz"]).unwrap();
+    ended_with(&output, 0).unwrap();
+    cluster.wait_for_nodes("tool_v1", "viz", &[("ready", "viz[1-3]")]).unwrap();
+    holds(&cluster.root("viz2"), "tool_v1.sif", &old);
+
+    let mut new = old.clone();
+    let middle = new.len() / 2;
+    new[middle..middle + 300_000].copy_from_slice(&image(2)[middle..middle + 300_000]);
+    let output = cluster.cli(&["push", &file(&cluster, "tool_v2.sif", &new), "-p", "viz"]).unwrap();
+    ended_with(&output, 0).unwrap();
+    holds(&cluster.root("viz3"), "tool_v2.sif", &new);
+    let (push, _) = newest(&cluster).unwrap();
+    let fetched = push["bytes"]["fetched"].as_u64().unwrap();
+    assert!(fetched < 3 * 700_000, "{push}");
+}
+
+#[test]
+fn a_push_ends_right_whoever_is_killed_in_the_middle_of_it() {
+    for (victim, seed) in [("viz1", 3), ("head", 4), (COORDINATOR, 5)] {
+        let mut cluster = cluster("push-killed");
+        let bytes = image(seed);
+        let path = file(&cluster, "tool.sif", &bytes);
+        let arguments = ["push", &path, "-p", "viz", "--rate", SLOWLY];
+        let mut command = cluster.command(&arguments).unwrap();
+        let pushing = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_until_fetching(&cluster, "viz1");
+        cluster.kill(victim).unwrap();
+        if victim == COORDINATOR {
+            cluster.start_coordinator().unwrap();
+        } else {
+            cluster.start_agent(victim).unwrap();
+        }
+        let output = pushing.wait_with_output().unwrap();
+        ended_with(&output, 0).unwrap_or_else(|error| panic!("{victim} was killed: {error:#}"));
+        for node in ["viz1", "viz2", "viz3"] {
+            holds(&cluster.root(node), "tool.sif", &bytes);
+        }
+        let (push, _) = newest(&cluster).unwrap();
+        let sum = push["bytes"]["fetched"].as_u64().unwrap();
+        // What was on its way when somebody was killed may come twice: some spans for each node.
+        assert!(sum < 3 * (bytes.len() as u64 + (8 << 20)), "{victim} was killed: {push}");
+    }
+}
