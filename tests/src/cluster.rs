@@ -289,15 +289,6 @@ impl Cluster {
         seen.map(|(_, took)| took).with_context(|| format!("{node} logged:\n{}", self.log(node)))
     }
 
-    /// Starts the command line, which goes on beside the caller; what it says is kept.
-    ///
-    /// # Errors
-    /// When the program cannot be run.
-    pub fn cli_started(&self, arguments: &[&str]) -> anyhow::Result<Child> {
-        let mut cli = self.command(arguments)?;
-        cli.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("run sifleet")
-    }
-
     /// Prepares the command line to be run against this cluster.
     ///
     /// # Errors

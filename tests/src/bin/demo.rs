@@ -1,8 +1,8 @@
 //! `cargo demo`: a whole cluster on this machine, and the bug Sifleet was born from, solved before your eyes.
 //!
 //! Real processes on loopback: a coordinator, the head node's agent with a library, compute001-003 and
-//! viz001-002; images are pushed between them. `--once` tells the story and ends; without it the cluster stays up to be played with. Every claim
-//! on the screen is checked; one that does not hold ends the demo with an error.
+//! viz001-002; images are pushed between them. `--once` tells the story and ends; without it the cluster stays up to be
+//! played with. Every claim on the screen is checked; one that does not hold ends the demo with an error.
 
 use std::collections::BTreeMap;
 use std::fs;
