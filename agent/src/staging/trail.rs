@@ -106,6 +106,13 @@ mod tests {
         let file = tempfile::tempfile_in(std::env::current_dir().unwrap()).unwrap();
         let trail = Trail::of(4 * MIB, 16 * MIB);
         let bytes = vec![7; 1024 * 1024];
+        file.write_all_at(&bytes, 0).unwrap();
+        rustix::fs::fdatasync(&file).unwrap();
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        if sys::resident(&file, 0, bytes.len()).unwrap().contains(&true) {
+            println!("skipped: this file system keeps its pages");
+            return;
+        }
         for at in 0..96 {
             file.write_all_at(&bytes, at * MIB).unwrap();
             if at % 8 == 7 {
