@@ -128,7 +128,7 @@ fn shape(space: &str, device: &str, rate: u64) -> anyhow::Result<()> {
 fn lose(space: &str, percent: u32) -> anyhow::Result<()> {
     let rules = format!(
         "table netdev loss {{ chain in {{ type filter hook ingress device eth0 priority 0; \
-         numgen random mod 100 < {percent} drop; }} }}"
+         numgen random mod 100 < {percent} drop; }}; }}"
     );
     run("ip", &["netns", "exec", space, "nft", &rules]).map(drop)
 }
