@@ -4,9 +4,12 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use sifleet_agent::memory::Memory;
+use sifleet_agent::staging::Staging;
+use sifleet_common::beneath::Owner;
+use sifleet_common::digest::Digest;
 use sifleet_common::inventory::{Change, Content};
 
-use crate::harness::{Node, image, root, settings, write};
+use crate::harness::{Node, image, is_image, root, settings, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_reads_no_byte_of_unchanged_files() {
@@ -35,6 +38,24 @@ async fn a_restart_reads_no_byte_of_unchanged_files() {
     let mut node = Node::start_with(settings(&root), open());
     node.until_equal(&root).await;
     assert_eq!(node.hashing.bytes.hashed(), 104);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_the_agent_published_itself_is_neither_waited_for_nor_read_again() {
+    let (_folder, root) = root();
+    let mut node = Node::start(&root);
+    node.until_equal(&root).await;
+    let bytes = image(7);
+    let digest = Digest::from(blake3::hash(&bytes));
+    let staging = Staging::open(&root, digest, bytes.len() as u64, 0).unwrap();
+    staging.write(&bytes, 0).unwrap();
+    node.hashing.vouch(staging.reader(), digest);
+    staging.publish(&"a.sif".parse().unwrap(), Owner { ids: None, mode: 0o644 }).unwrap();
+    node.until("the image is ready", |inventory| is_image(inventory, "a.sif")).await;
+    assert_eq!(node.hashing.bytes.hashed(), 0);
+    let pending = |change: &Change| matches!(change, Change::Put(_, replica) if matches!(replica.content, Content::Pending(_)));
+    assert!(!node.history.iter().any(pending), "it was whole when it was seen");
     node.stop().await;
 }
 
