@@ -209,6 +209,7 @@ async fn run(
                     up.set(rates.up);
                     down.set(rates.down);
                 }
+                Some(Order::Concurrent { fetches }) => orders.allow(fetches),
                 Some(Order::Assign(assignment)) => orders.assign(assignment),
                 Some(Order::Unassign { id }) => orders.unassign(id),
                 Some(Order::Assigned { ids }) => orders.keep_only(&ids),

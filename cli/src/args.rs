@@ -3,6 +3,7 @@
 //! Owns names, defaults, environment variables and examples. Values are parsed into the words of the common
 //! crate here, once; nothing here talks to anybody.
 
+mod limits;
 mod push;
 mod remove;
 mod units;
@@ -17,6 +18,7 @@ use sifleet_common::availability::Require;
 use sifleet_common::name::{NodeName, PartitionName};
 use sifleet_common::nodeset::NodeSet;
 
+pub(crate) use limits::LimitsVerb;
 pub(crate) use push::{Interval, Progress, PushArgs, PushVerb, Wish};
 pub(crate) use remove::Removing;
 pub(crate) use units::Rate;
@@ -92,7 +94,7 @@ pub(crate) enum Verb {
     /// Lists images, shows one, or removes one from nodes
     #[command(subcommand)]
     Image(ImageVerb),
-    /// Lists nodes, shows one, or has nodes look again
+    /// Lists nodes, shows one, has nodes look again, or marks them as busy
     #[command(subcommand)]
     Node(NodeVerb),
     /// Lists partitions, or shows one
@@ -103,6 +105,9 @@ pub(crate) enum Verb {
     /// Shows running pushes and the rates of their nodes, as they change
     #[command(after_help = push::TOP_HELP)]
     Top(Interval),
+    /// Shows or sets how fast images may move
+    #[command(subcommand)]
+    Limits(LimitsVerb),
     /// Lists names under which nodes hold different bytes
     #[command(after_help = "Examples:\n  sifleet drift\n  sifleet drift -o csv > drift.csv")]
     Drift,
@@ -187,6 +192,22 @@ pub(crate) enum NodeVerb {
         after_help = "Examples:\n  sifleet node rescan viz001\n  sifleet node rescan 'compute[001-128],viz[001-004]'\n\nEnds with 0 when all were told, 3 when only some, 1 when none."
     )]
     Rescan {
+        /// The nodes, such as compute[001-128],viz001.
+        nodes: NodeSet,
+    },
+    /// Marks nodes as busy: they are held to lower limits
+    #[command(
+        after_help = "Examples:\n  sifleet node busy 'viz[001-004]'\n  sifleet node busy \"$SLURMD_NODENAME\"    in a prolog of Slurm\n\n`sifleet limits set --busy-up 50M` says to which. Ends with 0 when all are marked, 3 when only some, 1 when none."
+    )]
+    Busy {
+        /// The nodes, such as compute[001-128],viz001.
+        nodes: NodeSet,
+    },
+    /// Takes the mark of being busy off nodes
+    #[command(
+        after_help = "Examples:\n  sifleet node idle 'viz[001-004]'\n\nNodes on which Slurm runs jobs are busy all the same. Ends like `sifleet node busy`."
+    )]
+    Idle {
         /// The nodes, such as compute[001-128],viz001.
         nodes: NodeSet,
     },
