@@ -6,7 +6,6 @@
 mod limits;
 mod push;
 mod remove;
-mod units;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,11 +16,11 @@ use clap_complete::Shell;
 use sifleet_common::availability::Require;
 use sifleet_common::name::{NodeName, PartitionName};
 use sifleet_common::nodeset::NodeSet;
+use sifleet_common::units::Period;
 
 pub(crate) use limits::LimitsVerb;
 pub(crate) use push::{Interval, Progress, PushArgs, PushVerb, Wish};
 pub(crate) use remove::Removing;
-pub(crate) use units::Rate;
 
 use crate::outcome::EXIT_CODES;
 use crate::output::Format;
@@ -229,6 +228,16 @@ pub(crate) enum PartitionVerb {
     },
 }
 
+/// Longest time that makes sense: a year.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+/// Reads a time such as `90m` or `1h30m`.
+fn time(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<Period>().map(Period::get).ok();
+    let fits = |time: &Duration| (Duration::from_secs(1)..=LONGEST).contains(time);
+    time.filter(fits).ok_or_else(|| "write a time such as 90s, 30m, 1h30m or 2d".to_owned())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
@@ -240,6 +249,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use sifleet_common::units::Rate;
 
     #[test]
     fn the_grammar_is_sound() {
@@ -273,6 +283,16 @@ mod tests {
                 (wish.image.unwrap().as_str(), wish.rate.and_then(Rate::get)),
                 (image, Some(100_000_000))
             );
+        }
+    }
+
+    #[test]
+    fn a_time_has_units_and_an_end() {
+        for (text, seconds) in [("90s", 90), ("1h30m", 5_400), ("2d", 172_800)] {
+            assert_eq!(time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "90", "m", "1x", "0s", "500ms", "1000d", "99999999999999999999s", "1h 30m"] {
+            assert!(time(bad).is_err(), "{bad}");
         }
     }
 

@@ -2,8 +2,7 @@
 
 use clap::{Args, Subcommand};
 use sifleet_common::api::limits::{LimitsChange, Said};
-
-use super::units::Rate;
+use sifleet_common::units::Rate;
 
 const SET_HELP: &str = "\
 Examples:

@@ -9,6 +9,7 @@ use sifleet_common::api::pushes::{
     PushBody, PushList, PushNodes, PushPlan, PushRequest, PushState, RateRequest,
 };
 use sifleet_common::push::Phase;
+use sifleet_common::units::Rate;
 
 use super::wish::begin;
 use crate::args::{PushArgs, PushVerb, Wish};
@@ -66,7 +67,7 @@ fn push(client: &Client, screen: &mut Screen, wish: &Wish) -> anyhow::Result<Out
         root: wish.root.clone(),
         completion: wish.completion.clone(),
         deadline_s: wish.deadline.map(|time| time.as_secs()),
-        rate: wish.rate.and_then(crate::args::Rate::get),
+        rate: wish.rate.and_then(Rate::get),
         priority: wish.priority,
         dry_run: true,
         upload: local.as_ref().filter(|_| wish.dry_run).map(|local| local.size),

@@ -77,11 +77,8 @@ impl Render for PushPlan {
         line("have it already", &self.ready, Tone::Good);
         line("away, get it later", &self.deferred, Tone::Unsure);
         line("from", &self.sources, Tone::Plain);
-        line(
-            "image",
-            &format!("{}, {}", human::digest(&self.digest, wide), human::size(self.size)),
-            Tone::Plain,
-        );
+        line("image", &human::digest(&self.digest, wide), Tone::Plain);
+        line("space on each", &human::size(self.size), Tone::Plain);
         let mut refused = Table::new(&[]).indented();
         reasons(&mut refused, &self.refused, wide);
         let title = Cell::new(&self.image).tone(Tone::Strong);

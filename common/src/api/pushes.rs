@@ -81,7 +81,7 @@ super::body! {
         pub upload: Option<u64>,
         /// Most bytes that will cross the network: nothing is known here of chunks the nodes have already.
         pub bytes: u64,
-        /// Least time in seconds at the rate asked for; absent without a rate.
+        /// Least time in seconds at the rate asked for and the limits that are set; absent without any.
         pub seconds: Option<u64>,
     }
 

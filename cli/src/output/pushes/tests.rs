@@ -70,7 +70,8 @@ vnc_desktop.sif onto 2 nodes: 1.9 MiB at most, 1m15s at least
   nodes            viz[001-002]
   have it already  viz003
   from             head
-  image            blake3:000000000000, 976 KiB
+  image            blake3:000000000000
+  space on each    976 KiB
 ---
 "
     );

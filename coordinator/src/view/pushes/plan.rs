@@ -17,6 +17,7 @@ use sifleet_common::time::Now;
 
 use crate::state::index::NodeId;
 use crate::state::pushes::wish::{MAX_PATIENCE, PATIENCE, PRIORITY, PushError, Wish};
+use crate::store::limits::lower;
 use crate::store::push::Completion;
 use crate::view::availability::count;
 use crate::view::meant::MeantError;
@@ -118,8 +119,16 @@ impl View {
             replaces: self.fold(&(&self.others_as(wish) & &nodes)),
             upload: None,
             bytes: wish.size.saturating_mul(nodes.len()),
-            seconds: wish.rate.map(|rate| wish.size.div_ceil(rate)),
+            seconds: self.least_time(wish, nodes.len()),
         }
+    }
+
+    /// Tells how many seconds a push takes at least at the rates that are set; none if there are none.
+    fn least_time(&self, wish: &Wish, nodes: u64) -> Option<u64> {
+        let set = &self.limits.set;
+        let each = lower(wish.rate, set.node.down).map(|rate| wish.size.div_ceil(rate.max(1)));
+        let all = set.total.map(|total| wish.size.saturating_mul(nodes).div_ceil(total.max(1)));
+        each.max(all)
     }
 
     /// Lists the nodes that are meant.

@@ -114,6 +114,21 @@ fn the_total_is_divided_among_those_that_fetch_while_they_do() {
 }
 
 #[test]
+fn a_plan_takes_the_time_that_limits_allow() {
+    let mut lab = site("n[1-4]");
+    let mut wish = request("a", partition());
+    (wish.digest, wish.dry_run) = (Some(crate::state::testing::digest(9).to_string()), true);
+    wish.upload = Some(100_000_000);
+    assert_eq!(lab.plan(&wish).seconds, None);
+    lab.limit(change(r#"{"down":1000000}"#));
+    assert_eq!(lab.plan(&wish).seconds, Some(100));
+    lab.limit(change(r#"{"total":2000000}"#));
+    assert_eq!(lab.plan(&wish).seconds, Some(200), "four nodes share it");
+    wish.rate = Some(100_000);
+    assert_eq!(lab.plan(&wish).seconds, Some(1_000));
+}
+
+#[test]
 fn limits_and_marks_survive_a_restart() {
     let mut lab = site("n[1-2]");
     lab.limit(change(r#"{"total":1000000,"up":500000,"busy_up":200000}"#));
