@@ -320,6 +320,11 @@ impl State {
         own.filter_map(|share| self.pushes.shares.get(share)).any(|share| share.image == image)
     }
 
+    /// Tells whether a node is part of a push that has not come to an end there.
+    pub(super) fn has_shares(&self, id: NodeId) -> bool {
+        self.pushes.of_node.contains_key(&id)
+    }
+
     /// Lists the nodes that are told to fetch something.
     pub(super) fn fetching_nodes(&self) -> RoaringBitmap {
         let fetches = |own: &BTreeSet<AssignmentId>| {

@@ -129,6 +129,26 @@ fn a_plan_takes_the_time_that_limits_allow() {
 }
 
 #[test]
+fn a_node_that_goes_on_after_a_restart_is_held_to_its_share_at_once() {
+    let mut lab = site("n[1-4]");
+    lab.limit(change(r#"{"total":1000000}"#));
+    lab.push(&request("a", partition()));
+    lab.map("head");
+    lab.restart(Transfers::default());
+    for node in ["n1", "n2", "n3", "n4"] {
+        lab.connect(node, vec![watched()]);
+        let first = lab.orders(node).into_iter().find_map(|order| match order {
+            Order::Rates(rates) => Some(rates),
+            Order::MakeMap { .. } | Order::Assign(_) | Order::Unassign { .. } => None,
+            Order::Assigned { .. } | Order::Remove(_) | Order::Concurrent { .. } => None,
+        });
+        assert!(first.unwrap().down.is_some(), "{node} may have parts of the image and fetch the rest");
+    }
+    let sum: u64 = ["n1", "n2", "n3", "n4"].map(|node| may(&lab, node).1.unwrap()).iter().sum();
+    assert!(sum <= 1_000_000, "{sum}");
+}
+
+#[test]
 fn limits_and_marks_survive_a_restart() {
     let mut lab = site("n[1-2]");
     lab.limit(change(r#"{"total":1000000,"up":500000,"busy_up":200000}"#));
