@@ -11,7 +11,12 @@ impl From<PushError> for ApiError {
         match error {
             PushError::Meant(MeantError::Query(error)) => Self::Query(error),
             PushError::Meant(MeantError::Nodes(error)) => Self::BadNodeset(error),
-            other => Self::Push(other),
+            other @ (PushError::Meant(_)
+            | PushError::NotThere { .. }
+            | PushError::KeyReused { .. }
+            | PushError::Unknown { .. }
+            | PushError::Cancelled { .. }
+            | PushError::TooMany { .. }) => Self::Push(other),
         }
     }
 }
@@ -21,7 +26,11 @@ impl From<RemovalError> for ApiError {
         match error {
             RemovalError::Meant(MeantError::Query(error)) => Self::Query(error),
             RemovalError::Meant(MeantError::Nodes(error)) => Self::BadNodeset(error),
-            other => Self::Removal(other),
+            other @ (RemovalError::Meant(_)
+            | RemovalError::LastReplica { .. }
+            | RemovalError::KeyReused { .. }
+            | RemovalError::Unknown { .. }
+            | RemovalError::TooMany { .. }) => Self::Removal(other),
         }
     }
 }
