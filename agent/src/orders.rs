@@ -32,6 +32,8 @@ type Key = (Digest, RootId, ImageName);
 /// The assignments of this node.
 pub struct Orders {
     resources: Arc<Resources>,
+    /// How many run at once, by the settings and at present.
+    set: usize,
     concurrent: usize,
     reports: mpsc::Sender<Report>,
     assigned: BTreeMap<Key, Assigned>,
@@ -53,7 +55,14 @@ impl Orders {
     #[must_use]
     pub fn new(resources: Arc<Resources>, concurrent: usize, reports: mpsc::Sender<Report>) -> Self {
         let (assigned, running, turned) = (BTreeMap::new(), JoinSet::new(), Arc::new(Notify::new()));
-        Self { resources, concurrent: concurrent.max(1), reports, assigned, running, turned }
+        let set = concurrent.max(1);
+        Self { resources, set, concurrent: set, reports, assigned, running, turned }
+    }
+
+    /// Sets how many run at once; absent: what is set. Those that run beyond it go on to their end.
+    pub fn allow(&mut self, fetches: Option<u16>) {
+        self.concurrent = fetches.map_or(self.set, |fetches| usize::from(fetches).max(1));
+        self.begin();
     }
 
     /// Waits until an assignment is in another phase.

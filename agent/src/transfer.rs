@@ -17,7 +17,7 @@ use sifleet_common::inventory::RootId;
 use sifleet_common::quic::{QuicError, transfer};
 use sifleet_common::task::{GRACE, Tasks};
 use sifleet_common::tls::{self, Identity, TlsError};
-use sifleet_common::wire::assignment::{Mapped, Order, Removal, RemovalOutcome, Removed, Report};
+use sifleet_common::wire::assignment::{Mapped, Order, Rates, Removal, RemovalOutcome, Removed, Report};
 use sifleet_common::wire::chunk::CHUNK_ALPN;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -205,10 +205,8 @@ async fn run(
                     let (finder, reports) = (finder.clone(), ends.reports.clone());
                     tasks.spawn("chunk map", async move { say(&reports, mapped(&finder, image).await) });
                 }
-                Some(Order::Rates(rates)) => {
-                    up.set(rates.up);
-                    down.set(rates.down);
-                }
+                Some(Order::Rates(rates)) => hold((&up, &down), rates),
+                Some(Order::Concurrent { fetches }) => orders.allow(fetches),
                 Some(Order::Assign(assignment)) => orders.assign(assignment),
                 Some(Order::Unassign { id }) => orders.unassign(id),
                 Some(Order::Assigned { ids }) => orders.keep_only(&ids),
@@ -223,6 +221,12 @@ async fn run(
     drop((orders, removals));
     tasks.shutdown(GRACE).await;
     endpoint.wait_idle().await;
+}
+
+/// Holds what passes to these rates from here on.
+fn hold((up, down): (&Tap, &Tap), rates: Rates) {
+    up.set(rates.up);
+    down.set(rates.down);
 }
 
 /// Answers for a place to which an image is being fetched.

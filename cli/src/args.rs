@@ -3,9 +3,9 @@
 //! Owns names, defaults, environment variables and examples. Values are parsed into the words of the common
 //! crate here, once; nothing here talks to anybody.
 
+mod limits;
 mod push;
 mod remove;
-mod units;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,10 +16,11 @@ use clap_complete::Shell;
 use sifleet_common::availability::Require;
 use sifleet_common::name::{NodeName, PartitionName};
 use sifleet_common::nodeset::NodeSet;
+use sifleet_common::units::Period;
 
+pub(crate) use limits::LimitsVerb;
 pub(crate) use push::{Interval, Progress, PushArgs, PushVerb, Wish};
 pub(crate) use remove::Removing;
-pub(crate) use units::Rate;
 
 use crate::outcome::EXIT_CODES;
 use crate::output::Format;
@@ -92,7 +93,7 @@ pub(crate) enum Verb {
     /// Lists images, shows one, or removes one from nodes
     #[command(subcommand)]
     Image(ImageVerb),
-    /// Lists nodes, shows one, or has nodes look again
+    /// Lists nodes, shows one, has nodes look again, or marks them as busy
     #[command(subcommand)]
     Node(NodeVerb),
     /// Lists partitions, or shows one
@@ -103,6 +104,9 @@ pub(crate) enum Verb {
     /// Shows running pushes and the rates of their nodes, as they change
     #[command(after_help = push::TOP_HELP)]
     Top(Interval),
+    /// Shows or sets how fast images may move
+    #[command(subcommand)]
+    Limits(LimitsVerb),
     /// Lists names under which nodes hold different bytes
     #[command(after_help = "Examples:\n  sifleet drift\n  sifleet drift -o csv > drift.csv")]
     Drift,
@@ -190,6 +194,22 @@ pub(crate) enum NodeVerb {
         /// The nodes, such as compute[001-128],viz001.
         nodes: NodeSet,
     },
+    /// Marks nodes as busy: they are held to lower limits
+    #[command(
+        after_help = "Examples:\n  sifleet node busy 'viz[001-004]'\n  sifleet node busy \"$SLURMD_NODENAME\"    in a prolog of Slurm\n\n`sifleet limits set --busy-up 50M` says to which. Ends with 0 when all are marked, 3 when only some, 1 when none."
+    )]
+    Busy {
+        /// The nodes, such as compute[001-128],viz001.
+        nodes: NodeSet,
+    },
+    /// Takes the mark of being busy off nodes
+    #[command(
+        after_help = "Examples:\n  sifleet node idle 'viz[001-004]'\n\nNodes on which Slurm runs jobs are busy all the same. Ends like `sifleet node busy`."
+    )]
+    Idle {
+        /// The nodes, such as compute[001-128],viz001.
+        nodes: NodeSet,
+    },
 }
 
 /// What to do with partitions.
@@ -208,6 +228,16 @@ pub(crate) enum PartitionVerb {
     },
 }
 
+/// Longest time that makes sense: a year.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+/// Reads a time such as `90m` or `1h30m`.
+fn time(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<Period>().map(Period::get).ok();
+    let fits = |time: &Duration| (Duration::from_secs(1)..=LONGEST).contains(time);
+    time.filter(fits).ok_or_else(|| "write a time such as 90s, 30m, 1h30m or 2d".to_owned())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
@@ -219,6 +249,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use sifleet_common::units::Rate;
 
     #[test]
     fn the_grammar_is_sound() {
@@ -252,6 +283,16 @@ mod tests {
                 (wish.image.unwrap().as_str(), wish.rate.and_then(Rate::get)),
                 (image, Some(100_000_000))
             );
+        }
+    }
+
+    #[test]
+    fn a_time_has_units_and_an_end() {
+        for (text, seconds) in [("90s", 90), ("1h30m", 5_400), ("2d", 172_800)] {
+            assert_eq!(time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "90", "m", "1x", "0s", "500ms", "1000d", "99999999999999999999s", "1h 30m"] {
+            assert!(time(bad).is_err(), "{bad}");
         }
     }
 

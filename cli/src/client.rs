@@ -116,6 +116,20 @@ impl Client {
         Self::understand(&url, request.send_json(body))
     }
 
+    /// Has something be otherwise, and understands the answer.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub(crate) fn change<T: DeserializeOwned>(
+        &self,
+        target: &Target,
+        body: &impl Serialize,
+    ) -> Result<Answer<T>, ClientError> {
+        let url = self.url(target);
+        let request = self.agent.patch(&url).header("accept", "application/json, application/problem+json");
+        Self::understand(&url, request.send_json(body))
+    }
+
     /// Has something done that needs words and may take as long as `patience`.
     ///
     /// # Errors

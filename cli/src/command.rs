@@ -5,11 +5,13 @@ mod completions;
 mod drift;
 mod events;
 mod image;
+mod limits;
 mod man;
 mod node;
 mod partition;
 mod push;
 mod top;
+mod wish;
 
 use crate::args::{Args, Verb};
 use crate::client::Client;
@@ -30,6 +32,7 @@ pub(crate) fn run(args: Args, screen: &mut Screen) -> anyhow::Result<Outcome> {
         | Verb::Partition(_)
         | Verb::Push(_)
         | Verb::Top(_)
+        | Verb::Limits(_)
         | Verb::Drift
         | Verb::Events { .. } => {}
     }
@@ -43,6 +46,7 @@ pub(crate) fn run(args: Args, screen: &mut Screen) -> anyhow::Result<Outcome> {
         Verb::Partition(verb) => partition::run(&client, screen, verb),
         Verb::Push(push) => push::run(&client, screen, *push),
         Verb::Top(every) => top::run(&client, screen, every.interval),
+        Verb::Limits(verb) => limits::run(&client, screen, &verb),
         Verb::Drift => drift::run(&client, screen),
         Verb::Events { count } => events::run(&client, screen, count),
         Verb::Completions { .. } | Verb::Man { .. } => Ok(Outcome::Yes),

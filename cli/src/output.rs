@@ -9,6 +9,7 @@ mod drift;
 mod events;
 mod human;
 mod images;
+mod limits;
 mod metadata;
 mod nodes;
 mod partitions;

@@ -10,6 +10,7 @@ pub mod events;
 pub mod health;
 pub mod images;
 pub mod library;
+pub mod limits;
 pub mod nodes;
 pub mod partitions;
 pub mod problem;

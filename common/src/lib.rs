@@ -15,6 +15,7 @@ pub mod push;
 pub mod removal;
 pub mod sif;
 pub mod time;
+pub mod units;
 
 #[cfg(feature = "node")]
 pub mod beneath;

@@ -17,10 +17,9 @@ use toml::de::{DeTable, Deserializer};
 
 mod explain;
 mod layer;
-mod units;
 
+pub use crate::units::{Period, Size, UnitError};
 use layer::{Fault, Layer, NOWHERE, Origin};
-pub use units::{Period, Size, UnitError};
 
 /// Exit code of a daemon whose settings are wrong; its unit tells systemd not to try again.
 pub const EXIT_BAD_SETTINGS: u8 = 78;

@@ -13,6 +13,7 @@ pub mod health;
 pub mod hosts;
 mod images;
 mod library;
+mod limits;
 pub mod metrics;
 mod nodes;
 pub mod openapi;
@@ -205,6 +206,8 @@ pub fn router(state: &AppState) -> Router {
         .routes(edges.wrap("/v1/nodes", within, routes!(nodes::list)))
         .routes(edges.wrap("/v1/nodes/{name}", within, routes!(nodes::show)))
         .routes(edges.wrap("/v1/nodes/{nodeset}/rescan", within, routes!(nodes::rescan)))
+        .routes(edges.wrap("/v1/nodes/{nodeset}/busy", within, routes!(nodes::busy)))
+        .routes(edges.wrap("/v1/nodes/{nodeset}/idle", within, routes!(nodes::idle)))
         .routes(edges.wrap("/v1/partitions", within, routes!(partitions::list)))
         .routes(edges.wrap("/v1/partitions/{name}", within, routes!(partitions::show)))
         .routes(edges.wrap("/v1/drift", within, routes!(drift::list)))
@@ -218,6 +221,7 @@ pub fn router(state: &AppState) -> Router {
         .routes(edges.wrap("/v1/removals", within, routes!(removals::create, removals::list)))
         .routes(edges.wrap("/v1/removals/{id}", within, routes!(removals::show)))
         .routes(edges.wrap("/v1/removals/{id}/cancel", within, routes!(removals::cancel)))
+        .routes(edges.wrap("/v1/limits", within, routes!(limits::show, limits::change)))
         .routes(edges.wrap("/v1/events", None, routes!(events::follow)))
         .routes(edges.wrap("/v1/library/uploads", None, routes!(library::begin)))
         .routes(edges.wrap(

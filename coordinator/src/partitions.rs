@@ -57,16 +57,27 @@ pub enum EntryError {
     TooMany,
 }
 
+/// What a source said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The nodes of each partition.
+    pub members: Members,
+    /// The nodes on which jobs run, if the source knows of jobs.
+    pub busy: Option<BTreeSet<NodeName>>,
+}
+
 /// Collects a list, entry by entry, within the limits.
 #[derive(Debug, Default)]
 struct Draft {
     members: Members,
+    /// Nodes that were named as busy.
+    busy: BTreeSet<NodeName>,
     memberships: usize,
 }
 
 impl Draft {
     /// Adds nodes to a partition; none at all make it known as empty.
-    fn add(&mut self, partition: &str, nodes: &str) -> Result<(), EntryError> {
+    fn add(&mut self, partition: &str, nodes: &str, busy: bool) -> Result<(), EntryError> {
         let partition: PartitionName =
             partition.parse().map_err(|source| EntryError::Partition { source })?;
         let nodes = match nodes {
@@ -77,6 +88,9 @@ impl Draft {
             },
         };
         self.memberships += nodes.len();
+        if busy {
+            self.busy.extend(nodes.names().iter().cloned());
+        }
         self.members.entry(partition).or_default().extend(nodes.into_names());
         let fits = self.memberships <= MAX_MEMBERSHIPS && self.members.len() <= MAX_PARTITIONS;
         if fits { Ok(()) } else { Err(EntryError::TooMany) }
@@ -102,9 +116,12 @@ impl Source {
     }
 
     /// Asks; nothing if what was said last cannot have changed.
-    async fn ask(&mut self) -> Option<Result<Members, String>> {
+    async fn ask(&mut self) -> Option<Result<Heard, String>> {
         match self {
-            Self::File(file) => file.read().await.map(|read| read.map_err(|error| reason(&error))),
+            Self::File(file) => {
+                let heard = |members| Heard { members, busy: None };
+                file.read().await.map(|read| read.map(heard).map_err(|error| reason(&error)))
+            }
             Self::Slurm(sinfo) => Some(sinfo.ask().await.map_err(|error| reason(&error))),
         }
     }
@@ -133,10 +150,17 @@ async fn follow(mut source: Source, handle: Handle, mut reload: watch::Receiver<
     let mut teller = Teller::new(source.name());
     loop {
         let answer = source.ask().await;
-        if let Some(event) = teller.hear(answer, handle.clock.now().mono)
-            && handle.send(event).await.is_err()
-        {
-            return;
+        let (members, busy) = match answer {
+            Some(Ok(heard)) => (Some(Ok(heard.members)), heard.busy),
+            Some(Err(reason)) => (Some(Err(reason)), None),
+            None => (None, None),
+        };
+        let members = teller.hear(members, handle.clock.now().mono);
+        // Members first: nodes are known by them.
+        for event in members.into_iter().chain(busy.map(|nodes| Event::JobsRunOn { nodes })) {
+            if handle.send(event).await.is_err() {
+                return;
+            }
         }
         let signalled = tokio::time::timeout(source.pause(), reload.changed()).await;
         if let Ok(Err(_gone)) = signalled {
@@ -209,7 +233,7 @@ mod tests {
     fn entries_of_one_partition_are_joined_and_empty_ones_are_kept() {
         let mut draft = Draft::default();
         for (partition, nodes) in [("viz", "v[1-2]"), ("empty", ""), ("viz", "v2,fat01"), ("all", "v1")] {
-            draft.add(partition, nodes).unwrap();
+            draft.add(partition, nodes, false).unwrap();
         }
         let shown: Vec<_> = draft
             .members
@@ -222,10 +246,12 @@ mod tests {
     #[test]
     fn a_list_cannot_exceed_the_limits() {
         let mut draft = Draft::default();
-        let failed = (0..20).find_map(|n| draft.add(&format!("p{n}"), "n[1-100000]").err());
+        let failed = (0..20).find_map(|n| draft.add(&format!("p{n}"), "n[1-100000]", false).err());
         assert_eq!((failed, draft.members.len()), (Some(EntryError::TooMany), 11));
         let mut draft = Draft::default();
-        assert!((0..=MAX_PARTITIONS).any(|n| draft.add(&format!("p{n}"), "") == Err(EntryError::TooMany)));
+        assert!(
+            (0..=MAX_PARTITIONS).any(|n| draft.add(&format!("p{n}"), "", false) == Err(EntryError::TooMany))
+        );
     }
 
     #[test]

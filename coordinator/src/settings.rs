@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sifleet_common::inventory::MAX_REPLICAS;
-use sifleet_common::settings::{self, Loaded, Options, Period, SettingsError, Size};
+use sifleet_common::settings::{self, Loaded, Options, Period, SettingsError};
 use sifleet_common::telemetry::Output;
 use sifleet_common::time::UnixMillis;
 
@@ -37,7 +37,7 @@ pub struct Settings {
     pub http: Http,
     /// Where partitions come from.
     pub partitions: Partitions,
-    /// Pushes and their bytes.
+    /// Pushes.
     pub transfer: Transfer,
     /// Where users' images go.
     pub library: Library,
@@ -141,21 +141,17 @@ impl Default for Partitions {
     }
 }
 
-/// Pushes, and how fast their bytes move.
+/// Pushes. How fast their bytes move is said over the API and stored.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, try_from = "rules::transfer::Raw")]
 pub struct Transfer {
-    /// Bytes a second that each node may send to others; no limit if absent.
-    pub up: Option<Size>,
-    /// Bytes a second that each node may fetch; no limit if absent.
-    pub down: Option<Size>,
     /// Most pushes that are kept; those that ended first are forgotten first.
     pub max_pushes: usize,
 }
 
 impl Default for Transfer {
     fn default() -> Self {
-        Self { up: None, down: None, max_pushes: pushes::Transfers::default().max_pushes }
+        Self { max_pushes: pushes::Transfers::default().max_pushes }
     }
 }
 
@@ -251,8 +247,6 @@ impl Settings {
     #[must_use]
     pub fn transfers(&self, now: UnixMillis) -> pushes::Transfers {
         pushes::Transfers {
-            up: self.transfer.up.map(Size::get),
-            down: self.transfer.down.map(Size::get),
             max_pushes: self.transfer.max_pushes,
             first_assignment: u64::try_from(now.0).unwrap_or(0) << 16,
         }

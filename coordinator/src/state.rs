@@ -8,6 +8,7 @@
 mod check;
 pub mod describe;
 pub mod index;
+pub mod limits;
 pub mod membership;
 pub mod node;
 pub mod publish;
@@ -34,6 +35,7 @@ use sifleet_common::wire::control::{Hello, Stamp, ToAgent, ToCoordinator};
 use crate::store::Op;
 use describe::Describing;
 use index::{Index, NodeId};
+use limits::Limiting;
 use membership::Membership;
 use node::{Node, Session};
 use pushes::Pushes;
@@ -116,6 +118,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Slurm told on which nodes jobs run.
+    JobsRunOn {
+        /// These, and no others.
+        nodes: BTreeSet<NodeName>,
+    },
     /// Time has passed.
     Tick,
 }
@@ -168,6 +175,7 @@ pub struct State {
     shown: publish::Shown,
     pushes: Pushes,
     removals: Removals,
+    limiting: Limiting,
     effects: Vec<Effect>,
 }
 
@@ -183,12 +191,14 @@ impl State {
                 self.membership.failed(source, reason);
                 self.rebuild_partitions();
             }
+            Event::JobsRunOn { nodes } => self.jobs_run_on(nodes),
             Event::Tick => {}
         }
         self.expire(now);
         self.ask_for_descriptions();
         self.turn_pushes(now);
         self.turn_removals(now);
+        self.turn_limits(now);
         std::mem::take(&mut self.effects)
     }
 

@@ -1,9 +1,10 @@
 //! What must survive a restart: nodes and their last-known inventories, image metadata, memberships, pushes,
-//! removals.
+//! removals, limits.
 //!
 //! Owns the vocabulary of durable steps ([`Op`]) and what is found again at start ([`Restored`]); all SQL is in
 //! [`sqlite`]. Leases, sessions and rates are soft state and never come here.
 
+pub mod limits;
 pub mod push;
 pub mod removal;
 pub mod sqlite;
@@ -21,6 +22,7 @@ use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::control::StreamId;
 
+use limits::LimitSet;
 use push::{PushNo, PushOutcome, PushRecord, RestoredPush};
 use removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
 
@@ -135,10 +137,22 @@ pub enum Op {
         /// Which ones.
         removals: Vec<RemovalNo>,
     },
+    /// Limits of transfers are others.
+    PutLimits {
+        /// All of them.
+        set: LimitSet,
+    },
+    /// Nodes are busy, or are not any longer.
+    MarkBusy {
+        /// Which nodes.
+        nodes: BTreeSet<NodeName>,
+        /// Whether they are.
+        busy: bool,
+    },
 }
 
 impl Op {
-    /// Tells whether it is about pushes or removals.
+    /// Tells whether it is about pushes, removals or limits.
     #[must_use]
     pub const fn is_of_pushes(&self) -> bool {
         match self {
@@ -151,7 +165,9 @@ impl Op {
             | Self::PutRemoval { .. }
             | Self::ChangeRemoval { .. }
             | Self::PutRemoved { .. }
-            | Self::ForgetRemovals { .. } => true,
+            | Self::ForgetRemovals { .. }
+            | Self::PutLimits { .. }
+            | Self::MarkBusy { .. } => true,
             Self::PutNode { .. }
             | Self::Advance { .. }
             | Self::Replace { .. }
@@ -227,6 +243,10 @@ pub struct Restored {
     pub removals: Vec<RestoredRemoval>,
     /// What identifies the chunk maps of images.
     pub maps: BTreeMap<Digest, MapDigest>,
+    /// Limits of transfers.
+    pub limits: LimitSet,
+    /// Nodes that somebody marked as busy.
+    pub busy: BTreeSet<NodeName>,
 }
 
 impl Restored {

@@ -7,6 +7,8 @@ pub mod availability;
 pub mod cache;
 pub mod drift;
 pub mod images;
+pub mod limits;
+pub mod meant;
 pub mod nodes;
 pub mod partitions;
 pub mod pushes;
@@ -32,6 +34,7 @@ use sifleet_common::time::{Monotonic, Now, UnixMillis};
 use crate::state::index::{DigestEntry, NameEntry};
 use crate::store::NodeFacts;
 use cache::Cache;
+use limits::LimitsShown;
 use pushes::PushesShown;
 use removals::RemovalsShown;
 use table::NodeTable;
@@ -146,6 +149,7 @@ pub struct View {
     pub(crate) partitions: Arc<BTreeMap<PartitionName, Arc<PartitionInfo>>>,
     pub(crate) pushes: PushesShown,
     pub(crate) removals: RemovalsShown,
+    pub(crate) limits: LimitsShown,
     pub(crate) cache: Arc<Cache>,
 }
 

@@ -14,6 +14,7 @@ use sifleet_common::wire::control::{Hello, MAX_SIDECAR, ToCoordinator};
 use sifleet_common::wire::frame::MAX_FRAME;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::state::limits::LimitCommand;
 use crate::state::pushes::{Command, PushError};
 use crate::state::removals::{RemovalCommand, RemovalError};
 use crate::state::run::ToSession;
@@ -48,6 +49,10 @@ pub(crate) enum Input {
     Push {
         command: Command,
         reply: oneshot::Sender<Result<PushNo, PushError>>,
+    },
+    Limit {
+        command: LimitCommand,
+        reply: oneshot::Sender<()>,
     },
     Remove {
         command: RemovalCommand,

@@ -12,8 +12,8 @@ use sifleet_coordinator::partitions::slurm;
 /// # Panics
 /// When a promise is broken.
 pub fn run(data: &[u8]) {
-    if let Ok(members) = slurm::parse(data) {
-        for (partition, nodes) in members {
+    if let Ok(heard) = slurm::parse(data) {
+        for (partition, nodes) in heard.members {
             let folded = fold(nodes.iter().map(|node| node.as_str()));
             assert!(nodes.is_empty() == folded.is_empty(), "{partition} folds into {folded:?}");
         }

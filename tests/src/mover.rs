@@ -131,6 +131,22 @@ impl Mover {
         tokio::time::timeout(LIMIT, mapped).await.context("no chunk map")?
     }
 
+    /// Waits for the next report of any assignment.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn progress(&mut self) -> anyhow::Result<Progress> {
+        let said = async {
+            while let Some(report) = self.reports.recv().await {
+                if let Report::Progress(progress) = report {
+                    return Ok(progress);
+                }
+            }
+            bail!("the transfers have ended")
+        };
+        tokio::time::timeout(LIMIT, said).await.with_context(|| format!("{} says nothing", self.node))?
+    }
+
     /// Waits until an assignment has ended, well or not.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 
 #![cfg(test)]
 
+#[path = "cli/limits.rs"]
+mod limits;
 #[path = "cli/push.rs"]
 mod push;
 #[path = "cli/remove.rs"]

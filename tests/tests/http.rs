@@ -7,6 +7,8 @@
 
 #[path = "http/conformance.rs"]
 mod conformance;
+#[path = "http/limits.rs"]
+mod limits;
 #[path = "http/pushes.rs"]
 mod pushes;
 #[path = "http/refusals.rs"]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sifleet_tests::cluster::{COORDINATOR, Cluster, LIMIT, Plan, ended_with};
@@ -89,6 +89,49 @@ fn a_file_goes_to_a_partition_and_of_its_next_version_only_what_is_new() {
     let (push, _) = newest(&cluster).unwrap();
     let fetched = push["bytes"]["fetched"].as_u64().unwrap();
     assert!(fetched < 3 * 700_000, "{push}");
+}
+
+#[test]
+fn limits_hold_and_are_lifted_while_a_push_runs() {
+    let cluster = cluster("push-limits");
+    let set = |limits: &[&str]| {
+        let output = cluster.cli(&[&["limits", "set"], limits].concat()).unwrap();
+        ended_with(&output, 0).unwrap();
+    };
+    let limits = || cluster.get("/v1/limits").unwrap();
+    set(&["--down", "100k"]);
+    let begun = Instant::now();
+    let bytes = image(6);
+    let output =
+        cluster.cli(&["push", &file(&cluster, "tool.sif", &bytes), "-p", "viz", "--detach"]).unwrap();
+    ended_with(&output, 0).unwrap();
+    let fetched = |node: &Value| node["fetched"].as_u64().unwrap_or_default();
+    until("everybody fetches", LIMIT, || {
+        let (_, nodes) = newest(&cluster)?;
+        anyhow::ensure!(nodes.len() == 3 && nodes.iter().all(|node| fetched(node) > 300_000), "{nodes:?}");
+        Ok(())
+    })
+    .unwrap();
+    let (push, nodes) = newest(&cluster).unwrap();
+    // A second of slack for what passes before anybody waits; without the limit all of it is there at once.
+    let most = 100_000 * (u64::try_from(begun.elapsed().as_millis()).unwrap() / 1_000 + 1) + 500_000;
+    assert!(nodes.iter().all(|node| fetched(node) < most), "more than {most}: {nodes:?}");
+    assert_eq!(push["state"], "running");
+
+    set(&["--down", "none", "--total", "600k"]);
+    until("the total is divided", LIMIT, || {
+        let limits = limits();
+        anyhow::ensure!((&limits["divided"], &limits["share"]) == (&3.into(), &200_000.into()), "{limits}");
+        Ok(())
+    })
+    .unwrap();
+    // At what was allowed so far it would take minutes.
+    set(&["--total", "none"]);
+    ended_with(&cluster.cli(&["push", "watch", push["id"].as_str().unwrap()]).unwrap(), 0).unwrap();
+    assert!(begun.elapsed().as_secs() < 100, "{:?}", begun.elapsed());
+    for node in ["viz1", "viz2", "viz3"] {
+        holds(&cluster.root(node), "tool.sif", &bytes);
+    }
 }
 
 #[test]

@@ -200,3 +200,45 @@ async fn rogues_are_named_and_left_alone_and_everybody_else_gets_the_image() {
         assert!(asked <= 2 * 3, "three nodes asked {name} for {asked} spans, each for two at most");
     }
 }
+
+/// Listens until an assignment ends; tells whether another one had begun by then.
+async fn begins_before_the_end(mover: &mut Mover, ends: AssignmentId, begins: AssignmentId) -> bool {
+    let mut begun = false;
+    loop {
+        let said = mover.progress().await.unwrap();
+        assert_ne!(said.phase, Phase::Failed, "{said:?}");
+        begun |= said.id == begins && said.phase != Phase::Waiting;
+        if said.id == ends && said.phase == Phase::Done {
+            return begun;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_many_images_are_fetched_at_once_may_be_changed_while_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut movers, first) = nodes(folder.path(), 2, &small(20)).await;
+    let mut assignments = vec![first];
+    for id in 2..=4_u8 {
+        let (bytes, name) = (small(20 + u64::from(id)), format!("{id}.sif"));
+        std::fs::write(movers[0].root.join(&name), &bytes).unwrap();
+        movers[0].sees(&name, digest(&bytes)).await.unwrap();
+        let map = movers[0].map(digest(&bytes)).await.unwrap();
+        let peers = vec![movers[0].peer.clone()];
+        let made = assignment(digest(&bytes), bytes.len() as u64, map, peers);
+        assignments.push(Assignment { id: AssignmentId(id.into()), name: name.parse().unwrap(), ..made });
+    }
+    let [one, two, three, four] = &assignments[..] else { panic!() };
+    let (source, target) = (movers.remove(0), &mut movers[0]);
+    target.orders.send(Order::Concurrent { fetches: Some(1) }).await.unwrap();
+    target.assign(one.clone()).await.unwrap();
+    target.assign(two.clone()).await.unwrap();
+    assert!(!begins_before_the_end(target, one.id, two.id).await, "one at a time");
+    target.end(two.id).await.unwrap();
+
+    source.orders.send(Order::Rates(Rates { up: Some(SLOW), down: None })).await.unwrap();
+    target.assign(three.clone()).await.unwrap();
+    target.assign(four.clone()).await.unwrap();
+    target.orders.send(Order::Concurrent { fetches: None }).await.unwrap();
+    assert!(begins_before_the_end(target, three.id, four.id).await, "two, by its settings");
+}

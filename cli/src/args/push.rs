@@ -10,8 +10,9 @@ use clap::{Args, Subcommand, ValueHint};
 use sifleet_common::api::pushes::PushTarget;
 use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::nodeset::NodeSet;
+use sifleet_common::units::Rate;
 
-use super::units::{self, Rate};
+use super::time;
 
 const PUSH_HELP: &str = "\
 Examples:
@@ -69,7 +70,7 @@ pub(crate) struct Wish {
     #[arg(long, value_name = "all|N%|best_effort", value_parser = completion)]
     pub(crate) completion: Option<String>,
     /// Nodes that have not got it by then fail: 30m, 2h; a day by default.
-    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) deadline: Option<Duration>,
     /// Bytes a second that each node may fetch: 100M, 64MiB.
     #[arg(long)]
@@ -133,7 +134,7 @@ pub(crate) enum Progress {
 #[derive(Debug, Args)]
 pub(crate) struct Interval {
     /// How often to look: 1s to 1h.
-    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = units::time)]
+    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = time)]
     pub(crate) interval: Duration,
 }
 

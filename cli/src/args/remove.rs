@@ -8,7 +8,7 @@ use sifleet_common::api::removals::RemovalTarget;
 use sifleet_common::name::PartitionName;
 use sifleet_common::nodeset::NodeSet;
 
-use super::units;
+use super::time;
 
 pub(super) const RM_HELP: &str = "\
 Examples:
@@ -47,7 +47,7 @@ pub(crate) struct Removing {
     #[arg(long)]
     pub(crate) when_idle: bool,
     /// Nodes that still have it by then fail: 30m, 2h; a day by default.
-    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) deadline: Option<Duration>,
     /// Says what would be done, and does nothing.
     #[arg(long)]

@@ -1,13 +1,14 @@
-//! `sifleet node ls`, `sifleet node show` and `sifleet node rescan`.
+//! `sifleet node ls`, `show`, `rescan`, `busy` and `idle`.
 
-use sifleet_common::api::nodes::{NodeDetail, NodeList, Rescan};
+use sifleet_common::api::nodes::{Marked, NodeDetail, NodeList, Rescan};
+use sifleet_common::nodeset::NodeSet;
 
 use crate::args::NodeVerb;
 use crate::client::{Client, Target};
 use crate::outcome::Outcome;
 use crate::output::Screen;
 
-/// Asks, or has nodes scan, and prints.
+/// Asks, or has nodes scan or be marked, and prints.
 pub(super) fn run(client: &Client, screen: &mut Screen, verb: NodeVerb) -> anyhow::Result<Outcome> {
     let nodes = Target::v1("nodes");
     match verb {
@@ -19,8 +20,20 @@ pub(super) fn run(client: &Client, screen: &mut Screen, verb: NodeVerb) -> anyho
             screen.show(&answer)?;
             return Ok(outcome(&answer.value));
         }
+        NodeVerb::Busy { nodes: wanted } => return mark(client, screen, &wanted, "busy"),
+        NodeVerb::Idle { nodes: wanted } => return mark(client, screen, &wanted, "idle"),
     }
     Ok(Outcome::Yes)
+}
+
+fn mark(client: &Client, screen: &mut Screen, nodes: &NodeSet, verb: &str) -> anyhow::Result<Outcome> {
+    let answer = client.post::<Marked>(&Target::v1("nodes").segment(&nodes.to_string()).segment(verb))?;
+    screen.show(&answer)?;
+    Ok(match &answer.value {
+        marked if marked.nodes.is_empty() => Outcome::No,
+        marked if marked.unheard_of.is_empty() => Outcome::Yes,
+        _ => Outcome::Partial,
+    })
 }
 
 fn outcome(rescan: &Rescan) -> Outcome {

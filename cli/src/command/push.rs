@@ -3,13 +3,15 @@
 mod file;
 mod watch;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use sifleet_common::api::pushes::{
     PushBody, PushList, PushNodes, PushPlan, PushRequest, PushState, RateRequest,
 };
 use sifleet_common::push::Phase;
+use sifleet_common::units::Rate;
 
+use super::wish::begin;
 use crate::args::{PushArgs, PushVerb, Wish};
 use crate::client::{Answer, Client, ClientError, Target};
 use crate::live::Live;
@@ -19,8 +21,6 @@ use crate::waiting::pause;
 use file::Local;
 use watch::{Ended, watch};
 
-/// How often a request is sent again that nobody answered.
-const ATTEMPTS: u32 = 3;
 /// Between two looks at whether the library's agent has seen what was uploaded.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long that may take, besides the reading: an agent waits until a file is quiet, and looks every ten minutes where
@@ -67,22 +67,16 @@ fn push(client: &Client, screen: &mut Screen, wish: &Wish) -> anyhow::Result<Out
         root: wish.root.clone(),
         completion: wish.completion.clone(),
         deadline_s: wish.deadline.map(|time| time.as_secs()),
-        rate: wish.rate.and_then(crate::args::Rate::get),
+        rate: wish.rate.and_then(Rate::get),
         priority: wish.priority,
         dry_run: true,
+        upload: local.as_ref().filter(|_| wish.dry_run).map(|local| local.size),
     };
     if let Some(local) = local.as_ref().filter(|_| !wish.dry_run) {
         local.upload(client, &mut live, screen)?;
     }
-    let plan = plan(client, screen, &mut live, &request, local.as_ref().filter(|_| !wish.dry_run));
-    let plan = match (plan, &local) {
-        (Err(error), Some(local)) if wish.dry_run && is_unheard_of(&error) => {
-            live.clear();
-            screen.tell(&[Note::Hint(local.would_be_uploaded())]);
-            return Err(error.into());
-        }
-        (plan, _) => plan?,
-    };
+    let uploaded = local.as_ref().filter(|_| !wish.dry_run);
+    let plan = plan(client, screen, &mut live, &request, uploaded)?;
     live.clear();
     if wish.dry_run {
         screen.show(&plan)?;
@@ -93,7 +87,7 @@ fn push(client: &Client, screen: &mut Screen, wish: &Wish) -> anyhow::Result<Out
         screen.announce(&plan.value);
     }
     request.dry_run = false;
-    let begun = begin(client, &request)?;
+    let begun: Answer<PushBody> = begin(client, &Target::v1("pushes"), &request)?;
     if wish.detach {
         finish(screen, &live, &begun)?;
         screen.tell(&[Note::Hint(how_to_go_on(&begun.value.id))]);
@@ -130,30 +124,6 @@ fn plan(
             answer => return answer,
         }
     }
-}
-
-/// Begins a push once, however often it has to be asked for.
-fn begin(client: &Client, request: &PushRequest) -> Result<Answer<PushBody>, ClientError> {
-    let key = key();
-    let mut attempt = 1;
-    loop {
-        match client.send(&Target::v1("pushes"), request, Some(&key)) {
-            Err(error) if error.may_pass() && attempt < ATTEMPTS => {
-                pause(Duration::from_secs(1) * attempt);
-                attempt += 1;
-            }
-            answer => return answer,
-        }
-    }
-}
-
-/// Names a wish as nobody else names another.
-fn key() -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let host = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&now.as_nanos().to_le_bytes()).update(&std::process::id().to_le_bytes()).update(&host);
-    hasher.finalize().to_hex().chars().take(32).collect()
 }
 
 fn follow(client: &Client, screen: &mut Screen, live: &mut Live, id: &str) -> anyhow::Result<Outcome> {

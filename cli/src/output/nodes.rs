@@ -1,6 +1,6 @@
 //! How `sifleet node ls`, `show` and `rescan` look.
 
-use sifleet_common::api::nodes::{NodeDetail, NodeList, NodeState, NodeSummary, ReplicaBody, Rescan};
+use sifleet_common::api::nodes::{Marked, NodeDetail, NodeList, NodeState, NodeSummary, ReplicaBody, Rescan};
 use sifleet_common::nodeset::fold;
 
 use super::text::{Block, Cell, Csv, Note, Table, Tone};
@@ -196,6 +196,30 @@ impl Render for NodeDetail {
             notes.push(Note::Warning("the list is cut at 10,000 entries".to_owned()));
         }
         notes
+    }
+}
+
+impl Render for Marked {
+    fn blocks(&self, wide: bool) -> Vec<Block> {
+        let mut table = Table::new(&[]);
+        for (word, nodes, tone) in
+            [("told", &self.nodes, Tone::Good), ("unheard of", &self.unheard_of, Tone::Bad)]
+        {
+            if !nodes.is_empty() {
+                table.row(vec![Cell::new(word).tone(tone), Cell::long(nodes, wide)]);
+            }
+        }
+        vec![Block::Table(table)]
+    }
+
+    fn names(&self) -> Vec<String> {
+        Some(self.nodes.clone()).filter(|nodes| !nodes.is_empty()).into_iter().collect()
+    }
+
+    fn csv(&self) -> Csv {
+        let mut csv = Csv::new(&["nodes", "unheard_of"]);
+        csv.row(vec![self.nodes.clone(), self.unheard_of.clone()]);
+        csv
     }
 }
 

@@ -10,13 +10,14 @@ use super::{Render, human};
 
 /// Returns the word and meaning of a state.
 pub(super) fn state(state: PushState) -> (&'static str, Tone) {
-    match state {
-        PushState::Running => ("running", Tone::Strong),
-        PushState::Done => ("done", Tone::Good),
-        PushState::Partial => ("partial", Tone::Warn),
-        PushState::Failed => ("failed", Tone::Bad),
-        PushState::Cancelled => ("cancelled", Tone::Unsure),
-    }
+    let tone = match state {
+        PushState::Running => Tone::Strong,
+        PushState::Done => Tone::Good,
+        PushState::Partial => Tone::Warn,
+        PushState::Failed => Tone::Bad,
+        PushState::Cancelled => Tone::Unsure,
+    };
+    (state.name(), tone)
 }
 
 /// Returns the meaning of a phase; its word is its name.
@@ -69,15 +70,15 @@ impl Render for PushPlan {
                 table.row(vec![Cell::new(name).tone(Tone::Faint), Cell::long(text, wide).tone(tone)]);
             }
         };
+        let upload = self.upload.filter(|bytes| *bytes > 0).map_or_else(String::new, human::size);
+        line("into the library first", &upload, Tone::Plain);
         line("nodes", &self.nodes, Tone::Plain);
+        line("hold another version", &self.replaces, Tone::Warn);
         line("have it already", &self.ready, Tone::Good);
         line("away, get it later", &self.deferred, Tone::Unsure);
         line("from", &self.sources, Tone::Plain);
-        line(
-            "image",
-            &format!("{}, {}", human::digest(&self.digest, wide), human::size(self.size)),
-            Tone::Plain,
-        );
+        line("image", &human::digest(&self.digest, wide), Tone::Plain);
+        line("space on each", &human::size(self.size), Tone::Plain);
         let mut refused = Table::new(&[]).indented();
         reasons(&mut refused, &self.refused, wide);
         let title = Cell::new(&self.image).tone(Tone::Strong);
@@ -89,8 +90,10 @@ impl Render for PushPlan {
     }
 
     fn csv(&self) -> Csv {
-        let mut csv =
-            Csv::new(&["image", "digest", "size", "nodes", "count", "ready", "deferred", "bytes", "seconds"]);
+        let mut csv = Csv::new(&[
+            "image", "digest", "size", "nodes", "count", "ready", "deferred", "bytes", "seconds", "replaces",
+            "upload",
+        ]);
         csv.row(vec![
             self.image.clone(),
             self.digest.clone(),
@@ -101,6 +104,8 @@ impl Render for PushPlan {
             self.deferred.clone(),
             self.bytes.to_string(),
             self.seconds.map(|seconds| seconds.to_string()).unwrap_or_default(),
+            self.replaces.clone(),
+            self.upload.map(|bytes| bytes.to_string()).unwrap_or_default(),
         ]);
         csv
     }
@@ -257,7 +262,7 @@ impl Render for PushNodes {
         let header: &[&str] = if wide {
             &["NODE", "PHASE", "FETCHED", "REUSED", "RESUMED", "WASTED", "RATE", "FROM", "WHY"]
         } else {
-            &["NODE", "PHASE", "FETCHED", "REUSED", "RATE", "WHY"]
+            &["NODE", "PHASE", "FETCHED", "REUSED", "RESUMED", "RATE", "WHY"]
         };
         let mut table = Table::new(header);
         for node in &self.nodes {
@@ -266,9 +271,10 @@ impl Render for PushNodes {
                 Cell::new(node.phase.name()).tone(phase(node.phase)),
                 Cell::number(human::size(node.fetched)),
                 Cell::number(human::size(node.reused)),
+                Cell::number(human::size(node.resumed)),
             ];
             if wide {
-                row.extend([Cell::number(human::size(node.resumed)), Cell::number(human::size(node.wasted))]);
+                row.push(Cell::number(human::size(node.wasted)));
             }
             row.push(Cell::number(if node.rate > 0 { human::rate(node.rate) } else { String::new() }));
             if wide {

@@ -33,8 +33,12 @@ super::body! {
         ImageReady,
         /// An image is no longer vouched for on a node: gone, replaced, or being written.
         ImageGone,
+        /// A push began, or stands otherwise; `detail` says which one and how.
+        PushChanged,
         /// A removal began, or stands otherwise; `detail` says which one and how.
         RemovalChanged,
+        /// Limits of transfers were changed, or nodes are busy that were not, or are not any longer; `detail` says which.
+        LimitsChanged,
         /// A partition's list of nodes changed.
         PartitionChanged,
         /// The reader was too slow and missed events: read the lists again.

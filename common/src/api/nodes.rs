@@ -89,6 +89,14 @@ super::body! {
         pub modified: String,
     }
 
+    /// Which nodes were marked as busy, or are not any longer.
+    pub struct Marked {
+        /// These.
+        pub nodes: String,
+        /// Names no node has.
+        pub unheard_of: String,
+    }
+
     /// Which nodes were told to scan.
     pub struct Rescan {
         /// Nodes that were told.

@@ -36,6 +36,9 @@ super::body! {
         /// Whether to say only what would be done.
         #[serde(default)]
         pub dry_run: bool,
+        /// Length in bytes of an image that is to go into the library first, for a dry run of it; with `image` and `digest`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub upload: Option<u64>,
     }
 
     /// Which nodes a push is for.
@@ -69,9 +72,16 @@ super::body! {
         pub refused: Vec<PushReason>,
         /// Nodes that have it and can give it.
         pub sources: String,
+        /// Nodes of `nodes` that hold other bytes under this name: they are replaced, and what both have in common does not
+        /// cross the network.
+        #[serde(default)]
+        pub replaces: String,
+        /// Most bytes that go into the library first; absent if that is not asked about.
+        #[serde(default)]
+        pub upload: Option<u64>,
         /// Most bytes that will cross the network: nothing is known here of chunks the nodes have already.
         pub bytes: u64,
-        /// Least time in seconds at the rate asked for; absent without a rate.
+        /// Least time in seconds at the rate asked for and the limits that are set; absent without any.
         pub seconds: Option<u64>,
     }
 
@@ -247,5 +257,19 @@ super::body! {
         /// Bytes a second that each node may fetch; absent: no limit.
         #[serde(default)]
         pub rate: Option<u64>,
+    }
+}
+
+impl PushState {
+    /// Returns the stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
     }
 }

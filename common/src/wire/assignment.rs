@@ -52,6 +52,11 @@ pub enum Order {
     Rates(Rates),
     /// Asks for an image to be taken away.
     Remove(Removal),
+    /// How many images may be fetched at once; absent: what the agent's own settings say.
+    Concurrent {
+        /// At least 1.
+        fetches: Option<u16>,
+    },
 }
 
 /// What an agent has to say about orders.

@@ -8,19 +8,35 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sifleet_common::digest::Digest;
 
 use super::App;
 use super::problem::{ApiError, cut};
+use crate::store::push::{Key, MAX_KEY};
 
 /// What is taken for a body before its length is known to be true.
 const FIRST_BUFFER: usize = 16 * 1024;
 /// What most answers fit into.
 const ANSWER_BUFFER: usize = 1024;
+
+/// Lets a caller ask again without asking for more.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Reads the caller's key of a wish, and what its body says.
+pub(super) fn idempotency_key(headers: &HeaderMap, body: &impl Serialize) -> Result<Option<Key>, ApiError> {
+    let Some(text) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let fits = |text: &&str| (1..=MAX_KEY).contains(&text.len());
+    let Some(text) = text.to_str().ok().filter(fits) else {
+        return Err(ApiError::BadKey);
+    };
+    let body = serde_json::to_vec(body).map_err(|error| ApiError::Encode { detail: error.to_string() })?;
+    Ok(Some(Key { text: text.to_owned(), body: Digest::of(&body) }))
+}
 
 /// The query of a request; unknown parameters are refused by the type, for they would change nothing silently.
 pub(super) struct Params<T>(pub(super) T);

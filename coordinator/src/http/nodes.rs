@@ -1,17 +1,20 @@
-//! `GET /v1/nodes`, `GET /v1/nodes/{name}` and `POST /v1/nodes/{nodeset}/rescan`.
+//! `GET /v1/nodes`, `GET /v1/nodes/{name}` and `POST /v1/nodes/{nodeset}/rescan`, `busy` and `idle`.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use sifleet_common::api::nodes::{NodeDetail, NodeList, Rescan};
-use sifleet_common::nodeset::NodeSet;
+use sifleet_common::api::nodes::{Marked, NodeDetail, NodeList, Rescan};
+use sifleet_common::name::NodeName;
+use sifleet_common::nodeset::{NodeSet, fold};
 
 use super::App;
 use super::extract::{Json, Segment};
 use super::problem::{ApiError, problems};
+use crate::state::limits::LimitCommand;
 
 problems!(ListProblems:);
 problems!(ShowProblems: BadQuery, UnknownNode);
+problems!(MarkProblems: CrossSite, BadQuery, BadNodeset, Stopping);
 problems!(RescanProblems: CrossSite, BadQuery, BadNodeset, Stopping);
 
 /// Lists the nodes in natural order.
@@ -50,4 +53,41 @@ pub(super) async fn rescan(
 ) -> Result<Json<Rescan>, ApiError> {
     let nodes: NodeSet = nodeset.parse()?;
     Ok(Json(app.handle().rescan(nodes.into_names()).await?))
+}
+
+/// Marks nodes as busy: they are held to the lower limits until the mark is taken off.
+#[utoipa::path(
+    post, path = "/v1/nodes/{nodeset}/busy", tag = "nodes", operation_id = "busy",
+    params(("nodeset" = String, Path, description = "Nodes such as `compute[001-128],viz01`, percent-encoded.")),
+    responses((status = 200, description = "Who is marked.", body = Marked), MarkProblems)
+)]
+pub(super) async fn busy(
+    State(app): State<Arc<App>>,
+    Segment(nodeset): Segment,
+) -> Result<Json<Marked>, ApiError> {
+    mark(&app, &nodeset, true).await
+}
+
+/// Takes the mark off nodes. Those on which Slurm runs jobs are busy all the same.
+#[utoipa::path(
+    post, path = "/v1/nodes/{nodeset}/idle", tag = "nodes", operation_id = "idle",
+    params(("nodeset" = String, Path, description = "Nodes such as `compute[001-128],viz01`, percent-encoded.")),
+    responses((status = 200, description = "Who is not marked any longer.", body = Marked), MarkProblems)
+)]
+pub(super) async fn idle(
+    State(app): State<Arc<App>>,
+    Segment(nodeset): Segment,
+) -> Result<Json<Marked>, ApiError> {
+    mark(&app, &nodeset, false).await
+}
+
+async fn mark(app: &App, nodeset: &str, busy: bool) -> Result<Json<Marked>, ApiError> {
+    let wanted: NodeSet = nodeset.parse()?;
+    let (nodes, unheard_of) = app.view().told_apart(wanted.into_names());
+    let marked = Marked {
+        nodes: fold(nodes.iter().map(NodeName::as_str)),
+        unheard_of: fold(unheard_of.iter().map(NodeName::as_str)),
+    };
+    app.handle().limit(LimitCommand::Mark { nodes, busy }).await?;
+    Ok(Json(marked))
 }

@@ -39,6 +39,7 @@ use super::problem::{ApiError, cut};
         (name = "drift", description = "Names under which nodes disagree."),
         (name = "pushes", description = "Images on their way to nodes."),
         (name = "removals", description = "Images that leave nodes."),
+        (name = "limits", description = "How fast images may move."),
         (name = "events", description = "Changes, as they happen."),
         (name = "library", description = "Images that users bring."),
         (name = "service", description = "How the coordinator itself is."),

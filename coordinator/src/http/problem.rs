@@ -19,8 +19,10 @@ use crate::library::LibraryError;
 use crate::state::pushes::PushError;
 use crate::state::removals::RemovalError;
 use crate::state::run::Stopped;
+use crate::store::push::MAX_KEY;
 use crate::store::sqlite::StoreError;
 use crate::view::QueryError;
+use crate::view::meant::MeantError;
 
 pub use code::{Code, Row};
 
@@ -46,6 +48,15 @@ pub enum ApiError {
     /// A removal is not taken, or not found.
     #[error(transparent)]
     Removal(RemovalError),
+    /// The key of a wish cannot be one.
+    #[error("an Idempotency-Key has 1 to {MAX_KEY} printable bytes")]
+    BadKey,
+    /// A limit cannot be meant so.
+    #[error("{detail}")]
+    BadLimit {
+        /// Which one and why.
+        detail: String,
+    },
     /// A parameter or the path cannot be read.
     #[error("{detail}")]
     BadQuery {
@@ -178,6 +189,8 @@ impl ApiError {
             Self::Query(error) => code_of_query(error),
             Self::Push(error) => code_of_push(error),
             Self::Removal(error) => code_of_removal(error),
+            Self::BadKey => Code::BadKey,
+            Self::BadLimit { .. } => Code::BadLimit,
             Self::BadQuery { .. } => Code::BadQuery,
             Self::BadRequirement(_) => Code::BadRequirement,
             Self::BadNodeset(_) => Code::BadNodeset,
@@ -229,8 +242,11 @@ impl ApiError {
             | QueryError::UnknownPartition { candidates, .. }
             | QueryError::UnknownNode { candidates, .. },
         )
-        | Self::Push(PushError::Disagreed { candidates, .. } | PushError::NotThere { candidates, .. })
-        | Self::Removal(RemovalError::Disagreed { candidates, .. }) = self
+        | Self::Push(
+            PushError::Meant(MeantError::Disagreed { candidates, .. })
+            | PushError::NotThere { candidates, .. },
+        )
+        | Self::Removal(RemovalError::Meant(MeantError::Disagreed { candidates, .. })) = self
         {
             candidates
         } else {

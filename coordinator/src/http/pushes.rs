@@ -9,23 +9,19 @@ mod stream;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use sifleet_common::api::pushes::{PushBody, PushList, PushNodes, PushPlan, PushRequest, RateRequest};
-use sifleet_common::digest::Digest;
 
 use super::App;
-use super::extract::{Json, Segment};
+use super::extract::{Json, Segment, idempotency_key};
 use super::problem::{ApiError, cut, problems};
-use crate::state::pushes::wish::MAX_KEY;
 use crate::state::pushes::{Command, PushError};
 use crate::store::push::{Key, PushNo};
+use crate::view::meant::MeantError;
 pub(super) use stream::{__path_follow, follow};
 
-/// Lets a caller ask again without asking for more.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-problems!(CreateProblems: CrossSite, BadPush, BadImage, BadNodeset, BadJson, UnknownImage, UnknownPartition, UnknownNode,
+problems!(CreateProblems: CrossSite, BadPush, BadKey, BadImage, BadNodeset, BadJson, UnknownImage, UnknownPartition, UnknownNode,
     SlowBody, AmbiguousImage, Disagreed, NoHolder, KeyReused, BodyTooLarge, UnsupportedMediaType, TooManyPushes, Stopping);
 problems!(ListProblems:);
 problems!(ShowProblems: BadQuery, UnknownPush);
@@ -51,7 +47,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     Json(request): Json<PushRequest>,
 ) -> Result<Response, ApiError> {
-    let key = key(&headers, &request)?;
+    let key = idempotency_key(&headers, &request)?;
     if let Some(no) = known(&app, key.as_ref())? {
         return created(&app, no);
     }
@@ -60,7 +56,13 @@ pub(super) async fn create(
         view.wish(&request, app.now()).map_err(|error| error.with_near_names(&view))?
     };
     if request.dry_run {
-        return Ok(Json(app.view().plan(&wish, app.now())).into_response());
+        let view = app.view();
+        let upload = request.upload.map(|size| if view.is_in_library(&wish.digest) { 0 } else { size });
+        return Ok(Json(PushPlan { upload, ..view.plan(&wish, app.now()) }).into_response());
+    }
+    if request.upload.is_some() {
+        let detail = "upload is said for a dry run only: put the image into the library, then push it";
+        return Err(PushError::from(MeantError::bad(detail)).into());
     }
     wish.key = key;
     let no = app.handle().push(Command::Create(Box::new(wish))).await??;
@@ -74,18 +76,6 @@ fn created(app: &App, no: PushNo) -> Result<Response, ApiError> {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
-}
-
-/// Reads the caller's key, and what its body says.
-fn key(headers: &HeaderMap, request: &PushRequest) -> Result<Option<Key>, ApiError> {
-    let Some(text) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let fits = |text: &&str| (1..=MAX_KEY).contains(&text.len());
-    let Some(text) = text.to_str().ok().filter(fits) else {
-        let detail = format!("an Idempotency-Key has 1 to {MAX_KEY} printable bytes");
-        return Err(PushError::Bad { detail }.into());
-    };
-    let body = serde_json::to_vec(request).map_err(|error| ApiError::Encode { detail: error.to_string() })?;
-    Ok(Some(Key { text: text.to_owned(), body: Digest::of(&body) }))
 }
 
 /// Finds the push that a key was used for. What it wanted then may not be possible any longer, and need not be.
@@ -176,7 +166,7 @@ pub(super) async fn rate(
 ) -> Result<Json<PushBody>, ApiError> {
     if request.rate == Some(0) {
         let detail = "a rate of 0 brings nothing to anybody: cancel the push, or leave it out for no limit";
-        return Err(PushError::Bad { detail: detail.to_owned() }.into());
+        return Err(PushError::from(MeantError::bad(detail)).into());
     }
     command(&app, Command::Rate(number(&id)?, request.rate)).await
 }

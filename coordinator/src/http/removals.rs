@@ -6,17 +6,17 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use sifleet_common::api::removals::{RemovalBody, RemovalList, RemovalPlan, RemovalRequest};
 
 use super::App;
-use super::extract::{Json, Segment};
+use super::extract::{Json, Segment, idempotency_key};
 use super::problem::{ApiError, cut, problems};
 use crate::state::removals::{RemovalCommand, RemovalError};
 use crate::store::removal::RemovalNo;
 
-problems!(CreateProblems: CrossSite, BadRemoval, BadImage, BadNodeset, BadJson, UnknownImage, UnknownPartition, UnknownNode,
+problems!(CreateProblems: CrossSite, BadRemoval, BadKey, KeyReused, BadImage, BadNodeset, BadJson, UnknownImage, UnknownPartition, UnknownNode,
     SlowBody, AmbiguousImage, Disagreed, NoHolder, LastReplica, BodyTooLarge, UnsupportedMediaType, TooManyRemovals,
     Stopping);
 problems!(ListProblems:);
@@ -26,6 +26,8 @@ problems!(CancelProblems: CrossSite, BadQuery, UnknownRemoval, Stopping);
 /// Removes an image from nodes, or says what that would do.
 #[utoipa::path(
     post, path = "/v1/removals", tag = "removals", operation_id = "removal",
+    params(("Idempotency-Key" = Option<String>, Header, description = "At most 128 bytes. The same key with the same \
+        body is the same removal, however often it is asked for.")),
     request_body = RemovalRequest,
     responses(
         (status = 200, description = "What a removal would do; nothing is done.", body = RemovalPlan),
@@ -35,17 +37,30 @@ problems!(CancelProblems: CrossSite, BadQuery, UnknownRemoval, Stopping);
 )]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     Json(request): Json<RemovalRequest>,
 ) -> Result<Response, ApiError> {
-    let wish = {
+    let key = idempotency_key(&headers, &request)?;
+    // What it wanted then may not be possible any longer, and need not be.
+    match key.as_ref().and_then(|key| Some((app.view().removal_of_key(&key.text)?, key))) {
+        Some(((no, body), key)) if body == key.body => return created(&app, no),
+        Some(((removal, _), _)) => return Err(RemovalError::KeyReused { removal }.into()),
+        None => {}
+    }
+    let mut wish = {
         let view = app.view();
         view.removal_wish(&request, app.now()).map_err(|error| error.with_near_names(&view))?
     };
     if request.dry_run {
         return Ok(Json(app.view().removal_plan(&wish, app.now())).into_response());
     }
+    wish.key = key;
     let no = app.handle().remove(RemovalCommand::Create(Box::new(wish))).await??;
-    let mut response = Json(body(&app, no)?).into_response();
+    created(&app, no)
+}
+
+fn created(app: &App, no: RemovalNo) -> Result<Response, ApiError> {
+    let mut response = Json(body(app, no)?).into_response();
     *response.status_mut() = StatusCode::CREATED;
     if let Ok(location) = HeaderValue::try_from(format!("/v1/removals/{no}")) {
         response.headers_mut().insert(header::LOCATION, location);

@@ -171,7 +171,7 @@ fn add(draft: &mut Draft, name: &Spanned<DeString<'_>>, nodes: &Spanned<DeValue<
         let shape = format!("write the nodes of {name} as one text, such as {name} = \"n[001-128],fat01\"");
         return Err(Problem::Shape(shape));
     };
-    draft.add(name, nodes).map_err(Problem::Entry)
+    draft.add(name, nodes, false).map_err(Problem::Entry)
 }
 
 /// Counts the line of a byte, from 1.

@@ -1,9 +1,11 @@
-//! Partitions from Slurm: what `sinfo -h --all -o "%R|%N"` prints, from release 22.05 on.
+//! Partitions from Slurm, and which of their nodes run jobs: what `sinfo -h --all -o "%R|%T|%N"` prints, from release
+//! 22.05 on.
 //!
 //! Owns how `sinfo` is run: always with a time limit, because it waits for minutes while slurmctld is down; in a
 //! process group of its own, so that nothing it started stays behind; with bounded output. `--all` shows hidden
 //! partitions and those that the coordinator's user may not use. Nothing is written to Slurm.
-//! Outside facts: sinfo(1) of Slurm 22.05, 24.11 and 26.05; `%R` is the name without the mark of the default.
+//! Outside facts: sinfo(1) of Slurm 22.05, 24.11 and 26.05; `%R` is the name without the mark of the default, `%T` the
+//! state of a group of nodes in words, with a mark behind it for nodes that do not answer, are planned for, and so on.
 
 use std::ffi::OsString;
 use std::io;
@@ -14,13 +16,15 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
-use super::{Draft, EntryError, MAX_ANSWER, Members};
+use super::{Draft, EntryError, Heard, MAX_ANSWER};
 
 /// Longest part of an error message that is passed on, in bytes: its end says what went wrong.
 const MAX_COMPLAINT: usize = 512;
 /// What an admin's shell may have set, and what would change the answer.
 const UNWANTED: [&str; 5] =
     ["SINFO_ALL", "SINFO_FEDERATION", "SINFO_FORMAT", "SINFO_PARTITION", "SINFO_SORT"];
+/// States in which jobs run on a node; a node that is drained while its last jobs run is `draining`.
+const RUNNING: [&str; 4] = ["allocated", "mixed", "completing", "draining"];
 /// How older releases write that there are no nodes.
 const NO_NODES: [&str; 3] = ["", "(null)", "n/a"];
 
@@ -59,8 +63,8 @@ pub enum SlurmError {
         /// The program.
         program: OsString,
     },
-    /// A line is not a partition and its nodes.
-    #[error("line {line} of what sinfo printed is not NAME|NODES: {text:?}")]
+    /// A line is not a partition, a state and nodes.
+    #[error("line {line} of what sinfo printed is not NAME|STATE|NODES: {text:?}")]
     Line {
         /// The line, from 1.
         line: usize,
@@ -93,7 +97,7 @@ impl Sinfo {
     ///
     /// # Errors
     /// [`SlurmError`].
-    pub async fn ask(&self) -> Result<Members, SlurmError> {
+    pub async fn ask(&self) -> Result<Heard, SlurmError> {
         let program = self.program.clone();
         let mut group = self.start()?;
         match tokio::time::timeout(self.limit, group.output()).await {
@@ -111,7 +115,7 @@ impl Sinfo {
 
     fn start(&self) -> Result<Group, SlurmError> {
         let mut command = Command::new(&self.program);
-        command.args(["-h", "--all", "-o", "%R|%N"]).env("LC_ALL", "C");
+        command.args(["-h", "--all", "-o", "%R|%T|%N"]).env("LC_ALL", "C");
         for name in UNWANTED {
             command.env_remove(name);
         }
@@ -181,11 +185,11 @@ fn complaint(stderr: &[u8]) -> String {
     if lines.is_empty() { "it did not say why".to_owned() } else { lines.join("; ") }
 }
 
-/// Reads what `sinfo` printed: a line each for a partition and some of its nodes.
+/// Reads what `sinfo` printed: a line each for a partition and those of its nodes that are in one state.
 ///
 /// # Errors
 /// [`SlurmError::Line`] or [`SlurmError::Entry`] for the first line that is not as expected.
-pub fn parse(printed: &[u8]) -> Result<Members, SlurmError> {
+pub fn parse(printed: &[u8]) -> Result<Heard, SlurmError> {
     let mut draft = Draft::default();
     for (index, bytes) in printed.split(|byte| *byte == b'\n').enumerate() {
         let line = index + 1;
@@ -193,14 +197,20 @@ pub fn parse(printed: &[u8]) -> Result<Members, SlurmError> {
         if text == Ok("") {
             continue;
         }
-        let Some((partition, nodes)) = text.ok().and_then(|text| text.split_once('|')) else {
+        let fields = text.ok().and_then(|text| {
+            let (partition, rest) = text.split_once('|')?;
+            Some((partition, rest.split_once('|')?))
+        });
+        let Some((partition, (state, nodes))) = fields else {
             let text = String::from_utf8_lossy(bytes).chars().take(80).collect();
             return Err(SlurmError::Line { line, text });
         };
         let nodes = if NO_NODES.contains(&nodes) { "" } else { nodes };
-        draft.add(partition, nodes).map_err(|source| SlurmError::Entry { line, source })?;
+        let state = state.trim_end_matches(|mark: char| !mark.is_ascii_alphabetic());
+        let entry = |source| SlurmError::Entry { line, source };
+        draft.add(partition, nodes, RUNNING.contains(&state)).map_err(entry)?;
     }
-    Ok(draft.members)
+    Ok(Heard { members: draft.members, busy: Some(draft.busy) })
 }
 
 #[cfg(test)]

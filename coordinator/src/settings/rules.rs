@@ -160,18 +160,12 @@ pub(super) mod limits {
 /// The rules of `[transfer]`.
 pub(super) mod transfer {
     use serde::Deserialize;
-    use sifleet_common::settings::Size;
 
     use super::super::Transfer;
-
-    /// Slower than this, an image of a gigabyte takes three hours.
-    const MIN_RATE: u64 = 100_000;
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     pub(in crate::settings) struct Raw {
-        up: Option<Size>,
-        down: Option<Size>,
         max_pushes: Option<usize>,
     }
 
@@ -179,20 +173,13 @@ pub(super) mod transfer {
         type Error = String;
 
         fn try_from(raw: Raw) -> Result<Self, String> {
-            for (name, rate) in [("up", raw.up), ("down", raw.down)] {
-                if let Some(rate) = rate.filter(|rate| rate.get() < MIN_RATE) {
-                    return Err(format!(
-                        "transfer.{name} is {rate} a second: set 100kB or more, or leave it out"
-                    ));
-                }
-            }
             let max_pushes = raw.max_pushes.unwrap_or(Self::default().max_pushes);
             if max_pushes == 0 {
                 return Err(
                     "transfer.max_pushes is 0, so that no push could be looked at: set 1 or more".into()
                 );
             }
-            Ok(Self { up: raw.up, down: raw.down, max_pushes })
+            Ok(Self { max_pushes })
         }
     }
 }

@@ -34,7 +34,7 @@ fn everything_can_be_set() {
         ca_dir = "/c"
         control = { listen = "[::]:1", lease = "6s", heartbeat = "2s" }
         limits = { max_nodes = 5, max_replicas = 99_000_000, max_http_connections = 7, max_event_streams = 8 }
-        transfer = { up = "1GB", down = "100kB", max_pushes = 7 }
+        transfer = { max_pushes = 7 }
         log = { output = "stderr", filter = "debug" }
         [http]
         listen = "0.0.0.0:443"

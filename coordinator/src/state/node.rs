@@ -12,6 +12,7 @@ use sifleet_common::wire::control::{Stamp, StreamId};
 
 use super::SessionId;
 use crate::store::NodeFacts;
+use crate::store::limits::Caps;
 
 /// One node.
 #[derive(Debug)]
@@ -74,6 +75,10 @@ pub(super) struct Session {
     pub(super) resyncing: Option<Monotonic>,
     /// Whether the agent was told which assignments it has.
     pub(super) listed: bool,
+    /// What the agent was told that it may do.
+    pub(super) told: Caps,
+    /// Whether it was told.
+    pub(super) limited: bool,
     stamps: VecDeque<(Stamp, Monotonic)>,
 }
 
@@ -84,7 +89,15 @@ impl Session {
     const MAX_STAMPS: usize = 300;
 
     pub(super) fn new(id: SessionId, stream: StreamId) -> Self {
-        Self { id, stream, resyncing: None, listed: false, stamps: VecDeque::new() }
+        Self {
+            id,
+            stream,
+            resyncing: None,
+            listed: false,
+            told: Caps::default(),
+            limited: false,
+            stamps: VecDeque::new(),
+        }
     }
 
     /// Returns the newest stamp if it is younger than `spacing`, else `next`, sent at `now`.

@@ -69,6 +69,7 @@ impl State {
             partitions: Arc::clone(&self.shown.partitions),
             pushes: self.show_pushes(),
             removals: self.show_removals(),
+            limits: self.show_limits(),
             cache: Arc::clone(&self.shown.cache),
         }
     }

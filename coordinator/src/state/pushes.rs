@@ -25,6 +25,7 @@ pub mod wish;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use roaring::RoaringBitmap;
 use sifleet_common::api::pushes::{DroppedSource, PushState};
 use sifleet_common::digest::Digest;
 use sifleet_common::name::NodeName;
@@ -48,10 +49,6 @@ const STEPS: usize = 256;
 /// What may be set of transfers.
 #[derive(Clone, Copy, Debug)]
 pub struct Transfers {
-    /// Bytes a second that a node may send to others; no limit if absent.
-    pub up: Option<u64>,
-    /// Bytes a second that a node may fetch; no limit if absent.
-    pub down: Option<u64>,
     /// Most pushes that are kept; those that ended first are forgotten first.
     pub max_pushes: usize,
     /// Where the numbers of assignments begin: above all those of earlier lives of the coordinator.
@@ -60,7 +57,7 @@ pub struct Transfers {
 
 impl Default for Transfers {
     fn default() -> Self {
-        Self { up: None, down: None, max_pushes: 1_000, first_assignment: 1 }
+        Self { max_pushes: 1_000, first_assignment: 1 }
     }
 }
 
@@ -292,6 +289,7 @@ impl State {
     #[must_use]
     pub fn next_turn(&self) -> Option<Monotonic> {
         let turns = self.pushes.next_turn().into_iter().chain(self.removals.next_turn());
+        let turns = turns.chain(self.limiting.next_turn());
         self.next_expiry().into_iter().chain(turns).min()
     }
 
@@ -320,6 +318,20 @@ impl State {
     pub(super) fn is_being_pushed(&self, id: NodeId, image: Digest) -> bool {
         let own = self.pushes.of_node.get(&id).into_iter().flatten();
         own.filter_map(|share| self.pushes.shares.get(share)).any(|share| share.image == image)
+    }
+
+    /// Tells whether a node is part of a push that has not come to an end there.
+    pub(super) fn has_shares(&self, id: NodeId) -> bool {
+        self.pushes.of_node.contains_key(&id)
+    }
+
+    /// Lists the nodes that are told to fetch something.
+    pub(super) fn fetching_nodes(&self) -> RoaringBitmap {
+        let fetches = |own: &BTreeSet<AssignmentId>| {
+            let mut shares = own.iter().filter_map(|id| self.pushes.shares.get(id));
+            shares.any(|share| share.assigned && share.claimed.is_none())
+        };
+        self.pushes.of_node.iter().filter(|(_, own)| fetches(own)).map(|(id, _)| id.0).collect()
     }
 
     /// Finds the session of a node, if it has one.

@@ -26,7 +26,7 @@ use sifleet_common::wire::assignment::AssignmentId;
 use super::State;
 use super::index::NodeId;
 use crate::store::removal::{RemovalNo, RemovalPart, RemovalRecord};
-use crate::view::removals::{PartShown, RemovalInfo};
+use crate::view::removals::{Gone, PartShown, RemovalInfo};
 use rule::Leaving;
 pub use wish::{RemovalCommand, RemovalError, RemovalWish};
 
@@ -146,6 +146,10 @@ fn count(counts: &mut [u32; RemovalPhase::ALL.len()], phase: RemovalPhase, by: i
 pub(super) struct Removals {
     last: RemovalNo,
     removals: BTreeMap<RemovalNo, Removing>,
+    /// Removals that were asked for with a key, and of which body.
+    keys: BTreeMap<String, (RemovalNo, Digest)>,
+    /// What went since the start.
+    gone: Gone,
     /// Parts that have not come to an end.
     of_node: BTreeMap<NodeId, BTreeSet<Place>>,
     orders: BTreeMap<AssignmentId, Place>,

@@ -8,6 +8,7 @@ use sifleet_common::wire::control::Stamp;
 
 use super::describe::Describing;
 use super::index::Index;
+use super::limits::Limiting;
 use super::membership::Membership;
 use super::pushes::Pushes;
 use super::removals::Removals;
@@ -33,6 +34,7 @@ impl State {
             shown: publish::Shown::default(),
             pushes: Pushes::default(),
             removals: Removals::default(),
+            limiting: Limiting::restore(restored.limits, restored.busy),
             effects: Vec::new(),
         };
         for name in restored.heard_of {

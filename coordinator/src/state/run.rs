@@ -5,6 +5,7 @@
 //! out, so an overloaded coordinator says "unknown", never something stale.
 
 mod counters;
+mod handle;
 mod log;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,25 +15,21 @@ use std::time::Duration;
 
 use sifleet_common::api;
 use sifleet_common::clock::Clock;
-use sifleet_common::name::NodeName;
 use sifleet_common::time::Monotonic;
 use sifleet_common::wire::code::CloseCode;
-use sifleet_common::wire::control::{Hello, ToAgent, ToCoordinator};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use sifleet_common::wire::control::{ToAgent, ToCoordinator};
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::pushes::{Command, PushError};
-use super::removals::{RemovalCommand, RemovalError};
-use super::{Announcement, Caller, Effect, Event, SessionId, State};
+use super::{Announcement, Effect, Event, SessionId, State};
 use crate::store::Op;
-use crate::store::push::PushNo;
-use crate::store::removal::RemovalNo;
 use crate::store::sqlite::Store;
 use crate::view::Views;
 pub use crate::waiting::Share;
 use crate::waiting::{Input, Waiting};
 pub use counters::Counters;
+pub use handle::Handle;
 
 /// Events waiting for the loop. When they are this many, sessions wait.
 const INPUT_QUEUE: usize = 8_192;
@@ -65,99 +62,6 @@ pub enum ToSession {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the coordinator is stopping")]
 pub struct Stopped;
-
-/// Reaches the loop from anywhere.
-#[derive(Clone)]
-pub struct Handle {
-    /// Where the newest view is.
-    pub views: Views,
-    /// What the loop reckons with.
-    pub clock: Clock,
-    /// What passed through the loop.
-    pub counters: Arc<Counters>,
-    input: mpsc::Sender<Input>,
-    waiting: Waiting,
-    followers: broadcast::Sender<Arc<api::events::Event>>,
-}
-
-impl Handle {
-    /// Opens a session.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn open(
-        &self,
-        session: SessionId,
-        caller: Caller,
-        hello: Hello,
-        outbox: mpsc::Sender<ToSession>,
-    ) -> Result<(), Stopped> {
-        self.put(Input::Open { session, caller, hello, outbox }).await
-    }
-
-    /// Hands an event over, waiting while the queue is full.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn send(&self, event: Event) -> Result<(), Stopped> {
-        self.put(Input::Event(event)).await
-    }
-
-    /// Hands an agent's message over, waiting while too much of its session, or of all, is not applied yet.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn say(&self, session: SessionId, message: ToCoordinator, own: &Share) -> Result<(), Stopped> {
-        let held = self.waiting.hold(own, &message).await.map_err(|_closed| Stopped)?;
-        self.put(Input::Said(Event::Message { session, message }, held)).await
-    }
-
-    /// Asks the agents of these nodes to reconcile, and tells which of them were there to be asked.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn rescan(&self, nodes: Vec<NodeName>) -> Result<api::nodes::Rescan, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.put(Input::Rescan { nodes, reply }).await?;
-        answer.await.map_err(|_closed| Stopped)
-    }
-
-    /// Asks something about pushes; answered when the view shows it.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn push(&self, command: Command) -> Result<Result<PushNo, PushError>, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.put(Input::Push { command, reply }).await?;
-        answer.await.map_err(|_closed| Stopped)
-    }
-
-    /// Asks something about removals; answered when the view shows it.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn remove(&self, command: RemovalCommand) -> Result<Result<RemovalNo, RemovalError>, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.put(Input::Remove { command, reply }).await?;
-        answer.await.map_err(|_closed| Stopped)
-    }
-
-    /// Follows the events from here on.
-    #[must_use]
-    pub fn events(&self) -> broadcast::Receiver<Arc<api::events::Event>> {
-        self.followers.subscribe()
-    }
-
-    /// Returns how many events wait.
-    #[must_use]
-    pub fn queued(&self) -> usize {
-        INPUT_QUEUE - self.input.capacity()
-    }
-
-    async fn put(&self, input: Input) -> Result<(), Stopped> {
-        self.input.send(input).await.map_err(|_closed| Stopped)
-    }
-}
 
 /// Answers somebody; whoever asked may have gone, it is done all the same.
 type Reply = Box<dyn FnOnce() + Send>;
@@ -286,6 +190,11 @@ impl Loop {
                 self.replies.push(Box::new(move || drop(reply.send(answer))));
                 effects
             }
+            Input::Limit { command, reply } => {
+                let effects = self.state.limit(command, now);
+                self.replies.push(Box::new(move || reply.send(()).unwrap_or_default()));
+                effects
+            }
             Input::Remove { command, reply } => {
                 let (answer, effects) = self.state.remove(command, now);
                 self.replies.push(Box::new(move || drop(reply.send(answer))));
@@ -371,6 +280,7 @@ impl Loop {
         if self.store.take_pushes_lost() {
             self.ops.extend(self.state.whole_pushes());
             self.ops.extend(self.state.whole_removals());
+            self.ops.extend(self.state.whole_limits());
         }
     }
 

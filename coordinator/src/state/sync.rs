@@ -72,7 +72,7 @@ impl State {
             stamp,
         };
         self.effects.push(Effect::Send(session, ToAgent::Welcome(welcome)));
-        self.say_rates(session);
+        self.say_first_limits(id);
         self.shown.touch(id);
     }
 

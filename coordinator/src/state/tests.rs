@@ -49,7 +49,9 @@ fn restored(stored: &[Op]) -> Restored {
             | Op::PutRemoval { .. }
             | Op::ChangeRemoval { .. }
             | Op::PutRemoved { .. }
-            | Op::ForgetRemovals { .. } => {}
+            | Op::ForgetRemovals { .. }
+            | Op::PutLimits { .. }
+            | Op::MarkBusy { .. } => {}
         }
     }
     let node = |(node, (facts, position, inventory)): (_, (_, _, Inventory))| RestoredNode {

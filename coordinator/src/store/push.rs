@@ -88,6 +88,9 @@ impl FromStr for Completion {
     }
 }
 
+/// Longest `Idempotency-Key`, in bytes.
+pub const MAX_KEY: usize = 128;
+
 /// Lets a caller ask again without asking for more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {

@@ -9,6 +9,8 @@ use sifleet_common::name::{ImageName, NodeName};
 use sifleet_common::removal::{RemovalCode, RemovalPhase};
 use sifleet_common::time::UnixMillis;
 
+use super::push::Key;
+
 /// Numbers removals in the order in which they were asked for; shown as `r-000042`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RemovalNo(pub u64);
@@ -61,6 +63,8 @@ pub struct RemovalRecord {
     pub patience_ms: u64,
     /// Whether somebody ended it.
     pub cancelled: bool,
+    /// By which it is found when asked for again.
+    pub key: Option<Key>,
 }
 
 /// How a removal stands with one node.

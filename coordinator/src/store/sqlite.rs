@@ -7,6 +7,7 @@
 //! Outside facts: sqlite.org/wal.html, sqlite.org/pragma.html, for SQLite 3.53 as bundled.
 
 mod connect;
+mod limits;
 mod members;
 mod metadata;
 mod pushes;

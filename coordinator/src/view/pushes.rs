@@ -109,13 +109,8 @@ impl View {
     /// Counts pushes by how they stand.
     pub(crate) fn push_states(&self) -> [(&'static str, u64); 5] {
         let number = |state| self.pushes.pushes.values().filter(|info| info.state == state).count() as u64;
-        [
-            ("running", number(PushState::Running)),
-            ("done", number(PushState::Done)),
-            ("partial", number(PushState::Partial)),
-            ("failed", number(PushState::Failed)),
-            ("cancelled", number(PushState::Cancelled)),
-        ]
+        [PushState::Running, PushState::Done, PushState::Partial, PushState::Failed, PushState::Cancelled]
+            .map(|state| (state.name(), number(state)))
     }
 
     /// Returns the bytes moved for pushes since the start.

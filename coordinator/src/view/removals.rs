@@ -9,11 +9,13 @@ use sifleet_common::api::removals::{
     RemovalBody, RemovalList, RemovalNodes, RemovalPlan, RemovalReason, RemovalRequest, RemovalState,
     RemovalTarget,
 };
+use sifleet_common::digest::Digest;
 use sifleet_common::removal::{RemovalCode, RemovalPhase};
 use sifleet_common::time::Now;
 
 use super::View;
 use super::availability::count;
+use super::meant::MeantError;
 use super::pushes::plan::{patience, root};
 use crate::state::removals::rule::{Holdings, Leaving, join, losing};
 use crate::state::removals::{RemovalError, RemovalWish};
@@ -46,9 +48,23 @@ pub struct RemovalInfo {
     pub nodes: imbl::Vector<Arc<PartShown>>,
 }
 
-/// All removals at one moment, by their numbers.
+/// What is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// How many files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// All removals at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct RemovalsShown(pub imbl::OrdMap<RemovalNo, Arc<RemovalInfo>>);
+pub struct RemovalsShown {
+    /// By their numbers.
+    pub removals: imbl::OrdMap<RemovalNo, Arc<RemovalInfo>>,
+    /// What went since the start.
+    pub gone: Gone,
+}
 
 impl View {
     /// Understands what somebody wants removed.
@@ -64,13 +80,14 @@ impl View {
         let (nodes, partition) = self.members_of(&target)?;
         let named = (request.image.as_deref(), request.digest.as_deref());
         let (image, digest) = self.meant(named, partition.as_ref(), &live)?;
-        let none = || RemovalError::NoHolder { image: format!("{image}@{digest}") };
+        let none = || MeantError::NoHolder { image: format!("{image}@{digest}") };
         let size = self.digests.get(&digest).ok_or_else(none)?.size;
         Ok(RemovalWish {
             root: root(request.root.as_deref())?,
             patience: patience(request.deadline_s)?,
             force: request.force,
             when_idle: request.when_idle,
+            key: None,
             image,
             digest,
             size,
@@ -88,7 +105,7 @@ impl View {
         let own = holdings.meant((&wish.image, &wish.digest), root, &(&wish.nodes - &pushed));
         let held = holdings.meant((&wish.image, &wish.digest), root, &wish.nodes);
         let mut others = Leaving::new();
-        for info in self.removals.0.values().filter(|info| info.record.digest == wish.digest) {
+        for info in self.removals.removals.values().filter(|info| info.record.digest == wish.digest) {
             let open = info.nodes.iter().filter(|part| !part.stands.phase.is_end()).map(|part| part.node);
             let (record, open) = (&info.record, open.collect());
             let root = record.root.as_deref();
@@ -144,13 +161,39 @@ impl View {
 
     /// Finds a removal.
     pub(crate) fn removal_info(&self, no: RemovalNo) -> Option<&Arc<RemovalInfo>> {
-        self.removals.0.get(&no)
+        self.removals.removals.get(&no)
+    }
+
+    /// Finds the removal that was asked for with a key, and of which body.
+    pub(crate) fn removal_of_key(&self, key: &str) -> Option<(RemovalNo, Digest)> {
+        let keyed = |info: &Arc<RemovalInfo>| Some((info.record.no, info.record.key.as_ref()?.clone()));
+        let mut keys = self.removals.removals.values().filter_map(keyed);
+        keys.find(|(_, known)| known.text == key).map(|(no, known)| (no, known.body))
+    }
+
+    /// Counts removals by how they stand.
+    pub(crate) fn removal_states(&self) -> [(&'static str, u64); 5] {
+        let number =
+            |state| self.removals.removals.values().filter(|info| info.state == state).count() as u64;
+        [
+            RemovalState::Running,
+            RemovalState::Done,
+            RemovalState::Partial,
+            RemovalState::Failed,
+            RemovalState::Cancelled,
+        ]
+        .map(|state| (state.name(), number(state)))
+    }
+
+    /// Returns the files removed since the start, and their bytes.
+    pub(crate) fn removed_since_start(&self) -> Gone {
+        self.removals.gone
     }
 
     /// Lists all removals, newest first.
     #[must_use]
     pub fn removals(&self, now: Now) -> RemovalList {
-        let removals = self.removals.0.values().rev().map(|info| self.removal_body(info)).collect();
+        let removals = self.removals.removals.values().rev().map(|info| self.removal_body(info)).collect();
         RemovalList { removals, as_of: now.wall.to_string() }
     }
 

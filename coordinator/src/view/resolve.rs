@@ -222,6 +222,14 @@ impl View {
         folders.filter_map(within).find(|_| self.is_only_in_library(name)).unwrap_or_else(|| name.clone())
     }
 
+    /// Turns the name under which an image goes into the library into the one under which nodes of a partition are to hold it.
+    pub(super) fn will_mean_on(&self, partition: Option<&PartitionName>, name: &ImageName) -> ImageName {
+        let folders = partition.map(|partition| [partition.as_str(), SHARED]).into_iter().flatten();
+        let within = |folder: &str| name.as_str().strip_prefix(folder)?.strip_prefix('/')?.parse().ok();
+        let elsewhere = self.names.contains_key(name) && !self.is_only_in_library(name);
+        folders.filter_map(within).find(|_| !elsewhere).unwrap_or_else(|| name.clone())
+    }
+
     fn is_only_in_library(&self, name: &ImageName) -> bool {
         self.names.get(name).is_some_and(|entry| entry.is_only_in_library())
     }

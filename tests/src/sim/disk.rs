@@ -129,7 +129,9 @@ impl Written {
             | Op::PutRemoval { .. }
             | Op::ChangeRemoval { .. }
             | Op::PutRemoved { .. }
-            | Op::ForgetRemovals { .. } => {}
+            | Op::ForgetRemovals { .. }
+            | Op::PutLimits { .. }
+            | Op::MarkBusy { .. } => {}
         }
     }
 }

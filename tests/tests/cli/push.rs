@@ -290,6 +290,31 @@ fn a_file_goes_into_the_library_first_and_is_pushed_by_its_digest() {
 }
 
 #[test]
+fn a_dry_run_of_a_file_sends_none_of_it_and_shows_the_plan() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, bytes) = image(dir.path(), 1 << 20);
+    let stub = Stub::http(move |asked| match asked {
+        "POST /v1/pushes" => {
+            let mut planned: Value = serde_json::from_str(&plan()).unwrap();
+            planned["upload"] = (1 << 20).into();
+            Reply::json(&planned.to_string())
+        }
+        _ => Reply::problem(404, "{}"),
+    });
+    let output = run(&stub.url(), &["push", &path, "-p", "viz", "--dry-run", "--rate", "1M"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("into the library first  1.0 MiB"), "{}", out(&output));
+    assert_eq!(stub.asked(), ["POST /v1/pushes"]);
+    let asked: Value = serde_json::from_str(&stub.bodies()[0]).unwrap();
+    let digest = format!("blake3:{}", blake3::hash(&bytes).to_hex());
+    assert_eq!(
+        asked,
+        json!({"image": "vnc.sif", "digest": digest, "to": {"partition": "viz"}, "rate": 1_000_000,
+            "dry_run": true, "upload": bytes.len()})
+    );
+}
+
+#[test]
 fn what_the_library_refuses_has_its_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let (path, bytes) = image(dir.path(), 1 << 20);

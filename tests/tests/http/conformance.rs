@@ -42,6 +42,15 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ("node", "/v1/nodes/%FF", ""),
     ("rescan", "/v1/nodes/viz001/rescan", "{}"),
     ("rescan", "/v1/nodes/,/rescan", "{}"),
+    ("busy", "/v1/nodes/viz001/busy", "{}"),
+    ("busy", "/v1/nodes/,/busy", "{}"),
+    ("idle", "/v1/nodes/viz001,nobody/idle", "{}"),
+    ("idle", "/v1/nodes/,/idle", "{}"),
+    ("limits_change", "/v1/limits", r#"{"total":1000000,"busy_concurrent":1}"#),
+    ("limits_change", "/v1/limits", r#"{"total":null}"#),
+    ("limits_change", "/v1/limits", r#"{"total":1}"#),
+    ("limits_change", "/v1/limits", r#"{"totally":1}"#),
+    ("limits", "/v1/limits", ""),
     ("partitions", "/v1/partitions", ""),
     ("partition", "/v1/partitions/viz", ""),
     ("partition", "/v1/partitions/vis", ""),
@@ -160,7 +169,7 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
     }
     assert_eq!(faults, Vec::<String>::new());
-    for id in ["availability_batch", "push", "push_rate", "removal"] {
+    for id in ["availability_batch", "limits_change", "push", "push_rate", "removal"] {
         seen.entry(id).or_default().extend(bodies_refused(&operations[id]).await);
     }
     seen.entry("events").or_default().insert("200".to_owned());
@@ -206,7 +215,8 @@ async fn bodies_refused(operation: &Operation) -> Vec<String> {
         ("application/json", endless),
     ] {
         let uri = operation.path.replace(['{', '}'], "");
-        let request = Request::post(uri).header("content-type", kind).body(body).unwrap();
+        let request = Request::builder().method(operation.method.to_uppercase().as_str()).uri(uri);
+        let request = request.header("content-type", kind).body(body).unwrap();
         let answer = site.ask(request).await;
         assert_eq!(check(&document, operation, &answer), Vec::<String>::new());
         statuses.push(answer.status.as_str().to_owned());

@@ -113,7 +113,7 @@ async fn a_wish_that_is_sent_again_with_its_key_is_the_same_push() {
     assert!(other.json()["detail"].as_str().unwrap().contains("p-000001"));
     for key in ["", &"k".repeat(129)] {
         let refused = with_key(&site, key, &wish()).await;
-        assert_eq!((refused.status.as_u16(), &refused.json()["code"]), (400, &json!("bad_push")));
+        assert_eq!((refused.status.as_u16(), &refused.json()["code"]), (400, &json!("bad_key")));
     }
     assert_eq!(site.get("/v1/pushes").await.json()["pushes"].as_array().unwrap().len(), 1);
 }

@@ -82,6 +82,7 @@ async fn other_methods_are_refused_and_head_is_a_get_without_body() {
         ("/v1/availability", "DELETE", "GET,HEAD,POST"),
         ("/v1/nodes", "POST", "GET,HEAD"),
         ("/v1/nodes/viz001/rescan", "GET", "POST"),
+        ("/v1/limits", "POST", "GET,HEAD,PATCH"),
         ("/openapi.json", "PUT", "GET,HEAD"),
         ("/healthz", "BREW", "GET,HEAD"),
     ] {

@@ -1,6 +1,7 @@
 //! Removals as their callers see them, from the wish to the end.
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
 use sifleet_common::api::removals::RemovalState;
 use sifleet_common::inventory::{Change, Generation, ReplicaKey, RootId};
@@ -50,6 +51,32 @@ async fn a_removal_is_shown_from_the_wish_to_the_end() {
     assert_eq!(list["removals"][0], site.get("/v1/removals/r-000001").await.json());
     let answer = site.get("/v1/availability?image=openfoam&partition=viz").await.json();
     assert_eq!(answer["nodes"]["ready"], "");
+    let size = list["removals"][0]["size"].as_u64().unwrap();
+    let metrics = site.get("/metrics").await.text();
+    for line in [
+        "sifleet_removals{state=\"partial\"} 1",
+        "sifleet_removals{state=\"running\"} 0",
+        "sifleet_removed_files_total 1",
+        &format!("sifleet_removed_bytes_total {size}"),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_wish_that_is_sent_again_with_its_key_is_the_same_removal() {
+    let site = Site::new(Limits::default()).await;
+    let ask = async |body: &Value| {
+        let request = Request::post("/v1/removals").header("content-type", "application/json");
+        let request = request.header("idempotency-key", "mine").body(Body::from(body.to_string()));
+        site.ask(request.unwrap()).await
+    };
+    let (first, again) = (ask(&wish()).await, ask(&wish()).await);
+    assert_eq!((first.status, again.status), (StatusCode::CREATED, StatusCode::CREATED));
+    assert_eq!(first.header("location"), again.header("location"));
+    let other = ask(&json!({"image": "openfoam", "from": {"nodes": "viz001"}})).await;
+    assert_eq!((other.status.as_u16(), &other.json()["code"]), (409, &json!("key_reused")));
+    assert_eq!(site.get("/v1/removals").await.json()["removals"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]

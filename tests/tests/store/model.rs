@@ -16,6 +16,7 @@ use sifleet_common::removal::{RemovalCode, RemovalPhase};
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::Moved;
 use sifleet_common::wire::control::StreamId;
+use sifleet_coordinator::store::limits::{Caps, LimitSet};
 use sifleet_coordinator::store::push::{Completion, Key, PushNo, PushOutcome, PushRecord, RestoredPush};
 use sifleet_coordinator::store::removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
 use sifleet_coordinator::store::{NodeFacts, Op, Position, Restored, RestoredMembers, RestoredNode};
@@ -30,6 +31,8 @@ pub(crate) struct Model {
     pub(crate) pushes: BTreeMap<PushNo, RestoredPush>,
     pub(crate) maps: BTreeMap<Digest, MapDigest>,
     pub(crate) removals: BTreeMap<RemovalNo, RestoredRemoval>,
+    pub(crate) limits: LimitSet,
+    pub(crate) busy: BTreeSet<NodeName>,
 }
 
 impl Model {
@@ -86,6 +89,9 @@ impl Model {
             }
             Op::PutRemoved { removal, nodes } => self.removed(removal, &nodes),
             Op::ForgetRemovals { removals } => removals.iter().for_each(|no| drop(self.removals.remove(no))),
+            Op::PutLimits { set } => self.limits = set,
+            Op::MarkBusy { nodes, busy: true } => self.busy.extend(nodes),
+            Op::MarkBusy { nodes, busy: false } => self.busy.retain(|node| !nodes.contains(node)),
         }
     }
 
@@ -135,6 +141,8 @@ impl Model {
             pushes: self.pushes.values().cloned().collect(),
             removals: self.removals.values().cloned().collect(),
             maps: self.maps.clone(),
+            limits: self.limits,
+            busy: self.busy.clone(),
         }
     }
 }
@@ -204,7 +212,7 @@ pub(crate) fn change(kind: u8, image: u8) -> Change {
 
 pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
     let node: NodeName = name(format!("node{}", node % 4));
-    match what % 18 {
+    match what % 20 {
         0..5 => model.advance(&node, vec![change(a, b), change(b, a)]),
         5 | 6 => replaced((0..b % 8).map(|n| change(a.wrapping_add(n), n)).collect(), node),
         7 => Op::PutNode { node, facts: facts(a) },
@@ -225,6 +233,8 @@ pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
         16 => put_removal(model, a, b),
         17 if b > 230 => Op::ForgetRemovals { removals: vec![RemovalNo(u64::from(a % 4)), RemovalNo(77)] },
         17 => end_removal(model, a, b),
+        18 => Op::PutLimits { set: limits(a, b) },
+        19 => Op::MarkBusy { nodes: [node, name("stranger")].into(), busy: b > 99 },
         _ => Op::PutMembers { source: "slurm".into(), at: UnixMillis(b.into()), members: members(a) },
     }
 }
@@ -296,6 +306,7 @@ fn put_removal(model: &Model, a: u8, b: u8) -> Op {
         deadline: UnixMillis(1_001),
         patience_ms: 1_000,
         cancelled: b.is_multiple_of(3),
+        key: full.then(|| Key { text: format!("key {no}"), body: digest(9) }),
     });
     // A removal is asked for once.
     if model.removals.contains_key(&record.no) {
@@ -317,6 +328,12 @@ fn end_removal(model: &Model, a: u8, b: u8) -> Op {
         files: u32::from(!busy),
     };
     Op::PutRemoved { removal, nodes: vec![(name("n10"), part.clone()), (name("stranger"), part)] }
+}
+
+fn limits(a: u8, b: u8) -> LimitSet {
+    let rate = |n: u8| n.is_multiple_of(2).then_some(u64::MAX - u64::from(n));
+    let caps = |n: u8| Caps { up: rate(n), down: rate(n / 2), concurrent: (n > 9).then_some(n.into()) };
+    LimitSet { total: rate(a), node: caps(a), busy: caps(b) }
 }
 
 pub(crate) fn facts(n: u8) -> NodeFacts {

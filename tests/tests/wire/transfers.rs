@@ -74,6 +74,8 @@ pub(crate) fn orders() -> Vec<(String, Order)> {
         Order::Assigned { ids: vec![AssignmentId(1), ID] },
         Order::Rates(Rates { up: None, down: Some(5) }),
         Order::Remove(Removal { id: ID, root: RootId(1), name: name(), image: image() }),
+        Order::Concurrent { fetches: None },
+        Order::Concurrent { fetches: Some(300) },
     ];
     all.into_iter().map(|order| (order_said(&order), order)).collect()
 }
@@ -86,6 +88,8 @@ fn order_said(order: &Order) -> String {
         Order::Assigned { .. } => "Assigned".into(),
         Order::Rates(_) => "Rates".into(),
         Order::Remove(_) => "Remove".into(),
+        Order::Concurrent { fetches: None } => "Concurrent as set".into(),
+        Order::Concurrent { fetches: Some(_) } => "Concurrent".into(),
     }
 }
 

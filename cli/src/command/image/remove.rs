@@ -9,6 +9,7 @@ use sifleet_common::removal::RemovalPhase;
 
 use crate::args::Removing;
 use crate::client::{Answer, Client, ClientError, Target};
+use crate::command::wish::begin;
 use crate::outcome::{Outcome, Wrong};
 use crate::output::{Note, Screen, gone_from};
 use crate::waiting;
@@ -65,7 +66,7 @@ pub(super) fn run(client: &Client, screen: &mut Screen, wish: &Removing) -> anyh
     // What was shown is what goes, even if the name means other bytes by now.
     (request.digest, request.dry_run) = (Some(plan.value.digest.clone()), false);
     request.image = Some(plan.value.image.clone());
-    let begun = client.send::<RemovalBody>(&Target::v1("removals"), &request, None)?;
+    let begun = begin(client, &Target::v1("removals"), &request)?;
     watch(client, screen, begun)
 }
 

@@ -108,17 +108,6 @@ impl Found {
 }
 
 impl Local {
-    /// Says what a dry run leaves out.
-    pub(super) fn would_be_uploaded(&self) -> String {
-        format!(
-            "{} would go into the library as {} first ({} bytes, {}); what is to be moved then is known when it is there",
-            self.path.display(),
-            self.name,
-            self.size,
-            self.digest.short()
-        )
-    }
-
     /// Sees to it that the library holds the file, going on wherever an earlier attempt ended.
     pub(super) fn upload(&self, client: &Client, live: &mut Live, screen: &mut Screen) -> anyhow::Result<()> {
         let mut luck = Luck::default();

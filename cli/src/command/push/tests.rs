@@ -18,9 +18,3 @@ fn the_exit_code_says_how_many_nodes_got_it() {
         assert_eq!(outcome(&push), expected, "{state:?} {done}");
     }
 }
-
-#[test]
-fn two_wishes_have_two_keys() {
-    assert_eq!(key().len(), 32);
-    assert_ne!(key(), key());
-}

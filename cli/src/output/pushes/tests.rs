@@ -58,6 +58,8 @@ fn a_plan_says_who_gets_what_and_how_long_it_takes() {
         deferred: String::new(),
         refused: vec![],
         sources: "head".into(),
+        replaces: String::new(),
+        upload: None,
         bytes: 2_000_000,
         seconds: Some(75),
     };
@@ -68,13 +70,18 @@ vnc_desktop.sif onto 2 nodes: 1.9 MiB at most, 1m15s at least
   nodes            viz[001-002]
   have it already  viz003
   from             head
-  image            blake3:000000000000, 976 KiB
+  image            blake3:000000000000
+  space on each    976 KiB
 ---
 "
     );
     plan.refused = push(PushState::Failed).reasons;
     assert!(both(&plan, false).contains("no_space  1  viz004"));
     assert_eq!(plan.names(), ["viz[001-002]"]);
+    (plan.replaces, plan.upload) = ("viz001".into(), Some(1_000_000));
+    let shown = both(&plan, false);
+    assert!(shown.contains("\n  into the library first  976 KiB\n"), "{shown}");
+    assert!(shown.contains("\n  hold another version    viz001\n"), "{shown}");
 }
 
 #[test]
@@ -86,9 +93,9 @@ fn node_by_node_the_reason_stands_beside_the_bytes() {
     assert_eq!(
         plain(&nodes, false),
         "\
-NODE    PHASE     FETCHED  REUSED       RATE  WHY
-viz003  fetching  2.0 KiB     0 B  1.0 KiB/s
-viz004  failed        0 B     0 B             no_space: full
+NODE    PHASE     FETCHED  REUSED  RESUMED       RATE  WHY
+viz003  fetching  2.0 KiB     0 B      0 B  1.0 KiB/s
+viz004  failed        0 B     0 B      0 B             no_space: full
 "
     );
     assert!(plain(&nodes, true).contains("head 2.0 KiB"));

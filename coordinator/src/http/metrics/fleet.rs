@@ -50,6 +50,7 @@ impl Collector for Fleet {
         )?;
         out.gauge("generation", "Number of the newest view", stats.generation)?;
         pushes(&mut out, &self.handle)?;
+        removals(&mut out, &self.handle)?;
         self.counters(&mut out, &self.handle.counters)?;
         let store = self.store.stats();
         out.counter("store_commits", "Transactions written", store.commits)?;
@@ -87,6 +88,15 @@ fn pushes(out: &mut Out<'_>, handle: &Handle) -> fmt::Result {
     let by_origin = [("network", moved.fetched), ("local", moved.reused), ("resumed", moved.resumed)];
     let help = "Bytes of images that pushes brought, by where they came from";
     out.counters(("push_bytes", help), "from", &by_origin)
+}
+
+fn removals(out: &mut Out<'_>, handle: &Handle) -> fmt::Result {
+    let view = handle.views.load();
+    let help = "Removals that are kept, by how they stand";
+    out.gauges(("removals", help), "state", &view.removal_states())?;
+    let gone = view.removed_since_start();
+    out.counter("removed_files", "Files of images that removals took from nodes", gone.files)?;
+    out.counter("removed_bytes", "Bytes of files that removals took from nodes", gone.bytes)
 }
 
 fn read(count: &AtomicU64) -> u64 {

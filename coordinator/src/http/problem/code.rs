@@ -62,6 +62,10 @@ codes! {
         "See the detail; /docs shows what a push may say.";
     BadRemoval BAD_REQUEST "bad_removal" "The removal cannot be meant so"
         "See the detail; /docs shows what a removal may say.";
+    BadKey BAD_REQUEST "bad_key" "The Idempotency-Key cannot be one"
+        "Send 1 to 128 printable bytes, such as a random number.";
+    BadLimit BAD_REQUEST "bad_limit" "The limit cannot be meant so"
+        "See the detail; rates are bytes a second, null means no limit.";
     CrossSite FORBIDDEN "cross_site" "Another web page had a browser send this"
         "Ask from a program, or from a page of the coordinator's own.";
     UnknownImage NOT_FOUND "unknown_image" "No node ever reported such an image"

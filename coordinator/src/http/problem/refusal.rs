@@ -4,15 +4,14 @@ use super::{ApiError, Code};
 use crate::state::pushes::PushError;
 use crate::state::removals::RemovalError;
 use crate::view::QueryError;
+use crate::view::meant::MeantError;
 
 impl From<PushError> for ApiError {
     fn from(error: PushError) -> Self {
         match error {
-            PushError::Query(error) => Self::Query(error),
-            PushError::Nodes(error) => Self::BadNodeset(error),
-            other @ (PushError::Bad { .. }
-            | PushError::Disagreed { .. }
-            | PushError::NoHolder { .. }
+            PushError::Meant(MeantError::Query(error)) => Self::Query(error),
+            PushError::Meant(MeantError::Nodes(error)) => Self::BadNodeset(error),
+            other @ (PushError::Meant(_)
             | PushError::NotThere { .. }
             | PushError::KeyReused { .. }
             | PushError::Unknown { .. }
@@ -25,12 +24,11 @@ impl From<PushError> for ApiError {
 impl From<RemovalError> for ApiError {
     fn from(error: RemovalError) -> Self {
         match error {
-            RemovalError::Query(error) => Self::Query(error),
-            RemovalError::Nodes(error) => Self::BadNodeset(error),
-            other @ (RemovalError::Bad { .. }
-            | RemovalError::Disagreed { .. }
-            | RemovalError::NoHolder { .. }
+            RemovalError::Meant(MeantError::Query(error)) => Self::Query(error),
+            RemovalError::Meant(MeantError::Nodes(error)) => Self::BadNodeset(error),
+            other @ (RemovalError::Meant(_)
             | RemovalError::LastReplica { .. }
+            | RemovalError::KeyReused { .. }
             | RemovalError::Unknown { .. }
             | RemovalError::TooMany { .. }) => Self::Removal(other),
         }
@@ -39,14 +37,22 @@ impl From<RemovalError> for ApiError {
 
 pub(super) const fn code_of_removal(error: &RemovalError) -> Code {
     match error {
-        RemovalError::Query(error) => code_of_query(error),
-        RemovalError::Nodes(_) => Code::BadNodeset,
-        RemovalError::Bad { .. } => Code::BadRemoval,
-        RemovalError::Disagreed { .. } => Code::Disagreed,
-        RemovalError::NoHolder { .. } => Code::NoHolder,
+        RemovalError::Meant(error) => code_of_meant(error, Code::BadRemoval),
         RemovalError::LastReplica { .. } => Code::LastReplica,
+        RemovalError::KeyReused { .. } => Code::KeyReused,
         RemovalError::Unknown { .. } => Code::UnknownRemoval,
         RemovalError::TooMany { .. } => Code::TooManyRemovals,
+    }
+}
+
+/// Returns the code of what nobody knows the meaning of; `bad` where the wish itself cannot be.
+const fn code_of_meant(error: &MeantError, bad: Code) -> Code {
+    match error {
+        MeantError::Query(error) => code_of_query(error),
+        MeantError::Nodes(_) => Code::BadNodeset,
+        MeantError::Bad { .. } => bad,
+        MeantError::Disagreed { .. } => Code::Disagreed,
+        MeantError::NoHolder { .. } => Code::NoHolder,
     }
 }
 
@@ -62,11 +68,8 @@ pub(super) const fn code_of_query(error: &QueryError) -> Code {
 
 pub(super) const fn code_of_push(error: &PushError) -> Code {
     match error {
-        PushError::Query(error) => code_of_query(error),
-        PushError::Nodes(_) => Code::BadNodeset,
-        PushError::Bad { .. } => Code::BadPush,
-        PushError::Disagreed { .. } => Code::Disagreed,
-        PushError::NoHolder { .. } | PushError::NotThere { .. } => Code::NoHolder,
+        PushError::Meant(error) => code_of_meant(error, Code::BadPush),
+        PushError::NotThere { .. } => Code::NoHolder,
         PushError::KeyReused { .. } => Code::KeyReused,
         PushError::Unknown { .. } => Code::UnknownPush,
         PushError::Cancelled { .. } => Code::PushCancelled,

@@ -8,9 +8,10 @@ use super::*;
 use crate::partitions::reason;
 use sifleet_common::nodeset::NodeSet;
 
-fn show(answer: Result<Members, SlurmError>) -> String {
+fn show(answer: Result<Heard, SlurmError>) -> String {
     match answer {
-        Ok(members) => members
+        Ok(heard) => heard
+            .members
             .into_iter()
             .map(|(name, nodes)| format!("{name}={}", nodes.into_iter().collect::<NodeSet>()))
             .collect::<Vec<_>>()
@@ -30,27 +31,47 @@ fn check(printed: impl AsRef<[u8]>, expected: &str) {
 #[test]
 fn lines_of_one_partition_are_joined_and_empty_partitions_kept() {
     check(
-        "compute|c[1-4]\nviz|v[1-2]\nshared|c[1-2],v1\nempty|\n",
+        "compute|idle|c[1-4]\nviz|idle|v[1-2]\nshared|idle|c[1-2],v1\nempty|n/a|\n",
         "compute=c[1-4] empty= shared=c[1-2],v1 viz=v[1-2]",
     );
-    check("a|n1\nb|n1\na|n[2-3]", "a=n[1-3] b=n1");
-    check("a|(null)\nb|n/a\n\n", "a= b=");
+    check("a|idle|n1\nb|idle|n1\na|mixed|n[2-3]", "a=n[1-3] b=n1");
+    check("a|n/a|(null)\nb|n/a|n/a\n\n", "a= b=");
     check("", "");
-    check("a|n1   \r\n", "a=n1");
+    check("a|idle|n1   \r\n", "a=n1");
 }
 
 #[test]
 fn a_line_that_is_not_a_partition_is_named() {
-    check("a|n1\nsinfo: error", "line 2 of what sinfo printed is not NAME|NODES: \"sinfo: error\"");
-    check("a b|n1", "line 1 of what sinfo printed cannot be used: not the name of a partition: ' ' cannot…");
-    check("a|n[1-", "line 1 of what sinfo printed cannot be used: the nodes of partition a cannot be read…");
-    check("a|n[1-999999999999]", "line 1 of what sinfo printed cannot be used: the nodes of partition a…");
-    check("a|b|c", "line 1 of what sinfo printed cannot be used: the nodes of partition a cannot…");
-    check(b"a|\xff", "line 1 of what sinfo printed is not NAME|NODES: \"a|\u{fffd}\"");
+    check(
+        "a|idle|n1\nsinfo: error",
+        "line 2 of what sinfo printed is not NAME|STATE|NODES: \"sinfo: error\"",
+    );
+    check(
+        "a b|idle|n1",
+        "line 1 of what sinfo printed cannot be used: not the name of a partition: ' ' cannot…",
+    );
+    check(
+        "a|idle|n[1-",
+        "line 1 of what sinfo printed cannot be used: the nodes of partition a cannot be read…",
+    );
+    check(
+        "a|idle|n[1-999999999999]",
+        "line 1 of what sinfo printed cannot be used: the nodes of partition a…",
+    );
+    check("a|idle|b|c", "line 1 of what sinfo printed cannot be used: the nodes of partition a cannot…");
+    check(b"a|\xff", "line 1 of what sinfo printed is not NAME|STATE|NODES: \"a|\u{fffd}\"");
     check(
         "x".repeat(500),
-        &format!("line 1 of what sinfo printed is not NAME|NODES: \"{}\"", "x".repeat(80)),
+        &format!("line 1 of what sinfo printed is not NAME|STATE|NODES: \"{}\"", "x".repeat(80)),
     );
+}
+
+#[test]
+fn jobs_run_on_nodes_in_these_states_whatever_the_mark_behind() {
+    let printed = "a|allocated|n1\na|mixed-|n2\na|completing*|n3\na|draining@|n4\na|idle~|n5\na|drained|n6\n\
+        b|mixed|n7\na|down*|n8\na|planned|n9\na|reserved|n10\na|allocated#|n1\n";
+    let busy: NodeSet = parse(printed.as_bytes()).unwrap().busy.unwrap().into_iter().collect();
+    assert_eq!(busy.to_string(), "n[1-4,7]");
 }
 
 /// Runs a shell script in place of `sinfo`.
@@ -68,7 +89,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn it_is_asked_with_the_arguments_that_every_release_knows() {
-    let script = r#"[ "$*" = "-h --all -o %R|%N" ] && echo "viz|v[1-2]""#;
+    let script = r#"[ "$*" = "-h --all -o %R|%T|%N" ] && echo "viz|idle|v[1-2]""#;
     assert_eq!(ask(script, LONG).await, "viz=v[1-2]");
 }
 

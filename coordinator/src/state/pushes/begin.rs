@@ -150,6 +150,7 @@ impl State {
         }
         self.set_due(id, Some(now.mono.after(SILENCE)));
         self.pushes.unsaid.insert(id);
+        self.fetch_begins(node);
         // One that goes on where it was keeps showing how far it is.
         if !matches!(phase, Phase::Preparing | Phase::Fetching | Phase::Verifying) {
             self.turn_to(id, Phase::Waiting, None, now);

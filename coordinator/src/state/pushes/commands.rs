@@ -62,6 +62,7 @@ impl State {
             self.found_swarm(no);
         }
         self.pushes.work.push_back(Work::Begin(no, 0));
+        self.announce_push(no);
         self.review(no, now);
         Ok(no)
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sifleet_common::api::events::EventKind;
 use sifleet_common::api::pushes::PushState;
 use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::time::Now;
@@ -11,7 +12,7 @@ use sifleet_common::wire::control::ToAgent;
 use super::clock::wait_after;
 use super::share::{Share, Why};
 use super::{State, Timer};
-use crate::state::Effect;
+use crate::state::{Announcement, Effect};
 use crate::store::Op;
 use crate::store::push::PushNo;
 
@@ -213,5 +214,18 @@ impl State {
         let record = Arc::clone(&push.record);
         self.pushes.changed.insert(no);
         self.effects.push(Effect::Store(Op::ChangePush { record }));
+        self.announce_push(no);
+    }
+
+    /// Tells followers how a push stands.
+    pub(super) fn announce_push(&mut self, no: PushNo) {
+        let Some(push) = self.pushes.pushes.get(&no) else { return };
+        self.effects.push(Effect::Announce(Announcement {
+            kind: EventKind::PushChanged,
+            node: None,
+            image: Some(push.record.image.clone()),
+            digest: Some(push.record.digest),
+            detail: Some(format!("{no} {}", push.state.name())),
+        }));
     }
 }

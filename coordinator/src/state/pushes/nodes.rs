@@ -5,12 +5,12 @@ use core::net::SocketAddr;
 
 use sifleet_common::push::Phase;
 use sifleet_common::time::Now;
-use sifleet_common::wire::assignment::{AssignmentId, MAX_ASSIGNMENTS, Order, Rates};
+use sifleet_common::wire::assignment::{AssignmentId, MAX_ASSIGNMENTS, Order};
 use sifleet_common::wire::control::ToAgent;
 
 use super::State;
 use crate::state::index::NodeId;
-use crate::state::{Caller, Effect, SessionId};
+use crate::state::{Caller, Effect};
 
 impl State {
     /// Learns where others may fetch from the node: from the address its session comes from, at the port it named.
@@ -29,12 +29,6 @@ impl State {
         let gives = self.node(giver)?.gives?;
         let reached = self.node(fetcher)?.reached.filter(|_| gives.ip().is_loopback());
         Some(reached.map_or(gives, |host| SocketAddr::new(host, gives.port())))
-    }
-
-    /// Says how fast a node may move bytes.
-    pub(in crate::state) fn say_rates(&mut self, session: SessionId) {
-        let rates = Rates { up: self.pushes.set.up, down: self.pushes.set.down };
-        self.effects.push(Effect::Send(session, ToAgent::Order(Box::new(Order::Rates(rates)))));
     }
 
     /// Goes on with a node whose inventory is confirmed, and tells it all it is to do.

@@ -4,6 +4,7 @@
 mod chaos;
 mod ends;
 mod lab;
+mod limits;
 mod many;
 mod sources;
 
@@ -15,6 +16,7 @@ use sifleet_common::wire::assignment::{AssignmentId, Order};
 use super::{PushError, Transfers};
 use crate::state::testing::{OURS, digest, gone, hung, image, library, root};
 use crate::view::QueryError;
+use crate::view::meant::MeantError;
 use lab::{Lab, partition, request};
 
 fn watched() -> Change {
@@ -168,19 +170,18 @@ fn what_cannot_be_meant_is_refused_with_what_can() {
     lab.change("n1", vec![image("b.sif", 2)]);
     lab.change("n2", vec![image("b.sif", 3)]);
     let refused = |lab: &mut Lab, wish: &PushRequest| lab.try_push(wish).unwrap_err();
-    let PushError::Disagreed { candidates, .. } = refused(&mut lab, &request("b", partition())) else {
-        panic!()
-    };
+    let error = refused(&mut lab, &request("b", partition()));
+    let PushError::Meant(MeantError::Disagreed { candidates, .. }) = error else { panic!() };
     assert_eq!(candidates, [format!("b.sif@{}", digest(2)), format!("b.sif@{}", digest(3))]);
     let push = lab.push(&request(&candidates[0], partition()));
     assert_eq!((lab.body(push).digest, lab.body(push).image), (digest(2).to_string(), "b.sif".into()));
     assert!(matches!(
         refused(&mut lab, &request("c", partition())),
-        PushError::Query(QueryError::UnknownImage { .. })
+        PushError::Meant(MeantError::Query(QueryError::UnknownImage { .. }))
     ));
     assert!(matches!(
         refused(&mut lab, &request("a", PushTarget::Nodes("n[1-4]".into()))),
-        PushError::Query(QueryError::UnknownNode { .. })
+        PushError::Meant(MeantError::Query(QueryError::UnknownNode { .. }))
     ));
     let mut wish = request("a", partition());
     wish.from = Some("n1".into());
@@ -199,7 +200,10 @@ fn what_cannot_be_meant_is_refused_with_what_can() {
         let mut wish = request("a", partition());
         change(&mut wish);
         let error = refused(&mut lab, &wish);
-        assert!(matches!(error, PushError::Bad { .. } | PushError::NoHolder { .. }), "{error}");
+        assert!(
+            matches!(error, PushError::Meant(MeantError::Bad { .. } | MeantError::NoHolder { .. })),
+            "{error}"
+        );
     }
 }
 
@@ -215,6 +219,24 @@ fn a_dry_run_says_who_gets_it_and_who_cannot() {
     assert_eq!((plan.nodes.as_str(), plan.ready.as_str(), plan.deferred.as_str()), ("n[2,4]", "n1", "n2"));
     assert_eq!((plan.refused[0].code.as_str(), plan.refused[0].nodes.as_str()), ("no_root", "n3"));
     assert_eq!((plan.bytes, plan.seconds, plan.sources.as_str()), (2, Some(1), "head,n1"));
+}
+
+#[test]
+fn a_dry_run_of_an_image_that_is_to_be_uploaded_takes_its_word() {
+    let mut lab = site("n[1-3]");
+    lab.change("n1", vec![image("a.sif", 1)]);
+    lab.lose("n3");
+    for (name, meant) in [("p/new.sif", "new.sif"), ("a.sif", "a.sif")] {
+        let mut wish = request(name, partition());
+        (wish.digest, wish.dry_run) = (Some(digest(9).to_string()), true);
+        let refused = lab.site.state.view().wish(&wish, lab.site.now).unwrap_err();
+        assert!(matches!(refused, PushError::Meant(_)), "{refused}");
+        wish.upload = Some(1_000);
+        let plan = lab.plan(&wish);
+        assert_eq!((plan.image.as_str(), plan.nodes.as_str(), plan.bytes), (meant, "n[1-3]", 3_000));
+        assert_eq!((plan.ready.as_str(), plan.deferred.as_str(), plan.sources.as_str()), ("", "n3", ""));
+        assert_eq!(plan.replaces, if name == "a.sif" { "n1" } else { "" });
+    }
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::time::Duration;
 use roaring::RoaringBitmap;
 use sifleet_common::digest::Digest;
 use sifleet_common::name::{ImageName, NodeName};
-use sifleet_common::nodeset::NodeSetError;
 
 use crate::state::index::NodeId;
 use crate::store::push::{Completion, Key, PushNo};
-use crate::view::{QueryError, View};
+use crate::view::View;
+use crate::view::meant::MeantError;
 
 /// Priority of a push that names none.
 pub const PRIORITY: u8 = 100;
@@ -17,8 +17,6 @@ pub const PRIORITY: u8 = 100;
 pub const PATIENCE: Duration = Duration::from_secs(86_400);
 /// Longest time a push may go on: a month.
 pub const MAX_PATIENCE: Duration = Duration::from_secs(30 * 86_400);
-/// Longest `Idempotency-Key`, in bytes.
-pub const MAX_KEY: usize = 128;
 /// Most pushes that run at once.
 pub const MAX_RUNNING: usize = 1_000;
 /// Most nodes of all pushes that are kept: some hundred megabytes.
@@ -68,39 +66,16 @@ impl PushError {
     /// Adds the names that were perhaps meant.
     #[must_use]
     pub fn with_near_names(self, view: &View) -> Self {
-        if let Self::Query(error) = self { Self::Query(view.suggest(error)) } else { self }
+        if let Self::Meant(error) = self { Self::Meant(error.with_near_names(view)) } else { self }
     }
 }
 
 /// Says why a push is not taken, or not found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
-    /// The image, a partition or a node is not known.
+    /// Nobody knows what is meant.
     #[error(transparent)]
-    Query(#[from] QueryError),
-    /// The nodes are no node set.
-    #[error(transparent)]
-    Nodes(#[from] NodeSetError),
-    /// Something in the wish cannot be.
-    #[error("{detail}")]
-    Bad {
-        /// What and why.
-        detail: String,
-    },
-    /// Nobody says which bytes are meant.
-    #[error("nodes hold different images as {image}, and the library holds none")]
-    Disagreed {
-        /// The image.
-        image: ImageName,
-        /// The digests, as references.
-        candidates: Vec<String>,
-    },
-    /// Nobody has it.
-    #[error("no node holds {image}, so there is nobody to fetch it from")]
-    NoHolder {
-        /// What was asked for.
-        image: String,
-    },
+    Meant(#[from] MeantError),
     /// The node it is to be taken from does not have it.
     #[error("{node} does not hold {image}")]
     NotThere {

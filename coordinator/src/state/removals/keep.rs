@@ -58,7 +58,10 @@ impl State {
             }
         }
         for no in &removals {
-            self.removals.removals.remove(no);
+            let removed = self.removals.removals.remove(no);
+            if let Some(key) = removed.and_then(|removing| removing.record.key.clone()) {
+                self.removals.keys.remove(&key.text);
+            }
             self.removals.changed.remove(no);
             self.removals.shown.remove(no);
         }
@@ -90,6 +93,6 @@ impl State {
                 self.removals.shown.insert(no, Arc::new(removing.info()));
             }
         }
-        RemovalsShown(self.removals.shown.clone())
+        RemovalsShown { removals: self.removals.shown.clone(), gone: self.removals.gone }
     }
 }

@@ -45,6 +45,11 @@ impl State {
     }
 
     fn begin_removal(&mut self, wish: RemovalWish, now: Now) -> Result<RemovalNo, RemovalError> {
+        if let Some(key) = &wish.key
+            && let Some((removal, known)) = self.removals.keys.get(&key.text).copied()
+        {
+            return if known == key.body { Ok(removal) } else { Err(RemovalError::KeyReused { removal }) };
+        }
         self.spare_the_last(&wish)?;
         self.make_room_for_removal(&wish, now)?;
         let no = RemovalNo(self.removals.last.0 + 1);
@@ -66,6 +71,7 @@ impl State {
             deadline: UnixMillis(until),
             patience_ms,
             cancelled: false,
+            key: wish.key,
         });
         let names: Vec<NodeName> =
             nodes.iter().filter_map(|id| self.node(*id).map(|node| node.name.clone())).collect();
@@ -119,6 +125,9 @@ impl State {
 
     pub(super) fn add_removal(&mut self, removing: Removing) {
         let no = removing.record.no;
+        if let Some(key) = &removing.record.key {
+            self.removals.keys.insert(key.text.clone(), (no, key.body));
+        }
         for (at, part) in removing.parts.iter().enumerate().filter(|(_, part)| !part.stands.phase.is_end()) {
             self.removals.of_node.entry(part.node).or_default().insert((no, at));
             self.removals.waiting.insert((no, at));
@@ -245,8 +254,11 @@ impl State {
         }
         self.release(place);
         self.set_part_due(place, None);
-        let Some((_, part)) = self.part(place) else { return };
-        let (node, note) = (part.node, part.note.clone());
+        let Some((removing, part)) = self.part(place) else { return };
+        let bytes = removing.record.size.saturating_mul(part.stands.files.into());
+        let (node, note, files) = (part.node, part.note.clone(), u64::from(part.stands.files));
+        let gone = &mut self.removals.gone;
+        (gone.files, gone.bytes) = (gone.files + files, gone.bytes.saturating_add(bytes));
         // What an agent said of a file that is gone is worth keeping.
         let note = note.filter(|_| phase == RemovalPhase::Done).map(|note| (None, note));
         let why = why.or(note);

@@ -5,6 +5,7 @@ mod bench;
 
 use sifleet_common::api::pushes::{PushRequest, PushTarget};
 use sifleet_common::api::removals::{RemovalRequest, RemovalState};
+use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootState;
 use sifleet_common::removal::RemovalCode;
 use sifleet_common::wire::assignment::RemovalOutcome;
@@ -12,6 +13,7 @@ use sifleet_common::wire::assignment::RemovalOutcome;
 use super::{RemovalCommand, RemovalError};
 use crate::state::Event;
 use crate::state::testing::{digest, gone, hung, image, library, pending, root};
+use crate::store::push::Key;
 use crate::store::removal::RemovalNo;
 use bench::{Bench, request, watched};
 
@@ -155,6 +157,23 @@ fn nothing_is_removed_after_the_deadline_or_when_it_was_cancelled() {
 }
 
 #[test]
+fn one_key_makes_one_removal_until_it_is_forgotten() {
+    let mut bench = Bench::new(true, &["n1", "n2"]);
+    let key = |body: u8| Some(Key { text: "k".into(), body: Digest::from_bytes([body; 32]) });
+    let mut ask = |nodes: &str, body: u8| {
+        let mut wish = bench.site.state.view().removal_wish(&request(nodes), bench.site.now).unwrap();
+        wish.key = key(body);
+        bench.ask(RemovalCommand::Create(Box::new(wish)))
+    };
+    let first = ask("n1", 1).unwrap();
+    assert_eq!(ask("n1", 1), Ok(first));
+    assert_eq!(ask("n2", 2), Err(RemovalError::KeyReused { removal: first }));
+    bench.restart();
+    let known = bench.site.state.view().removal_of_key("k");
+    assert_eq!(known, Some((first, Digest::from_bytes([1; 32]))));
+}
+
+#[test]
 fn what_was_not_finished_goes_on_after_a_restart() {
     let mut bench = Bench::new(true, &["n1", "n2", "n3"]);
     let no = bench.remove(&request("n[1-3]"));
@@ -227,6 +246,7 @@ fn neither_a_library_nor_an_image_on_its_way_is_removed() {
     assert_eq!(bench.shown(no), "failed head (library head)");
 
     let push = PushRequest {
+        upload: None,
         image: Some("a".into()),
         digest: None,
         from: None,

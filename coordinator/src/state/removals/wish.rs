@@ -5,11 +5,11 @@ use std::time::Duration;
 use roaring::RoaringBitmap;
 use sifleet_common::digest::Digest;
 use sifleet_common::name::ImageName;
-use sifleet_common::nodeset::NodeSetError;
 
-use crate::state::pushes::PushError;
+use crate::store::push::Key;
 use crate::store::removal::RemovalNo;
-use crate::view::{QueryError, View};
+use crate::view::View;
+use crate::view::meant::MeantError;
 
 /// Most removals that run at once.
 pub const MAX_RUNNING: usize = 1_000;
@@ -35,6 +35,8 @@ pub struct RemovalWish {
     pub when_idle: bool,
     /// How long it goes on.
     pub patience: Duration,
+    /// By which it is known when asked for again.
+    pub key: Option<Key>,
 }
 
 /// What can be asked about removals.
@@ -50,57 +52,16 @@ impl RemovalError {
     /// Adds the names that were perhaps meant.
     #[must_use]
     pub fn with_near_names(self, view: &View) -> Self {
-        if let Self::Query(error) = self { Self::Query(view.suggest(error)) } else { self }
-    }
-}
-
-impl From<PushError> for RemovalError {
-    /// What is wrong with naming an image or nodes is the same, whatever is to be done with them.
-    fn from(error: PushError) -> Self {
-        match error {
-            PushError::Query(error) => Self::Query(error),
-            PushError::Nodes(error) => Self::Nodes(error),
-            PushError::Disagreed { image, candidates } => Self::Disagreed { image, candidates },
-            PushError::NoHolder { image } => Self::NoHolder { image },
-            PushError::Bad { detail } => Self::Bad { detail },
-            other @ (PushError::NotThere { .. }
-            | PushError::KeyReused { .. }
-            | PushError::Unknown { .. }
-            | PushError::Cancelled { .. }
-            | PushError::TooMany { .. }) => Self::Bad { detail: other.to_string() },
-        }
+        if let Self::Meant(error) = self { Self::Meant(error.with_near_names(view)) } else { self }
     }
 }
 
 /// Says why a removal is not taken, or not found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RemovalError {
-    /// The image, a partition or a node is not known.
+    /// Nobody knows what is meant.
     #[error(transparent)]
-    Query(#[from] QueryError),
-    /// The nodes are no node set.
-    #[error(transparent)]
-    Nodes(#[from] NodeSetError),
-    /// Something in the wish cannot be.
-    #[error("{detail}")]
-    Bad {
-        /// What and why.
-        detail: String,
-    },
-    /// Nobody says which bytes are meant.
-    #[error("nodes hold different images as {image}, and the library holds none")]
-    Disagreed {
-        /// The image.
-        image: ImageName,
-        /// The digests, as references.
-        candidates: Vec<String>,
-    },
-    /// Nobody has it.
-    #[error("no node that is online holds {image}, so there is nothing to remove")]
-    NoHolder {
-        /// What was asked for.
-        image: String,
-    },
+    Meant(#[from] MeantError),
     /// Nobody would have it any longer.
     #[error(
         "no ready replica of {image} would be left in the cluster: all that are online are on {nodes}, or about to be removed"
@@ -110,6 +71,12 @@ pub enum RemovalError {
         image: ImageName,
         /// Nodes that would lose it.
         nodes: String,
+    },
+    /// The same key came with another wish.
+    #[error("the key was used for {removal}, which wants something else")]
+    KeyReused {
+        /// The removal it was used for.
+        removal: RemovalNo,
     },
     /// No such removal.
     #[error("there is no removal {id:?}")]

@@ -12,6 +12,8 @@ pub(super) fn log(kind: EventKind, node: Option<&NodeName>, detail: Option<&str>
         EventKind::NodeOffline => warn!(node, error = detail, "node is offline"),
         EventKind::NodeRoots => info!(node, detail, "a root changed"),
         EventKind::PartitionChanged => info!(detail, "partitions changed"),
+        EventKind::LimitsChanged => info!(detail, "limits changed"),
+        EventKind::PushChanged => info!(detail, "a push stands otherwise"),
         EventKind::RemovalChanged => info!(detail, "a removal stands otherwise"),
         EventKind::ImageReady | EventKind::ImageGone | EventKind::Missed => {}
     }

@@ -64,6 +64,9 @@ pub(crate) fn restored(stored: &[Op]) -> Restored {
             }
             Op::PutRemoved { removal, nodes } => removed(removals.get_mut(&removal).unwrap(), nodes),
             Op::ForgetRemovals { removals: old } => old.iter().for_each(|no| drop(removals.remove(no))),
+            Op::PutLimits { set } => found.limits = set,
+            Op::MarkBusy { nodes, busy: true } => found.busy.extend(nodes),
+            Op::MarkBusy { nodes, busy: false } => found.busy.retain(|node| !nodes.contains(node)),
         }
     }
     found.nodes = nodes

@@ -9,6 +9,7 @@ use sifleet_common::time::UnixMillis;
 use tracing::warn;
 
 use super::row::{RowError, parse, tolerate, word};
+use crate::store::push::Key;
 use crate::store::removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
 
 pub(super) fn put(transaction: &Transaction<'_>, record: &RemovalRecord, nodes: &[NodeName]) -> Result<()> {
@@ -24,8 +25,8 @@ pub(super) fn put(transaction: &Transaction<'_>, record: &RemovalRecord, nodes: 
 pub(super) fn change(transaction: &Transaction<'_>, record: &RemovalRecord) -> Result<()> {
     let sql =
         "INSERT INTO removal (id, image, digest, size, root, force, when_idle, created, ended, deadline,
-             patience, cancelled)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+             patience, cancelled, key, fingerprint)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
          ON CONFLICT (id) DO UPDATE SET ended = ?9, cancelled = ?12";
     transaction.prepare_cached(sql)?.execute(params![
         record.no.0.cast_signed(),
@@ -40,6 +41,8 @@ pub(super) fn change(transaction: &Transaction<'_>, record: &RemovalRecord) -> R
         record.deadline.0,
         record.patience_ms.cast_signed(),
         record.cancelled,
+        record.key.as_ref().map(|key| &key.text),
+        record.key.as_ref().map(|key| key.body.as_bytes()),
     ])?;
     Ok(())
 }
@@ -77,7 +80,7 @@ pub(super) fn forget(transaction: &Transaction<'_>, removals: &[RemovalNo]) -> R
 /// Reads all removals. One that does not read back is left out, on disk too: nobody could tell what it wants.
 pub(super) fn read_all(transaction: &Transaction<'_>) -> Result<Vec<RestoredRemoval>> {
     let sql = "SELECT id, image, digest, size, root, force, when_idle, created, ended, deadline, patience,
-             cancelled FROM removal ORDER BY id";
+             cancelled, key, fingerprint FROM removal ORDER BY id";
     let mut select = transaction.prepare(sql)?;
     let mut rows = select.query(())?;
     let mut removals = Vec::new();
@@ -97,6 +100,7 @@ pub(super) fn read_all(transaction: &Transaction<'_>) -> Result<Vec<RestoredRemo
 }
 
 fn record(row: &Row<'_>) -> Result<RemovalRecord, RowError> {
+    let (key, body): (Option<String>, Option<[u8; 32]>) = (row.get(12)?, row.get(13)?);
     Ok(RemovalRecord {
         no: RemovalNo(row.get::<_, i64>(0)?.cast_unsigned()),
         image: parse("image", row.get_ref(1)?.as_str().map_err(Error::from)?)?,
@@ -110,6 +114,7 @@ fn record(row: &Row<'_>) -> Result<RemovalRecord, RowError> {
         deadline: UnixMillis(row.get(9)?),
         patience_ms: row.get::<_, i64>(10)?.cast_unsigned(),
         cancelled: row.get(11)?,
+        key: key.zip(body).map(|(text, body)| Key { text, body: Digest::from_bytes(body) }),
     })
 }
 

@@ -16,7 +16,7 @@ use sifleet_common::wire::control::StreamId;
 use tracing::warn;
 
 use super::row::{self, RowError, bad, parse, tolerate, word};
-use super::{members, pushes, removals};
+use super::{limits, members, pushes, removals};
 use crate::store::{NodeFacts, Position, Restored, RestoredNode};
 
 pub(super) fn read(connection: &mut Connection) -> Result<Restored> {
@@ -30,6 +30,8 @@ pub(super) fn read(connection: &mut Connection) -> Result<Restored> {
         pushes: pushes::read_all(&transaction)?,
         removals: removals::read_all(&transaction)?,
         maps: pushes::read_maps(&transaction)?,
+        limits: limits::read(&transaction)?,
+        busy: limits::read_busy(&transaction)?,
     };
     transaction.commit()?;
     Ok(restored)

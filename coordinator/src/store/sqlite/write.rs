@@ -9,7 +9,7 @@ use rusqlite::{Result, ToSql, Transaction, params};
 use sifleet_common::inventory::{Change, ReplicaKey, Root, RootId};
 use sifleet_common::name::{ImageName, NodeName};
 
-use super::{members, metadata, pushes, removals, row};
+use super::{limits, members, metadata, pushes, removals, row};
 use crate::store::{NodeFacts, Op, Position};
 
 /// Names remembered after their last replica; each is a few dozen bytes.
@@ -58,6 +58,8 @@ impl<'a> Batch<'a> {
             Op::ChangeRemoval { record } => removals::change(self.transaction, record),
             Op::PutRemoved { removal, nodes } => removals::put_parts(self.transaction, *removal, nodes),
             Op::ForgetRemovals { removals } => removals::forget(self.transaction, removals),
+            Op::PutLimits { set } => limits::put(self.transaction, set),
+            Op::MarkBusy { nodes, busy } => limits::mark(self.transaction, nodes, *busy),
         }
     }
 

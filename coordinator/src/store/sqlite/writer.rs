@@ -117,7 +117,9 @@ fn moved(ops: &[Op]) -> impl Iterator<Item = &NodeName> {
         | Op::PutRemoval { .. }
         | Op::ChangeRemoval { .. }
         | Op::PutRemoved { .. }
-        | Op::ForgetRemovals { .. } => None,
+        | Op::ForgetRemovals { .. }
+        | Op::PutLimits { .. }
+        | Op::MarkBusy { .. } => None,
     })
 }
 

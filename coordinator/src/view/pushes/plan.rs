@@ -17,8 +17,10 @@ use sifleet_common::time::Now;
 
 use crate::state::index::NodeId;
 use crate::state::pushes::wish::{MAX_PATIENCE, PATIENCE, PRIORITY, PushError, Wish};
+use crate::store::limits::lower;
 use crate::store::push::Completion;
 use crate::view::availability::count;
+use crate::view::meant::MeantError;
 use crate::view::resolve::{Expected, unheard_of};
 use crate::view::{QueryError, View, shorten};
 
@@ -34,10 +36,15 @@ impl View {
         let live = self.live_at(now);
         let (members, partition) = self.members_of(&request.to)?;
         let named = (request.image.as_deref(), request.digest.as_deref());
-        let (image, digest) = self.meant(named, partition.as_ref(), &live)?;
-        let known = self.digests.get(&digest);
-        let none = || PushError::NoHolder { image: format!("{image}@{digest}") };
-        let size = known.ok_or_else(none)?.size;
+        let found = self.meant(named, partition.as_ref(), &live).and_then(|(image, digest)| {
+            let none = || MeantError::NoHolder { image: format!("{image}@{digest}") };
+            let size = self.digests.get(&digest).ok_or_else(none)?.size;
+            Ok((image, digest, size))
+        });
+        let (image, digest, size) = match found {
+            Err(error) => self.to_be_uploaded(request, partition.as_ref()).ok_or(error)?,
+            Ok(found) => found,
+        };
         let mut nodes = members;
         if matches!(request.to, PushTarget::MissingOn(_)) {
             nodes -= &self.ready_with(&image, digest, request.root.as_deref()) & &*live;
@@ -46,11 +53,15 @@ impl View {
         Ok(Wish {
             from: self.holder_named(request.from.as_deref(), &image, digest)?,
             root: root(request.root.as_deref())?,
-            completion: completion.transpose().map_err(|error| bad(error.to_string()))?.unwrap_or_default(),
+            completion: completion
+                .transpose()
+                .map_err(|error| MeantError::bad(error.to_string()))?
+                .unwrap_or_default(),
             patience: patience(request.deadline_s)?,
             rate: match request.rate {
                 Some(0) => {
-                    return Err(bad("a rate of 0 brings nothing to anybody: leave it out for no limit"));
+                    let detail = "a rate of 0 brings nothing to anybody: leave it out for no limit";
+                    return Err(MeantError::bad(detail).into());
                 }
                 rate => rate,
             },
@@ -61,6 +72,18 @@ impl View {
             size,
             nodes,
         })
+    }
+
+    /// Takes a dry run's word for an image that is going into the library first: its name on the nodes, digest and size.
+    fn to_be_uploaded(
+        &self,
+        request: &PushRequest,
+        partition: Option<&PartitionName>,
+    ) -> Option<(ImageName, Digest, u64)> {
+        let size = request.upload.filter(|_| request.dry_run)?;
+        let name: ImageName = request.image.as_deref()?.parse().ok()?;
+        let digest = request.digest.as_deref()?.parse().ok()?;
+        Some((self.will_mean_on(partition, &name), digest, size))
     }
 
     /// Tells what a wish would do.
@@ -93,16 +116,26 @@ impl View {
             deferred: self.fold(&deferred),
             refused: reasons.collect(),
             sources: self.fold(&sources),
+            replaces: self.fold(&(&self.others_as(wish) & &nodes)),
+            upload: None,
             bytes: wish.size.saturating_mul(nodes.len()),
-            seconds: wish.rate.map(|rate| wish.size.div_ceil(rate)),
+            seconds: self.least_time(wish, nodes.len()),
         }
+    }
+
+    /// Tells how many seconds a push takes at least at the rates that are set; none if there are none.
+    fn least_time(&self, wish: &Wish, nodes: u64) -> Option<u64> {
+        let set = &self.limits.set;
+        let each = lower(wish.rate, set.node.down).map(|rate| wish.size.div_ceil(rate.max(1)));
+        let all = set.total.map(|total| wish.size.saturating_mul(nodes).div_ceil(total.max(1)));
+        each.max(all)
     }
 
     /// Lists the nodes that are meant.
     pub(in crate::view) fn members_of(
         &self,
         to: &PushTarget,
-    ) -> Result<(RoaringBitmap, Option<PartitionName>), PushError> {
+    ) -> Result<(RoaringBitmap, Option<PartitionName>), MeantError> {
         match to {
             PushTarget::Partition(name) | PushTarget::MissingOn(name) => {
                 let partition = self.partition_info(name)?;
@@ -128,13 +161,13 @@ impl View {
         (image, digest): (Option<&str>, Option<&str>),
         partition: Option<&PartitionName>,
         live: &RoaringBitmap,
-    ) -> Result<(ImageName, Digest), PushError> {
+    ) -> Result<(ImageName, Digest), MeantError> {
         let digest = digest.map(str::parse::<Digest>);
-        let digest = digest.transpose().map_err(|error| bad(format!("digest: {error}")))?;
+        let digest = digest.transpose().map_err(|error| MeantError::bad(format!("digest: {error}")))?;
         let written = match (image, digest) {
             (Some(image), _) => image.to_owned(),
             (None, Some(digest)) => digest.to_string(),
-            (None, None) => return Err(bad("name the image, or its digest")),
+            (None, None) => return Err(MeantError::bad("name the image, or its digest")),
         };
         let target = self.resolve(&written, partition)?;
         if !target.heard_of {
@@ -159,7 +192,9 @@ impl View {
             }
         };
         match (target.digest, digest) {
-            (Some(one), Some(other)) if one != other => Err(bad("image and digest name different bytes")),
+            (Some(one), Some(other)) if one != other => {
+                Err(MeantError::bad("image and digest name different bytes"))
+            }
             (Some(digest), _) | (None, Some(digest)) => Ok((name, digest)),
             (None, None) => self.agreed(&name, partition, live).map(|digest| (name, digest)),
         }
@@ -171,7 +206,7 @@ impl View {
         name: &ImageName,
         partition: Option<&PartitionName>,
         live: &RoaringBitmap,
-    ) -> Result<Digest, PushError> {
+    ) -> Result<Digest, MeantError> {
         if let Expected::Bytes(digest) = self.expected(name, partition, live) {
             return Ok(digest);
         }
@@ -183,11 +218,11 @@ impl View {
             }
         }
         match found.as_slice() {
-            [] => Err(PushError::NoHolder { image: name.to_string() }),
+            [] => Err(MeantError::NoHolder { image: name.to_string() }),
             [only] => Ok(*only),
             several => {
                 let candidates = several.iter().take(MAX_CANDIDATES).map(|digest| format!("{name}@{digest}"));
-                Err(PushError::Disagreed { image: name.clone(), candidates: candidates.collect() })
+                Err(MeantError::Disagreed { image: name.clone(), candidates: candidates.collect() })
             }
         }
     }
@@ -202,7 +237,8 @@ impl View {
         let Some(from) = from else { return Ok(None) };
         let found = self.nodes.iter().zip(0..).find(|(node, _)| node.name.as_str() == from);
         let Some((node, id)) = found else {
-            return Err(QueryError::UnknownNode { name: shorten(from), candidates: Vec::new() }.into());
+            let unknown = QueryError::UnknownNode { name: shorten(from), candidates: Vec::new() };
+            return Err(MeantError::from(unknown).into());
         };
         let holders = self.holders_of(&digest);
         if holders.contains(id) {
@@ -228,6 +264,13 @@ impl View {
         holders
     }
 
+    /// Tells whether the library holds certain bytes, under whatever name.
+    pub(crate) fn is_in_library(&self, digest: &Digest) -> bool {
+        let names = self.digests.get(digest).into_iter().flat_map(|entry| &entry.names);
+        let mut places = names.filter_map(|name| self.names.get(name)).flat_map(|entry| &entry.ready);
+        places.any(|(place, nodes)| place.digest == *digest && place.library && !nodes.is_empty())
+    }
+
     /// Lists the nodes that hold an image where a push would bring it.
     fn ready_with(&self, image: &ImageName, digest: Digest, root: Option<&str>) -> RoaringBitmap {
         let mut ready = RoaringBitmap::new();
@@ -238,6 +281,18 @@ impl View {
             }
         }
         ready
+    }
+
+    /// Lists the nodes that hold other bytes where a push would bring its image.
+    fn others_as(&self, wish: &Wish) -> RoaringBitmap {
+        let mut others = RoaringBitmap::new();
+        for (place, nodes) in self.names.get(&wish.image).into_iter().flat_map(|entry| &entry.ready) {
+            let there = wish.root.as_deref().map_or(!place.library, |root| *place.root == *root);
+            if place.digest != wish.digest && there {
+                others |= nodes;
+            }
+        }
+        others
     }
 
     /// Finds the nodes that have no root for the image.
@@ -264,24 +319,23 @@ impl View {
     }
 }
 
-pub(in crate::view) fn root(path: Option<&str>) -> Result<Option<String>, PushError> {
+pub(in crate::view) fn root(path: Option<&str>) -> Result<Option<String>, MeantError> {
     let Some(path) = path else { return Ok(None) };
     if !path.starts_with('/') || path.len() > MAX_IMAGE_NAME {
-        return Err(bad(format!("root: {:?} is not the path of a directory", shorten(path))));
+        return Err(MeantError::bad(format!("root: {:?} is not the path of a directory", shorten(path))));
     }
     let trimmed = path.trim_end_matches('/');
     Ok(Some(if trimmed.is_empty() { "/" } else { trimmed }.to_owned()))
 }
 
-pub(in crate::view) fn patience(seconds: Option<u64>) -> Result<Duration, PushError> {
+pub(in crate::view) fn patience(seconds: Option<u64>) -> Result<Duration, MeantError> {
     let patience = seconds.map_or(PATIENCE, Duration::from_secs);
     if patience.is_zero() || patience > MAX_PATIENCE {
         let most = MAX_PATIENCE.as_secs();
-        return Err(bad(format!("deadline_s is {}, and must be 1 to {most}", patience.as_secs())));
+        return Err(MeantError::bad(format!(
+            "deadline_s is {}, and must be 1 to {most}",
+            patience.as_secs()
+        )));
     }
     Ok(patience)
-}
-
-fn bad(detail: impl Into<String>) -> PushError {
-    PushError::Bad { detail: detail.into() }
 }

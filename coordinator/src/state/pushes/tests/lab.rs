@@ -11,9 +11,11 @@ use sifleet_common::digest::Digest;
 use sifleet_common::inventory::{Change, Inventory};
 use sifleet_common::nodeset::NodeSet;
 use sifleet_common::push::{FailCode, Fault, Phase};
+use sifleet_common::time::Monotonic;
 use sifleet_common::wire::assignment::{Assignment, AssignmentId, Mapped, Moved, Order, Progress, Report};
 use sifleet_common::wire::control::{ToAgent, ToCoordinator};
 
+use crate::state::limits::LimitCommand;
 use crate::state::pushes::{Command, PushError, Transfers};
 use crate::state::testing::Site;
 use crate::state::testing::stored::restored;
@@ -39,6 +41,7 @@ pub(super) fn request(image: &str, to: PushTarget) -> PushRequest {
         rate: None,
         priority: None,
         dry_run: false,
+        upload: None,
     }
 }
 
@@ -83,7 +86,8 @@ impl Lab {
 
     /// Lets agents hear what was said to them.
     fn hear(&mut self) {
-        while self.site.state.pushes.is_busy() {
+        let at_once = Some(Monotonic::default());
+        while self.site.state.pushes.is_busy() || self.site.state.limiting.next_turn() == at_once {
             self.site.handle(Event::Tick);
         }
         for effect in &self.site.effects[self.seen..] {
@@ -102,7 +106,7 @@ impl Lab {
                     told.retain(|id, _| ids.contains(id));
                     self.listed.entry(*session).or_default().push(ids.clone());
                 }
-                Order::Rates(_) | Order::Remove(_) => {}
+                Order::Rates(_) | Order::Concurrent { .. } | Order::Remove(_) => {}
             }
         }
         self.seen = self.site.effects.len();
@@ -190,6 +194,17 @@ impl Lab {
         self.site.effects.extend(effects);
         self.hear();
         answer
+    }
+
+    /// Asks something of limits.
+    pub(super) fn limit(&mut self, command: LimitCommand) {
+        let effects = self.site.state.limit(command, self.site.now);
+        self.site.stored.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Store(op) => Some(op.clone()),
+            Effect::Send(..) | Effect::Close(..) | Effect::Announce(_) => None,
+        }));
+        self.site.effects.extend(effects);
+        self.hear();
     }
 
     pub(super) fn cancel(&mut self, push: PushNo) {

@@ -41,7 +41,7 @@ fn a_map_is_made_anew_when_its_maker_goes_away() {
     let mut lab = holders();
     lab.push(&request("a", partition()));
     lab.lose("h1");
-    assert_eq!(lab.orders("h2").len(), 3, "rates, the list, and the map");
+    assert_eq!(lab.orders("h2").len(), 4, "limits, the list, and the map");
     lab.map("h2");
     lab.only("n1");
 }

@@ -1,6 +1,7 @@
-//! Durations and sizes as people write them: `30s`, `1h30m`, `64MiB`.
+//! Durations, sizes and rates as people write them: `30s`, `1h30m`, `64MiB`, `1.5GB/s`.
 //!
-//! Owns both notations. Each has a unit always, because a bare number in a settings file is a riddle.
+//! Owns all notations. Each has a unit always, because a bare number is a riddle. Settings are written once and read by
+//! others later, so their sizes are exact; rates are typed in a hurry.
 
 use std::fmt;
 use std::str::FromStr;
@@ -46,6 +47,12 @@ pub enum UnitError {
     /// Not a size.
     #[error("{text:?} is not a size; write for example \"512B\", \"64MiB\" or \"10GB\"")]
     NotSize {
+        /// What was written.
+        text: String,
+    },
+    /// Not a rate.
+    #[error("write a rate such as 100M, 1.5GB or 64MiB (bytes a second), or none")]
+    NotRate {
         /// What was written.
         text: String,
     },
@@ -166,6 +173,50 @@ impl fmt::Display for Size {
     }
 }
 
+/// Holds bytes a second, or that there is no limit.
+///
+/// Besides what a [`Size`] may be it may be a fraction, in small letters, have one letter for its unit, which counts in
+/// thousands as networks do, and end in `/s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate(Option<u64>);
+
+impl Rate {
+    /// Returns bytes a second; none for no limit.
+    #[must_use]
+    pub const fn get(self) -> Option<u64> {
+        self.0
+    }
+}
+
+impl FromStr for Rate {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        if text.trim().eq_ignore_ascii_case("none") {
+            return Ok(Self(None));
+        }
+        let rate = fraction(text.trim()).filter(|bytes| *bytes > 0);
+        rate.map(|bytes| Self(Some(bytes))).ok_or_else(|| UnitError::NotRate { text: text.to_owned() })
+    }
+}
+
+/// Reads `1.5GB/s`, or `1.5g`, into bytes.
+fn fraction(text: &str) -> Option<u64> {
+    let size = text.strip_suffix("/s").unwrap_or(text);
+    let (number, unit) = size.split_at(size.find(|c: char| c.is_ascii_alphabetic())?);
+    let written =
+        if unit.len() == 1 && !unit.eq_ignore_ascii_case("b") { format!("{unit}B") } else { unit.into() };
+    let scale = SIZE_UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&written))?.1;
+    // Thousandths are as precise as anybody writes, and need no floating point.
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if part.len() > 3 || !digits(whole) || !digits(part) {
+        return None;
+    }
+    let thousandths: u64 = format!("{whole}{part:0<3}").parse().ok()?;
+    u64::try_from(u128::from(thousandths) * u128::from(scale) / 1_000).ok()
+}
+
 /// Splits `30s` into 30 and `s`; the number is `None` when it is too large for any use.
 fn leading_number(text: &str) -> Option<(Option<u64>, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -239,6 +290,26 @@ mod tests {
             ["", "64", "MiB", "64M", "-1B", "1.5GiB", "18446744073709551615kB", "99999999999999999999B"]
         {
             assert!(bad.parse::<Size>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_rate_has_a_unit_and_is_something() {
+        for (text, bytes) in [
+            ("100M", Some(100_000_000)),
+            ("100MB/s", Some(100_000_000)),
+            ("1.5g", Some(1_500_000_000)),
+            ("64MiB", Some(64 << 20)),
+            ("2tib", Some(2 << 40)),
+            ("512b", Some(512)),
+            ("none", None),
+        ] {
+            assert_eq!(text.parse::<Rate>().map(Rate::get), Ok(bytes), "{text}");
+        }
+        for bad in
+            ["", "100", "M", "-1M", "1..5M", "1.M", "0M", "1e9b", "99999999999999999999tb", "1.2345M", "+1M"]
+        {
+            assert!(bad.parse::<Rate>().is_err(), "{bad}");
         }
     }
 
