@@ -1,0 +1,16 @@
+//! What goes wrong on real machines, made to happen: disks that are full, refuse or break, programs that are killed.
+//!
+//! File systems are mounted, so all of this needs root; `strace` makes single system calls fail.
+
+#![cfg(test)]
+
+#[path = "faults/crashes.rs"]
+mod crashes;
+#[path = "faults/disks.rs"]
+mod disks;
+#[path = "faults/kills.rs"]
+mod kills;
+#[path = "faults/mount.rs"]
+mod mount;
+#[path = "faults/site.rs"]
+mod site;
