@@ -12,5 +12,7 @@ mod disks;
 mod kills;
 #[path = "faults/mount.rs"]
 mod mount;
+#[path = "faults/rogues.rs"]
+mod rogues;
 #[path = "faults/site.rs"]
 mod site;

@@ -28,8 +28,8 @@ fn old() -> Vec<u8> {
 
 /// A source, a healthy node, and one with an old image whose root is special.
 struct Ward {
-    folder: tempfile::TempDir,
-    source: Mover,
+    _folder: tempfile::TempDir,
+    _source: Mover,
     healthy: Mover,
     patient: Mover,
     bytes: Vec<u8>,
@@ -57,7 +57,7 @@ impl Ward {
         let assignment = assignment(digest, bytes.len() as u64, map, vec![source.peer.clone()]);
         let healthy = Mover::start(path, "healthy").unwrap();
         let patient = Mover::start_with(path, "patient", set).unwrap();
-        Self { folder, source, healthy, patient, bytes, assignment }
+        Self { _folder: folder, _source: source, healthy, patient, bytes, assignment }
     }
 
     /// Assigns the image to both; the patient fails for a reason, as if nothing had happened, the other gets it.
