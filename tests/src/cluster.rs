@@ -186,7 +186,10 @@ impl Cluster {
     /// When it does not.
     pub fn start_coordinator(&mut self) -> anyhow::Result<()> {
         self.spawn(COORDINATOR, "sifleet-coordinator")?;
-        until("the coordinator answers", LIMIT, || self.get("/readyz"))?;
+        let (answers, _) = until("the coordinator answers", LIMIT, || {
+            if self.has_ended(COORDINATOR)? { Ok(false) } else { self.get("/readyz").map(|_answer| true) }
+        })?;
+        ensure!(answers, "the coordinator has ended:\n{}", self.log(COORDINATOR));
         Ok(())
     }
 

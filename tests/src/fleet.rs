@@ -50,7 +50,7 @@ impl Fleet {
         let tasks = Tasks::new();
         let mut agents = Vec::new();
         for node in nodes.parse::<NodeSet>().context("nodes")?.names() {
-            let said = join(cluster, &tasks, &node, 0)?;
+            let said = join(cluster, &tasks, node.as_str(), 0)?;
             said.changes.send(inventory(images)).await?;
             agents.push(said.changes);
         }

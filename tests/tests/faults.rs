@@ -16,3 +16,7 @@ mod mount;
 mod rogues;
 #[path = "faults/site.rs"]
 mod site;
+#[path = "faults/strace.rs"]
+mod strace;
+#[path = "faults/uploads.rs"]
+mod uploads;

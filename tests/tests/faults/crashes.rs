@@ -14,6 +14,7 @@ use sifleet_tests::wait::until;
 
 use crate::mount::skipped;
 use crate::site::{Site, image, times, unfinished, visible};
+use crate::strace;
 
 const SIZE: u32 = 2_000_000;
 const NODE: &str = "viz1";
@@ -80,19 +81,12 @@ impl Ward {
             At::Map => vec![state.join(format!("maps/{hex}.part")), state.join(format!("maps/{hex}.map"))],
             At::Memory => vec![state.join("memory.db"), state.join("memory.db-wal")],
         };
-        let mut words: Vec<String> = ["strace", "-f", "-qq", "-o", "/dev/null"].map(str::to_owned).to_vec();
-        for path in paths {
-            words.extend(["-P".to_owned(), path.display().to_string()]);
-        }
-        words.extend(["-e".to_owned(), format!("trace={call}"), "-e".to_owned()]);
-        words.push(format!("inject={call}:{fault}"));
-        words.push("--".to_owned());
         self.site.cluster.kill(NODE).unwrap();
         if matches!(at, At::Root | At::Folder) && unfinished(&self.root) == 0 {
             // It was made by the push before.
             drop(fs::remove_dir(self.root.join(".sifleet")));
         }
-        self.site.cluster.start_under(NODE, words);
+        self.site.cluster.start_under(NODE, strace::words(&paths, call, fault));
         self.site.cluster.start_agent(NODE).unwrap();
         self.site.push("tool.sif", &self.new, None)
     }

@@ -61,22 +61,22 @@ impl Ward {
     }
 
     /// Assigns the image to both; the patient fails for a reason, as if nothing had happened, the other gets it.
-    async fn fails(&mut self, code: FailCode) -> Progress {
+    async fn fails(&mut self, codes: &[FailCode]) -> Progress {
         for mover in [&self.patient, &self.healthy] {
             mover.assign(self.assignment.clone()).await.unwrap();
         }
-        let ended = self.ends_badly(code).await;
+        let ended = self.ends_badly(codes).await;
         let healthy = self.healthy.end(self.assignment.id).await.unwrap();
         assert_eq!((healthy.phase, healthy.failure), (Phase::Done, None));
         assert!(fs::read(self.healthy.root.join("image.sif")).unwrap() == self.bytes);
         ended
     }
 
-    async fn ends_badly(&mut self, code: FailCode) -> Progress {
+    async fn ends_badly(&mut self, codes: &[FailCode]) -> Progress {
         let ended = self.patient.end(self.assignment.id).await.unwrap();
         let (found, words) = ended.failure.clone().unwrap_or_else(|| panic!("it did not fail: {ended:?}"));
         println!("{found}: {words}");
-        assert_eq!((ended.phase, found), (Phase::Failed, code), "{words}");
+        assert!(ended.phase == Phase::Failed && codes.contains(&found), "{found}: {words}");
         let root = &self.patient.root;
         assert!(words.contains(&root.display().to_string()), "where is it? {words}");
         assert!(fs::read(root.join("image.sif")).unwrap() == old(), "the old image is not what it was");
@@ -131,7 +131,7 @@ async fn a_full_disk_is_said_before_a_byte_is_moved_and_tried_again_when_there_i
         };
         fill(&root, 4);
         let mut ward = Ward::open(folder, |_| ()).await;
-        let ended = ward.fails(FailCode::NoSpace).await;
+        let ended = ward.fails(&[FailCode::NoSpace]).await;
         assert_eq!(ended.bytes.fetched, 0, "{kind}");
         fs::remove_file(root.join("filler")).unwrap();
         ward.succeeds().await;
@@ -156,7 +156,7 @@ async fn a_disk_that_is_filled_meanwhile_gets_its_space_back() {
         tokio::task::yield_now().await;
     }
     fill(&root, 0);
-    let ended = ward.ends_badly(FailCode::NoSpace).await;
+    let ended = ward.ends_badly(&[FailCode::NoSpace]).await;
     assert!(ended.bytes.fetched < ward.bytes.len() as u64);
     fs::remove_file(root.join("filler")).unwrap();
     ward.succeeds().await;
@@ -173,7 +173,7 @@ async fn a_root_that_cannot_be_written_is_a_reason() {
     let mount = Mount::tmpfs(&root_of(folder.path()), "32m");
     let mut ward = Ward::open(folder, |_| ()).await;
     mount.again("ro");
-    ward.fails(FailCode::ReadOnly).await;
+    ward.fails(&[FailCode::ReadOnly]).await;
     mount.again("rw");
     ward.succeeds().await;
     drop((ward, mount));
@@ -186,12 +186,13 @@ async fn a_disk_that_loses_what_it_took_publishes_nothing() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // A disk that promises more than there is: it takes everything and fails when it is written out.
+    // A disk that promises more than there is: it takes everything and fails when it is written out. Which error that
+    // is depends on the kernel.
     let thin = Mount::tmpfs(&folder.path().join("thin"), "3m");
     let backing = folder.path().join("thin/disk");
     let mount = Mount::made(&root_of(folder.path()), &backing, 64, &["mkfs.ext4", "-O", "^has_journal"]);
     let mut ward = Ward::open(folder, |_| ()).await;
-    let ended = ward.fails(FailCode::Io).await;
+    let ended = ward.fails(&[FailCode::Io, FailCode::NoSpace]).await;
     assert_eq!(ended.bytes.fetched, ward.bytes.len() as u64, "it was noticed at the very end");
     thin.again("size=64m");
     ward.succeeds().await;
@@ -219,7 +220,7 @@ fn who_may_not_give_images_away_hears_so_before_a_byte_is_moved() {
     without(CapabilitySet::CHOWN, || async {
         let somebody = |settings: &mut Settings| settings.transfer.owner = Some((12_345, 12_345));
         let mut ward = Ward::open(tempfile::tempdir().unwrap(), somebody).await;
-        let ended = ward.fails(FailCode::Permission).await;
+        let ended = ward.fails(&[FailCode::Permission]).await;
         assert_eq!(ended.bytes.fetched, 0);
     });
     // The power to give files away is enough.
@@ -248,7 +249,7 @@ fn a_root_of_somebody_else_is_a_reason_until_it_is_opened() {
         let root = ward.patient.root.clone();
         let open = |mode| fs::set_permissions(&root, fs::Permissions::from_mode(mode)).unwrap();
         open(0o555);
-        let ended = ward.fails(FailCode::Permission).await;
+        let ended = ward.fails(&[FailCode::Permission]).await;
         assert_eq!(ended.bytes.fetched, 0);
         open(0o755);
         ward.succeeds().await;
