@@ -14,6 +14,8 @@ mod kills;
 mod mount;
 #[path = "faults/rogues.rs"]
 mod rogues;
+#[path = "faults/room.rs"]
+mod room;
 #[path = "faults/site.rs"]
 mod site;
 #[path = "faults/strace.rs"]

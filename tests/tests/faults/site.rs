@@ -28,6 +28,13 @@ pub(crate) struct Site {
 impl Site {
     /// Starts a head node with the library, and the nodes of a partition `viz`.
     pub(crate) fn start(name: &'static str, viz: &'static str, nodes: &[&'static str]) -> Self {
+        let mut site = Self::lay_out(name, viz, nodes);
+        site.cluster.start_all().unwrap();
+        site
+    }
+
+    /// Makes the same, of which nothing runs yet.
+    pub(crate) fn lay_out(name: &'static str, viz: &'static str, nodes: &[&'static str]) -> Self {
         let plan = Plan {
             name,
             partitions: BTreeMap::from([("viz", viz)]),
@@ -35,7 +42,7 @@ impl Site {
             library: Some("head"),
             lease: Duration::from_secs(4),
         };
-        Self { cluster: Cluster::start(plan).unwrap() }
+        Self { cluster: Cluster::lay_out(plan).unwrap() }
     }
 
     /// Puts an image into the library and begins to push it; returns the push's name.
