@@ -125,7 +125,9 @@ impl Orders {
             let Some(assigned) = self.assigned.remove(&key) else { continue };
             let Some(fetch) = assigned.fetch else { continue };
             fetch.abort();
-            if assigned.status.phase().is_under_way() {
+            let shared = self.assigned.keys().any(|other| (other.0, other.1) == (key.0, key.1));
+            // One that failed may have left what another try would have gone on with.
+            if assigned.status.phase() != Phase::Done && !shared {
                 self.throw_away(key);
             }
         }

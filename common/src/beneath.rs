@@ -9,7 +9,10 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fsync, mkdirat, openat2, renameat};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fsync, mkdirat, openat2,
+    renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::name::ImageName;
@@ -42,6 +45,14 @@ impl Owner {
     /// Whoever may read the image may pass through its folders; the owner may do all.
     fn folder_mode(self) -> Mode {
         Mode::from_raw_mode((self.mode & 0o777) | ((self.mode & 0o444) >> 2) | 0o700)
+    }
+
+    /// Gives the owner last: whoever gave a file away may not change its permissions any longer.
+    fn give(self, what: impl AsFd, mode: Mode) -> Result<(), StepError> {
+        fchmod(&what, mode).map_err(refused("give the image its permissions"))?;
+        let Some((uid, gid)) = self.ids else { return Ok(()) };
+        fchown(&what, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .map_err(refused("give the image its owner"))
     }
 }
 
@@ -111,35 +122,102 @@ pub fn make_file(above: impl AsFd, name: &str, how: OFlags) -> Result<File, Errn
     openat2(above, name, how | OFlags::CREATE | PLAIN, Mode::RUSR | Mode::WUSR, RESOLVE).map(File::from)
 }
 
+/// Looks whether an image could be published under a name, by making a nameless file where it would be and giving it
+/// away: whoever may not should hear so before the first byte is moved. A file system without nameless files tells
+/// nothing before.
+///
+/// # Errors
+/// [`StepError`]; nothing has changed.
+pub fn may_publish(root: BorrowedFd<'_>, name: &ImageName, owner: Owner) -> Result<(), StepError> {
+    let (folders, last) = split(name);
+    let (mut above, mut is_there): (Option<OwnedFd>, bool) = (None, true);
+    for part in folders {
+        let here = above.as_ref().map_or(root, AsFd::as_fd);
+        match open_folder(here, part) {
+            Ok(next) => above = Some(next),
+            Err(Errno::NOENT) => {
+                is_there = false;
+                break;
+            }
+            Err(errno) => return Err(refused("open the image's folder")(errno)),
+        }
+    }
+    let here = above.as_ref().map_or(root, AsFd::as_fd);
+    if is_there
+        && let Ok(stat) = statat(here, last, AtFlags::SYMLINK_NOFOLLOW)
+        && FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+    {
+        return Err(refused("publish the image")(Errno::ISDIR));
+    }
+    let how = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    match openat2(here, ".", how, Mode::RUSR | Mode::WUSR, RESOLVE) {
+        Ok(nameless) => owner.give(&nameless, owner.file_mode()),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(errno) => Err(refused("write into the image's folder")(errno)),
+    }
+}
+
 /// Gives a staged file, which is whole and verified, its name below a root. Whoever has an older file of that name open
 /// keeps that one.
 ///
 /// # Errors
 /// [`StepError`]; the name is as it was, unless the very last sync failed: then it is as it should be, and may be as it
-/// was after a loss of power.
+/// was after a loss of power. Folders that were made for it are gone again.
 pub fn publish(
     file: &File,
-    (folder, staged): (BorrowedFd<'_>, &str),
+    staged: (BorrowedFd<'_>, &str),
     root: BorrowedFd<'_>,
     name: &ImageName,
     owner: Owner,
 ) -> Result<(), StepError> {
-    if let Some((uid, gid)) = owner.ids {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        fchown(file, Some(uid), Some(gid)).map_err(refused("give the image its owner"))?;
-    }
-    fchmod(file, owner.file_mode()).map_err(refused("give the image its permissions"))?;
+    owner.give(file, owner.file_mode())?;
     fsync(file).map_err(refused("make the image durable"))?;
     let (folders, last) = split(name);
-    let mut above: Option<OwnedFd> = None;
-    for part in folders {
-        let here = above.as_ref().map_or(root, AsFd::as_fd);
-        let next = make_folder(here, part, owner.folder_mode());
-        above = Some(next.map_err(refused("make the image's folder"))?);
+    let (mut path, mut made): (Vec<OwnedFd>, Vec<(usize, &str)>) = (Vec::new(), Vec::new());
+    let mut published = Ok(());
+    for (depth, part) in folders.enumerate() {
+        let here = path.last().map_or(root, AsFd::as_fd);
+        match make_image_folder(here, part, owner, || made.push((depth, part))) {
+            Ok(next) => path.push(next),
+            Err(error) => {
+                published = Err(error);
+                break;
+            }
+        }
     }
-    let here = above.as_ref().map_or(root, AsFd::as_fd);
-    renameat(folder, staged, here, last).map_err(refused("publish the image"))?;
+    let here = path.last().map_or(root, AsFd::as_fd);
+    published = published
+        .and_then(|()| renameat(staged.0, staged.1, here, last).map_err(refused("publish the image")));
+    if published.is_err() {
+        for (depth, part) in made.into_iter().rev() {
+            let above = depth.checked_sub(1).and_then(|above| path.get(above)).map_or(root, AsFd::as_fd);
+            // One that somebody uses meanwhile stays, and so do those above it.
+            if unlinkat(above, part, AtFlags::REMOVEDIR).is_err() {
+                break;
+            }
+        }
+        return published;
+    }
     fsync(here).map_err(refused("make the image's name durable"))
+}
+
+/// Opens a folder of an image, making it, for its owner, if need be; `made` hears of that.
+fn make_image_folder(
+    above: BorrowedFd<'_>,
+    name: &str,
+    owner: Owner,
+    made: impl FnOnce(),
+) -> Result<OwnedFd, StepError> {
+    let failed = refused("make the image's folder");
+    match mkdirat(above, name, owner.folder_mode()) {
+        Ok(()) => made(),
+        Err(Errno::EXIST) => return open_folder(above, name).map_err(failed),
+        Err(errno) => return Err(failed(errno)),
+    }
+    let folder = open_folder(above, name).map_err(&failed)?;
+    owner.give(&folder, owner.folder_mode())?;
+    fsync(above).map_err(failed)?;
+    Ok(folder)
 }
 
 /// Splits a name into the folders above the image and the file's own name.
@@ -178,6 +256,46 @@ mod tests {
         assert_eq!(permissions(&dir.path().join("viz")), 0o777);
         assert_eq!(permissions(&dir.path().join("viz/desktop")), 0o777);
         assert_eq!(permissions(&dir.path().join("viz/desktop/new.sif")), 0o666);
+    }
+
+    #[test]
+    fn file_and_folders_are_given_to_who_shall_have_them() {
+        use std::os::unix::fs::MetadataExt;
+
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: only root may give files away");
+            return;
+        }
+        let owner = Owner { ids: Some((12_345, 54_321)), mode: 0o644 };
+        let (dir, root, folder, file) = staged();
+        let name = "viz/new.sif".parse().unwrap();
+        may_publish(root.as_fd(), &name, owner).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "looking leaves nothing");
+        publish(&file, (folder.as_fd(), "a.part"), root.as_fd(), &name, owner).unwrap();
+        for path in ["viz", "viz/new.sif"] {
+            let facts = fs::metadata(dir.path().join(path)).unwrap();
+            assert_eq!((facts.uid(), facts.gid()), (12_345, 54_321), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_published_is_known_before_and_leaves_no_folder_behind() {
+        let owner = Owner { ids: None, mode: 0o644 };
+        let (dir, root, folder, file) = staged();
+        fs::create_dir_all(dir.path().join("old/a.sif")).unwrap();
+        let in_the_way = "old/a.sif".parse().unwrap();
+        assert_eq!(may_publish(root.as_fd(), &in_the_way, owner).unwrap_err().step, "publish the image");
+        may_publish(root.as_fd(), &"new/folder/a.sif".parse().unwrap(), owner).unwrap();
+        let lost = publish(
+            &file,
+            (folder.as_fd(), "gone.part"),
+            root.as_fd(),
+            &"new/folder/a.sif".parse().unwrap(),
+            owner,
+        );
+        assert_eq!(lost.unwrap_err().step, "publish the image");
+        assert!(!dir.path().join("new").exists());
+        assert!(dir.path().join("old/a.sif").exists());
     }
 
     #[test]

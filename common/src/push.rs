@@ -146,6 +146,18 @@ impl FailCode {
         }
     }
 
+    /// Tells whether it is the node's disk that does not take the image.
+    #[must_use]
+    pub const fn is_of_disk(self) -> bool {
+        matches!(self, Self::NoSpace | Self::Quota | Self::ReadOnly | Self::Permission | Self::Io)
+    }
+
+    /// Tells whether another image that goes may make room for this one.
+    #[must_use]
+    pub const fn is_for_want_of_room(self) -> bool {
+        matches!(self, Self::NoSpace | Self::Quota)
+    }
+
     /// Tells whether the same attempt may go well a little later without anybody's doing.
     #[must_use]
     pub const fn may_pass(self) -> bool {

@@ -3,6 +3,8 @@
 //! Every node has its roots below `nodes/NAME`. Nothing outlives the [`Cluster`] but its folder, which is made
 //! anew by the next one of the same name.
 
+mod layout;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
@@ -42,6 +44,7 @@ pub struct Cluster {
     http: u16,
     control: u16,
     running: BTreeMap<String, Child>,
+    under: BTreeMap<String, Vec<String>>,
 }
 
 /// The name under which the coordinator runs.
@@ -59,7 +62,7 @@ impl Cluster {
         }
         fs::create_dir_all(folder.join("logs"))?;
         let (http, control) = (free_tcp_port()?, free_udp_port()?);
-        let cluster = Self { plan, folder, http, control, running: BTreeMap::new() };
+        let cluster = Self { plan, folder, http, control, running: BTreeMap::new(), under: BTreeMap::new() };
         cluster.write_settings()?;
         cluster.make_certificates()?;
         Ok(cluster)
@@ -183,7 +186,10 @@ impl Cluster {
     /// When it does not.
     pub fn start_coordinator(&mut self) -> anyhow::Result<()> {
         self.spawn(COORDINATOR, "sifleet-coordinator")?;
-        until("the coordinator answers", LIMIT, || self.get("/readyz"))?;
+        let (answers, _) = until("the coordinator answers", LIMIT, || {
+            if self.has_ended(COORDINATOR)? { Ok(false) } else { self.get("/readyz").map(|_answer| true) }
+        })?;
+        ensure!(answers, "the coordinator has ended:\n{}", self.log(COORDINATOR));
         Ok(())
     }
 
@@ -198,14 +204,18 @@ impl Cluster {
     fn spawn(&mut self, name: &str, program: &str) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path(name))?;
         // Whatever ends this process, nothing of it stays behind.
-        let mut command = match programs::find("setpriv") {
-            Some(setpriv) => {
-                let mut command = Command::new(setpriv);
-                command.args(["--pdeathsig", "KILL", "--"]).arg(programs::own(program)?);
-                command
-            }
-            None => Command::new(programs::own(program)?),
-        };
+        let end: &[&str] =
+            if programs::find("setpriv").is_some() { &["setpriv", "--pdeathsig", "KILL", "--"] } else { &[] };
+        let end = || end.iter().map(|word| (*word).to_owned());
+        let under = self.under.get(name).into_iter().flatten().cloned();
+        let mut words: Vec<String> = end().chain(under).collect();
+        if self.under.contains_key(name) {
+            words.extend(end());
+        }
+        words.push(programs::own(program)?.display().to_string());
+        let (first, rest) = words.split_first().context("no program")?;
+        let mut command = Command::new(first);
+        command.args(rest);
         let child = command
             .arg("--config")
             .arg(self.settings_path(name))
@@ -216,6 +226,24 @@ impl Cluster {
             .with_context(|| format!("start {program} for {name}"))?;
         self.running.insert(name.to_owned(), child);
         Ok(())
+    }
+
+    /// Has a program started by other words from now on, such as `strace` and its arguments; none: as it is.
+    pub fn start_under(&mut self, name: &str, words: Vec<String>) {
+        if words.is_empty() {
+            self.under.remove(name);
+        } else {
+            self.under.insert(name.to_owned(), words);
+        }
+    }
+
+    /// Tells whether a program has ended by itself.
+    ///
+    /// # Errors
+    /// When it was not started, or cannot be asked.
+    pub fn has_ended(&mut self, name: &str) -> anyhow::Result<bool> {
+        let child = self.running.get_mut(name).with_context(|| format!("{name} does not run"))?;
+        Ok(child.try_wait()?.is_some())
     }
 
     /// Kills a program with signal 9: no goodbye, nothing flushed.
@@ -305,62 +333,6 @@ impl Cluster {
     /// When it cannot be started.
     pub fn cli(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         self.command(arguments)?.output().context("run sifleet")
-    }
-
-    fn write_settings(&self) -> anyhow::Result<()> {
-        let folder = self.folder.display();
-        let millis = self.plan.lease.as_millis();
-        let mut partitions = String::from("[partition]\n");
-        for (name, nodes) in &self.plan.partitions {
-            partitions.push_str(&format!("{name} = {nodes:?}\n"));
-        }
-        fs::write(self.folder.join("partitions.toml"), partitions)?;
-        let coordinator = format!(
-            "state_dir = \"{folder}/state\"\nca_dir = \"{folder}/ca\"\n\n\
-             [control]\nlisten = \"127.0.0.1:{}\"\nlease = \"{millis}ms\"\nheartbeat = \"{}ms\"\n\n\
-             [http]\nlisten = \"127.0.0.1:{}\"\n\n[partitions]\nfile = \"{folder}/partitions.toml\"\n",
-            self.control,
-            millis / 4,
-            self.http
-        );
-        let library =
-            self.plan.library.map(|_| format!("\n[library]\ndir = {:?}\n", self.library().display()));
-        let coordinator = coordinator + &library.unwrap_or_default();
-        fs::write(self.settings_path(COORDINATOR), coordinator)?;
-        for node in &self.plan.nodes {
-            fs::write(self.settings_path(node), self.agent_settings(node)?)?;
-        }
-        Ok(())
-    }
-
-    fn agent_settings(&self, node: &str) -> anyhow::Result<String> {
-        let folder = self.folder.display();
-        let mut roots = vec![(self.root(node), false)];
-        roots.push((self.folder.join("nodes").join(node).join("scratch/apptainer"), false));
-        if self.plan.library == Some(node) {
-            roots.push((self.library(), true));
-        }
-        let mut text = format!(
-            "coordinators = [\"127.0.0.1:{}\"]\nstate_dir = \"{folder}/nodes/{node}/state\"\n\n\
-             [tls]\nauthority = \"{folder}/ca/ca.pem\"\ncertificate = \"{folder}/ca/nodes/{node}.pem\"\n\
-             key = \"{folder}/ca/nodes/{node}.key\"\n\n\
-             [transfer]\nlisten = \"127.0.0.1:0\"\nkeep_free = \"16MiB\"\n",
-            self.control
-        );
-        for (path, library) in roots {
-            fs::create_dir_all(&path)?;
-            text.push_str(&format!("\n[[root]]\npath = {:?}\nlibrary = {library}\n", path.display()));
-        }
-        Ok(text)
-    }
-
-    fn make_certificates(&self) -> anyhow::Result<()> {
-        let mut program = Command::new(programs::own("sifleet-coordinator")?);
-        let output =
-            program.arg("--config").arg(self.settings_path(COORDINATOR)).args(["ca", "init"]).output()?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "ca init: {said}");
-        if self.plan.nodes.is_empty() { Ok(()) } else { self.issue(&self.plan.nodes.join(",")) }
     }
 }
 

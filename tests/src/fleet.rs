@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sifleet_agent::session::{self, Beat, Command, Config, Parts};
+use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, Format, ImageMetadata};
 use sifleet_common::inventory::{Change, Content, Image, Replica, ReplicaKey, Root, RootId, RootState};
 use sifleet_common::nodeset::NodeSet;
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::CONTROL_ALPN;
+use sifleet_common::wire::assignment::{Mapped, Order, Report};
 use sifleet_common::{quic, task::Tasks, tls};
 use tokio::sync::mpsc;
 
@@ -45,32 +47,74 @@ impl Fleet {
     /// # Errors
     /// When a certificate is missing.
     pub async fn start(cluster: &Cluster, nodes: &str, images: usize) -> anyhow::Result<Self> {
-        let ca = tls::load_authorities(&cluster.folder().join("ca/ca.pem"))?;
         let tasks = Tasks::new();
         let mut agents = Vec::new();
         for node in nodes.parse::<NodeSet>().context("nodes")?.names() {
-            let path = |end: &str| cluster.folder().join(format!("ca/nodes/{node}.{end}"));
-            let identity = tls::Identity::load(&path("pem"), &path("key"))?;
-            let config = Config {
-                coordinators: vec![cluster.control()],
-                quic: quic::client(tls::client_config(&identity, &ca, CONTROL_ALPN)?)?,
-                arch: Arch::Amd64,
-                partitions: Vec::new(),
-                transfer_port: 0,
-                patience: Duration::from_secs(60),
-            };
-            let (changes, receiver) = mpsc::channel(QUEUE);
-            let (commands, asked) = mpsc::channel(QUEUE);
-            let ((orders, _), (_, reports)) = (mpsc::channel(1), mpsc::channel(1));
-            let (stop, beat) = (tasks.token(), Arc::new(Quiet));
-            let parts = Parts { changes: receiver, commands, orders, reports, stop, beat };
-            tasks.spawn("agent session", session::run(config, parts));
-            tasks.spawn("agent commands", answer(asked));
-            changes.send(inventory(images)).await?;
-            agents.push(changes);
+            let said = join(cluster, &tasks, node.as_str(), 0)?;
+            said.changes.send(inventory(images)).await?;
+            agents.push(said.changes);
         }
         Ok(Self { agents, tasks })
     }
+
+    /// Starts one agent that holds an image under a name in its root, and gives it at a port; it says which chunk map
+    /// the image has when it is asked to make it.
+    ///
+    /// # Errors
+    /// When the certificate is missing.
+    pub async fn holder(
+        cluster: &Cluster,
+        (node, transfer_port): (&str, u16),
+        (name, image, size): (&str, Digest, u64),
+        map: MapDigest,
+    ) -> anyhow::Result<Self> {
+        let tasks = Tasks::new();
+        let Ends { changes, mut orders, reports } = join(cluster, &tasks, node, transfer_port)?;
+        let root = Root { path: "/opt/apptainers".into(), library: false, state: RootState::Watched };
+        let image = Image { digest: image, format: Format::Sif, arch: Arch::Amd64, mutable: false };
+        let held = Replica { size, modified: UnixMillis(0), content: Content::Image(image.clone()) };
+        let key = ReplicaKey { root: RootId(0), name: crate::known(name) };
+        changes.send(vec![Change::Root(RootId(0), root), Change::Put(key, held)]).await?;
+        tasks.spawn("agent orders", async move {
+            while let Some(order) = orders.recv().await {
+                if matches!(order, Order::MakeMap { .. }) {
+                    let mapped = Mapped { image: image.digest, map: Some(map), detail: String::new() };
+                    drop(reports.send(Report::Mapped(mapped)).await);
+                }
+            }
+        });
+        Ok(Self { agents: vec![changes], tasks })
+    }
+}
+
+/// What an agent's session is told, and tells.
+struct Ends {
+    changes: mpsc::Sender<Vec<Change>>,
+    orders: mpsc::Receiver<Order>,
+    reports: mpsc::Sender<Report>,
+}
+
+/// Starts the session of an agent.
+fn join(cluster: &Cluster, tasks: &Tasks, node: &str, transfer_port: u16) -> anyhow::Result<Ends> {
+    let ca = tls::load_authorities(&cluster.folder().join("ca/ca.pem"))?;
+    let path = |end: &str| cluster.folder().join(format!("ca/nodes/{node}.{end}"));
+    let identity = tls::Identity::load(&path("pem"), &path("key"))?;
+    let config = Config {
+        coordinators: vec![cluster.control()],
+        quic: quic::client(tls::client_config(&identity, &ca, CONTROL_ALPN)?)?,
+        arch: Arch::Amd64,
+        partitions: Vec::new(),
+        transfer_port,
+        patience: Duration::from_secs(60),
+    };
+    let (changes, receiver) = mpsc::channel(QUEUE);
+    let (commands, asked) = mpsc::channel(QUEUE);
+    let ((ordered, orders), (reports, said)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
+    let (stop, beat) = (tasks.token(), Arc::new(Quiet));
+    let parts = Parts { changes: receiver, commands, orders: ordered, reports: said, stop, beat };
+    tasks.spawn("agent session", session::run(config, parts));
+    tasks.spawn("agent commands", answer(asked));
+    Ok(Ends { changes, orders, reports })
 }
 
 /// Describes any image that is asked for.

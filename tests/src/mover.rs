@@ -63,6 +63,14 @@ impl Mover {
     /// # Errors
     /// When a certificate, a socket or a thread cannot be had.
     pub fn start(folder: &Path, node: &str) -> anyhow::Result<Self> {
+        Self::start_with(folder, node, |_as_they_are| ())
+    }
+
+    /// Starts a node with other settings.
+    ///
+    /// # Errors
+    /// As [`Mover::start`].
+    pub fn start_with(folder: &Path, node: &str, set: impl FnOnce(&mut Settings)) -> anyhow::Result<Self> {
         let name = node.parse()?;
         let paths = ca::issue_node(&folder.join("ca"), &name, Duration::from_secs(86_400))?;
         let (root, state) = (folder.join(node).join("root"), folder.join(node).join("state"));
@@ -77,6 +85,7 @@ impl Mover {
         settings.tls.authority = folder.join("ca/ca.pem");
         settings.tls.certificate = paths.certificate;
         settings.tls.key = paths.key;
+        set(&mut settings);
         let transfers = Transfers::open(settings.transfer().context("no transfers")?)?;
         let peer = Peer { node: name, address: ([127, 0, 0, 1], transfers.port()).into() };
         let tasks = Tasks::new();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use sifleet_agent::layout::Layout;
+use sifleet_common::chunk::MapDigest;
 use sifleet_common::quic::transfer;
 use sifleet_common::task::Tasks;
 use sifleet_common::tls::{self, Identity};
@@ -34,6 +35,8 @@ pub struct Rogue {
     pub peer: Peer,
     /// How many spans it was asked for.
     pub asked: Arc<AtomicUsize>,
+    /// The chunk map of the image it claims to have.
+    pub map: MapDigest,
     tasks: Tasks,
     _endpoint: Endpoint,
 }
@@ -62,12 +65,13 @@ impl Rogue {
         let map = sifleet_agent::map::make(digest, &*image)?;
         let (tasks, asked) = (Tasks::new(), Arc::new(AtomicUsize::new(0)));
         let layout = Arc::new(Layout::of(Arc::new(map)));
+        let map = layout.map_digest();
         let rogue = Acting { crime, image, layout, asked: Arc::clone(&asked), tasks: tasks.clone() };
         let (accepting, stop) = (endpoint.clone(), tasks.token());
         tasks.spawn("rogue", async move {
             stop.run_until_cancelled(rogue.accept(accepting)).await;
         });
-        Ok(Self { peer, asked, tasks, _endpoint: endpoint })
+        Ok(Self { peer, asked, map, tasks, _endpoint: endpoint })
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// What one look counts at most: a machine that stood still for a minute has not let anybody do anything.
+const MOST: Duration = Duration::from_secs(1);
 
 /// Looks until `found` gives something, and returns it with the time it took.
 ///
@@ -16,14 +18,17 @@ pub fn until<T, E: std::fmt::Display>(
     mut found: impl FnMut() -> Result<T, E>,
 ) -> anyhow::Result<(T, Duration)> {
     let start = Instant::now();
+    let (mut last, mut waited) = (start, Duration::ZERO);
     loop {
         match found() {
             Ok(found) => return Ok((found, start.elapsed())),
-            Err(seen) if start.elapsed() > limit => {
+            Err(seen) if waited > limit => {
                 anyhow::bail!("{what}: not so after {limit:?}; last seen: {seen}")
             }
             Err(_) => pause(LOOK),
         }
+        waited += last.elapsed().min(MOST);
+        last = Instant::now();
     }
 }
 

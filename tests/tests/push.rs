@@ -5,17 +5,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sifleet_tests::cluster::{COORDINATOR, Cluster, LIMIT, Plan, ended_with};
+use sifleet_tests::cluster::{Cluster, LIMIT, Plan, ended_with};
 use sifleet_tests::sif::SifBuilder;
 use sifleet_tests::wait::until;
 
 const MEGABYTES: u32 = 24;
-/// A rate at which an image takes some seconds, in bytes a second.
-const SLOWLY: &str = "6MB";
 
 fn cluster(name: &'static str) -> Cluster {
     let partitions = BTreeMap::from([("viz", "viz[1-3]")]);
@@ -52,17 +49,6 @@ fn newest(cluster: &Cluster) -> anyhow::Result<(Value, Vec<Value>)> {
     let id = push["id"].as_str().unwrap_or_default();
     let nodes = cluster.get(&format!("/v1/pushes/{id}/nodes"))?["nodes"].as_array().cloned();
     Ok((push, nodes.unwrap_or_default()))
-}
-
-/// Waits until a node has some bytes of the newest push.
-fn wait_until_fetching(cluster: &Cluster, node: &str) {
-    until(&format!("{node} fetches"), LIMIT, || {
-        let (_, nodes) = newest(cluster)?;
-        let found = nodes.into_iter().find(|one| one["node"] == node).unwrap_or_default();
-        anyhow::ensure!(found["fetched"].as_u64() > Some(2_000_000), "{found}");
-        Ok(())
-    })
-    .unwrap();
 }
 
 fn holds(root: &Path, name: &str, bytes: &[u8]) {
@@ -128,36 +114,8 @@ fn limits_hold_and_are_lifted_while_a_push_runs() {
     // At what was allowed so far it would take minutes.
     set(&["--total", "none"]);
     ended_with(&cluster.cli(&["push", "watch", push["id"].as_str().unwrap()]).unwrap(), 0).unwrap();
-    assert!(begun.elapsed().as_secs() < 100, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 200, "{:?}", begun.elapsed());
     for node in ["viz1", "viz2", "viz3"] {
         holds(&cluster.root(node), "tool.sif", &bytes);
-    }
-}
-
-#[test]
-fn a_push_ends_right_whoever_is_killed_in_the_middle_of_it() {
-    for (victim, seed) in [("viz1", 3), ("head", 4), (COORDINATOR, 5)] {
-        let mut cluster = cluster("push-killed");
-        let bytes = image(seed);
-        let path = file(&cluster, "tool.sif", &bytes);
-        let arguments = ["push", &path, "-p", "viz", "--rate", SLOWLY];
-        let mut command = cluster.command(&arguments).unwrap();
-        let pushing = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        wait_until_fetching(&cluster, "viz1");
-        cluster.kill(victim).unwrap();
-        if victim == COORDINATOR {
-            cluster.start_coordinator().unwrap();
-        } else {
-            cluster.start_agent(victim).unwrap();
-        }
-        let output = pushing.wait_with_output().unwrap();
-        ended_with(&output, 0).unwrap_or_else(|error| panic!("{victim} was killed: {error:#}"));
-        for node in ["viz1", "viz2", "viz3"] {
-            holds(&cluster.root(node), "tool.sif", &bytes);
-        }
-        let (push, _) = newest(&cluster).unwrap();
-        let sum = push["bytes"]["fetched"].as_u64().unwrap();
-        // What was on its way when somebody was killed may come twice: some spans for each node.
-        assert!(sum < 3 * (bytes.len() as u64 + (8 << 20)), "{victim} was killed: {push}");
     }
 }

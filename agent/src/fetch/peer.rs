@@ -16,6 +16,7 @@ use tracing::debug;
 
 use super::PeerId;
 use super::receive;
+use crate::serve::connection::close;
 
 /// Wishes that wait for one peer: one for a turn, and what came from elsewhere since the last one.
 const WISHES: usize = 16;
@@ -70,7 +71,12 @@ impl Following {
         let ended = self.talk(id, &connection, &heard).await;
         match ended {
             Ok(()) => say(&heard, Heard::Left(id)).await,
-            Err(fault) => say(&heard, Heard::Failed(id, fault)).await,
+            Err(fault) => {
+                if fault == Fault::Garbage {
+                    close(&connection);
+                }
+                say(&heard, Heard::Failed(id, fault)).await;
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use quinn::Endpoint;
 use sifleet_common::beneath::Owner;
 use sifleet_common::chunk::ChunkMap;
 use sifleet_common::clock::Clock;
+use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::telemetry::Chain;
@@ -69,22 +70,47 @@ pub async fn run(
         code: FailCode::NoRoot,
         detail: format!("root {} is not one of this node's, or is its library", assignment.root.0),
     })?;
+    let ended = attempt(&resources, &mut wanted, root.clone(), &status).await;
+    if let Err(failure) = &ended
+        && failure.code.is_of_disk()
+    {
+        clear(root, assignment.image).await;
+    }
+    ended
+}
+
+async fn attempt(
+    resources: &Arc<Resources>,
+    wanted: &mut watch::Receiver<Assignment>,
+    root: PathBuf,
+    status: &Arc<Status>,
+) -> Result<(), Failure> {
+    let assignment = wanted.borrow().clone();
     status.turn(Phase::Preparing);
     if resources.finder.is_at(&assignment.image, &root, &assignment.name).await {
         status.turn(Phase::Done);
         return Ok(());
     }
-    let map = chunk_map(&resources, &mut wanted).await?;
+    let map = chunk_map(resources, wanted).await?;
     debug!(image = %assignment.name, "the chunk map is here");
-    let keeper = Arc::new(prepare(&resources, &assignment, root, map, &status).await?);
+    let keeper = Arc::new(prepare(resources, &assignment, root, map, status).await?);
     let held = Held::part(Arc::clone(keeper.layout()), Arc::clone(keeper.staging().reader()), keeper.have());
     resources.serving.open(assignment.image, Arc::new(held)).await;
-    let ended = finish(&resources, &mut wanted, keeper, &status).await;
+    let ended = finish(resources, wanted, keeper, status).await;
     match &ended {
         Ok(()) => resources.serving.release(assignment.image).await,
         Err(_) => resources.serving.close(assignment.image).await,
     }
     ended
+}
+
+/// Throws away what was fetched, when the disk let it down: space that is scarce is others', and what a disk with errors
+/// gives back is not worth reading.
+async fn clear(root: PathBuf, image: Digest) {
+    let thrown_away = blocking(move || Staging::throw_away(&root, image)).await;
+    if let Ok(Err(error)) = thrown_away {
+        info!(digest = %image, error = %Chain(&error), "what was fetched cannot be removed");
+    }
 }
 
 async fn finish(
@@ -150,8 +176,10 @@ async fn prepare(
 ) -> Result<Keeper, Failure> {
     let images = resources.finder.related(assignment.name.clone()).await;
     let (maps, floor, status) = (Arc::clone(resources.finder.maps()), resources.floor, Arc::clone(status));
+    let (name, owner) = (assignment.name.clone(), resources.owner);
     let take_over = move || {
         let staging = Staging::open(&root, map.image(), map.size(), floor)?;
+        staging.may_publish(&name, owner)?;
         let found = staging.found();
         let keeper = Keeper::new(Arc::new(Layout::of(map)), staging);
         // Whoever is no longer interested has dropped its share of the status.

@@ -56,8 +56,8 @@ pub async fn accept(endpoint: Endpoint, finder: Finder, serving: Serving, tasks:
 }
 
 /// Ends a connection whose peer does not keep to the protocol.
-pub(super) fn close(connection: &Connection) {
-    connection.close(VarInt::from_u32(StopCode::Stopping as u32), b"not as told in the protocol");
+pub(crate) fn close(connection: &Connection) {
+    connection.close(VarInt::from_u32(StopCode::Protocol as u32), b"not as told in the protocol");
 }
 
 #[derive(Clone)]

@@ -30,7 +30,7 @@
 //!            ◄─────────────────── MapPart ...           and the stream ends
 //! ```
 //! A fetcher that no longer needs what is on its way stops that stream ([`StopCode::Elsewhere`]); a source that cannot
-//! go on resets it. After anything that is not as told here the connection is closed.
+//! go on resets it. After anything that is not as told here the connection is closed ([`StopCode::Protocol`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -126,7 +126,7 @@ pub struct Run {
     pub count: u32,
 }
 
-/// Why a stream was stopped or reset. The numbers are on the wire: append only.
+/// Why a stream was stopped or reset, or a connection closed. The numbers are on the wire: append only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum StopCode {
@@ -136,6 +136,8 @@ pub enum StopCode {
     Unreadable = 1,
     /// The sender stops in good order.
     Stopping = 2,
+    /// The other side broke the protocol.
+    Protocol = 3,
 }
 
 /// Writes numbers, in whatever order they come, as runs.

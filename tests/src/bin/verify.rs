@@ -11,12 +11,13 @@ use rustix::process::geteuid;
 use sifleet_tests::programs::{find, forget_package, workspace};
 
 /// Debian packages, and a program that tells whether each is there.
-const PACKAGES: [(&str, &str); 5] = [
+const PACKAGES: [(&str, &str); 6] = [
     ("debootstrap", "debootstrap"),
     ("squashfs-tools", "mksquashfs"),
     ("e2fsprogs", "mkfs.ext3"),
     ("systemd", "systemd-analyze"),
     ("g++", "g++"),
+    ("strace", "strace"),
 ];
 
 /// Seconds each fuzz target runs.

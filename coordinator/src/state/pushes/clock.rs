@@ -15,7 +15,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(30);
 /// So long before it is given up.
 const GIVEN_UP: Duration = Duration::from_secs(180);
 /// How long a failed share waits at first; twice as long after each further failure.
-const FIRST_WAIT: Duration = Duration::from_secs(10);
+pub(super) const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 

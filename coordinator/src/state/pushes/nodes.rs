@@ -3,12 +3,13 @@
 // The words for addresses only: no sockets.
 use core::net::SocketAddr;
 
-use sifleet_common::push::Phase;
+use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::time::Now;
 use sifleet_common::wire::assignment::{AssignmentId, MAX_ASSIGNMENTS, Order};
 use sifleet_common::wire::control::ToAgent;
 
 use super::State;
+use super::clock::FIRST_WAIT;
 use crate::state::index::NodeId;
 use crate::state::{Caller, Effect};
 
@@ -103,9 +104,21 @@ impl State {
         for share in self.shares_of(id) {
             if self.is_there(share) {
                 self.done(share, now);
+            } else {
+                self.hope_for_room(share, now);
             }
         }
         self.look_at_swarms(id);
+    }
+
+    /// Has a share that failed for want of room tried again soon: something has changed on its node.
+    fn hope_for_room(&mut self, id: AssignmentId, now: Now) {
+        let Some(share) = self.pushes.shares.get(&id).filter(|share| share.has_failed()) else { return };
+        let code = share.why.as_ref().and_then(|(code, _)| *code);
+        let soon = now.mono.after(FIRST_WAIT);
+        if code.is_some_and(FailCode::is_for_want_of_room) && share.due.is_none_or(|due| due > soon) {
+            self.set_due(id, Some(soon));
+        }
     }
 
     fn shares_of(&self, id: NodeId) -> Vec<AssignmentId> {

@@ -65,6 +65,27 @@ fn a_node_that_failed_is_tried_again_by_itself_less_and_less_often() {
 }
 
 #[test]
+fn a_full_node_is_tried_soon_after_something_changed_there() {
+    let mut lab = site("n[1-2]");
+    let push = lab.push(&request("a", partition()));
+    lab.map("head");
+    for wait in [11, 21, 5] {
+        lab.fails("n1", FailCode::NoSpace);
+        lab.fails("n2", FailCode::Io);
+        assert_eq!(lab.shown(push), "failed n[1-2]");
+        lab.pass(wait);
+    }
+    for seed in [7, 8] {
+        // The second change puts nothing off.
+        lab.change("n1", vec![image("other.sif", seed)]);
+        lab.change("n2", vec![image("other.sif", seed)]);
+        lab.pass(5);
+    }
+    lab.pass(1);
+    assert_eq!(lab.shown(push), "waiting n1; failed n2", "more room does not mend a disk");
+}
+
+#[test]
 fn what_cannot_pass_is_tried_again_only_when_somebody_says_so() {
     let mut lab = site("n[1-2]");
     let push = lab.push(&request("a", partition()));
