@@ -34,7 +34,8 @@ pub struct PeerId(pub u32);
 /// How hard a fetcher pulls.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Spans on their way at once: as many as peers, so that the link towards us is never without work.
+    /// Spans on their way at once: one more than a node gives ([`crate::serve::giving::TURNS`]), so that the link towards
+    /// us is never without work and no more waits for it than has to, while others stand idle.
     pub asked: usize,
     /// Spans on their way at once from one peer: one arriving, and the next so that its link does not wait for us.
     pub asked_of_one: usize,
@@ -46,7 +47,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { asked: 24, asked_of_one: 2, patience: Duration::from_secs(5), overdue: Duration::from_secs(2) }
+        Self { asked: 5, asked_of_one: 2, patience: Duration::from_secs(5), overdue: Duration::from_secs(2) }
     }
 }
 

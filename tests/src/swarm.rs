@@ -8,7 +8,7 @@
 mod node;
 mod planner;
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
@@ -101,10 +101,10 @@ type Line = u32;
 /// Numbers a turn.
 type Turn = u64;
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 enum Happening {
     Named { at: usize, peers: Vec<usize> },
-    Followed { line: Line, lacks: Vec<(u32, u32)> },
+    Followed { line: Line, lacks: Vec<Run> },
     Left { line: Line },
     Lost { line: Line },
     Wanted { line: Line },
@@ -124,12 +124,40 @@ enum Happening {
     News,
 }
 
+/// Something that will happen; what comes first is the greatest.
+struct Due {
+    at: u64,
+    /// What was foreseen first happens first.
+    order: u64,
+    happening: Happening,
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Due {}
+
 struct Swarm {
     world: World,
     nodes: Vec<Node>,
     lines: Vec<Connection>,
     planner: Planner,
-    queue: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    queue: BinaryHeap<Due>,
     happened: u64,
     now: u64,
     turns: Turn,
@@ -144,7 +172,7 @@ struct Swarm {
 pub fn run(world: World, seed: u64) -> Result<Outcome, String> {
     let mut swarm = Swarm::new(world, seed);
     swarm.start();
-    while let Some(Reverse((at, _, happening))) = swarm.queue.pop() {
+    while let Some(Due { at, happening, .. }) = swarm.queue.pop() {
         swarm.now = at;
         swarm.happen(happening);
         if at > 100 * world.whole() {
@@ -197,7 +225,7 @@ impl Swarm {
 
     fn after(&mut self, wait: u64, happening: Happening) {
         self.happened += 1;
-        self.queue.push(Reverse((self.now + wait, self.happened, happening)));
+        self.queue.push(Due { at: self.now + wait, order: self.happened, happening });
     }
 
     /// The same, after the time that a message takes.
@@ -209,7 +237,6 @@ impl Swarm {
         match happening {
             Happening::Named { at, peers } => self.named(at, peers),
             Happening::Followed { line, lacks } => {
-                let lacks = lacks.into_iter().map(|(first, count)| Run { first, count }).collect();
                 self.give(line, giving::Event::Followed(follower(line), image(), lacks));
             }
             Happening::Left { line } => self.give(line, giving::Event::Left(follower(line))),

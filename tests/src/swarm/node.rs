@@ -87,10 +87,7 @@ impl Swarm {
         let Some(fetch) = node.fetch.as_ref().filter(|_| !node.dead && node.done.is_none()) else { return };
         let gone = node.peers.iter().filter(|(peer, _)| !peers.contains(*peer));
         let gone: Vec<Line> = gone.map(|(_, line)| *line).collect();
-        let lacks: Vec<(u32, u32)> = runs(fetch.missing().iter().map(|span| span.0))
-            .into_iter()
-            .map(|run| (run.first, run.count))
-            .collect();
+        let lacks = runs(fetch.missing().iter().map(|span| span.0));
         for line in gone {
             self.tell(at, Event::Left(PeerId(line)));
             self.hang_up(line);
