@@ -323,9 +323,8 @@ impl Fetch {
         for id in peers {
             let idle = |peer: &&Peer| !peer.wanted && peer.asked.len() < self.limits.asked_of_one;
             let idle = self.peers.get(id).filter(idle);
-            let of_use = idle.is_some_and(|peer| {
-                peer.offered.meets(&self.free) || self.overdue(*id, now).is_some()
-            });
+            let of_use =
+                idle.is_some_and(|peer| peer.offered.meets(&self.free) || self.overdue(*id, now).is_some());
             if of_use && let Some(peer) = self.peers.get_mut(id) {
                 peer.wanted = true;
                 actions.push(Action::Want(*id));

@@ -355,7 +355,11 @@ impl Swarm {
                     asked = true;
                     self.soon(Happening::Asked { line, turn, span });
                 }
-                Action::Pass(_) | Action::Want(_) | Action::Cancel(..) | Action::Drop(..) | Action::Complete => {
+                Action::Pass(_)
+                | Action::Want(_)
+                | Action::Cancel(..)
+                | Action::Drop(..)
+                | Action::Complete => {
                     self.act(at, action);
                 }
             }

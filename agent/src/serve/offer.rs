@@ -254,7 +254,11 @@ mod tests {
             [alone(TWO, [2, 4, 6, 8].map(SpanId).to_vec())]
         );
         let three = FollowerId(3);
-        assert_eq!(offers.join(three, set(100, &[0, 90])), [free(three, spans(0..100))], "others hold all of it");
+        assert_eq!(
+            offers.join(three, set(100, &[0, 90])),
+            [free(three, spans(0..100))],
+            "others hold all of it"
+        );
         assert_eq!(offers.join(FollowerId(4), SpanSet::empty(100)), []);
     }
 

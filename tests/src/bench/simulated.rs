@@ -22,7 +22,15 @@ const MANY: usize = 1_000;
 pub fn measure(_: &Plan) -> anyhow::Result<Vec<Table>> {
     let mut table = Table::new(
         "A push, simulated: 512 spans, 21 ms each",
-        &["nodes", "what happens", "last node", "half of them", "first source sent", "came twice", "simulated in"],
+        &[
+            "nodes",
+            "what happens",
+            "last node",
+            "half of them",
+            "first source sent",
+            "came twice",
+            "simulated in",
+        ],
     );
     let slower = Duration::from_millis(105);
     let worlds = [

@@ -201,8 +201,7 @@ impl Crowd {
             transfer_port: 7_442,
         };
         let [.., high, low] = at.to_be_bytes();
-        let caller =
-            Caller { node: agent.name.clone(), address: [10, 0, high, low].into(), reached: None };
+        let caller = Caller { node: agent.name.clone(), address: [10, 0, high, low].into(), reached: None };
         let changes = agent.inventory.as_changes().collect();
         self.event(what, Event::Opened { session, caller, hello });
         let snapshot = Snapshot { generation: Generation(1), part: 0, last: true, changes };
