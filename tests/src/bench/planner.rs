@@ -39,6 +39,7 @@ pub fn measure(_: &Plan) -> anyhow::Result<Vec<Table>> {
         let count = number(times.len() as f64);
         table.row([what.to_owned(), count, show(at(50)), show(at(99)), show(times.last().copied())]);
     }
+    table.note("Processor time of the thread, not of the clock: what else the machine does is not counted.");
     table.note(format!(
         "The push wrote {} rows in {} steps of the store; {} reports of progress wrote {}.",
         number(crowd.rows as f64),

@@ -1,9 +1,10 @@
 //! Agents that are only numbers, and the state that hears them; every event is timed.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
+use rustix::time::{ClockId, clock_gettime};
 use sifleet_common::api::pushes::{PushRequest, PushState, PushTarget};
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
@@ -118,7 +119,7 @@ impl Crowd {
     /// Lets something happen, timed unless it is of no interest, and everything that follows from it at once.
     fn event(&mut self, what: &'static str, event: Event) {
         self.now.mono = self.now.mono.after(APART);
-        let begun = Instant::now();
+        let begun = spent();
         let effects = self.state.handle(event, self.now);
         self.took(what, begun);
         self.carry_out(effects);
@@ -127,7 +128,7 @@ impl Crowd {
             self.publish("a view after 50 events");
         }
         while self.state.next_turn().is_some_and(|turn| turn <= self.now.mono) {
-            let begun = Instant::now();
+            let begun = spent();
             let effects = self.state.handle(Event::Tick, self.now);
             self.took(if what.is_empty() { "" } else { "a turn that goes on with a part" }, begun);
             self.carry_out(effects);
@@ -135,8 +136,8 @@ impl Crowd {
         }
     }
 
-    fn took(&mut self, what: &'static str, begun: Instant) {
-        let took = begun.elapsed();
+    fn took(&mut self, what: &'static str, begun: Duration) {
+        let took = spent().saturating_sub(begun);
         if !what.is_empty() {
             self.times.entry(what).or_default().push(took);
         }
@@ -144,7 +145,7 @@ impl Crowd {
 
     fn publish(&mut self, what: &'static str) {
         self.unseen = 0;
-        let begun = Instant::now();
+        let begun = spent();
         let view = self.state.view();
         let before = std::mem::replace(&mut self.view, view);
         self.took(what, begun);
@@ -260,7 +261,7 @@ impl Crowd {
     }
 
     pub(super) fn command(&mut self, what: &'static str, command: Command) -> anyhow::Result<PushNo> {
-        let begun = Instant::now();
+        let begun = spent();
         let (answer, effects) = self.state.command(command, self.now);
         self.took(what, begun);
         self.carry_out(effects);
@@ -303,6 +304,12 @@ impl Crowd {
     pub(super) fn has_ended(&self) -> bool {
         self.view.pushes(self.now).pushes.iter().all(|push| push.state != PushState::Running)
     }
+}
+
+/// Returns the processor time of this thread: what else the machine does is not the planner's.
+fn spent() -> Duration {
+    let spent = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or(0))
 }
 
 /// Counts what a step writes.
