@@ -37,11 +37,11 @@ pub fn measure(_: &Plan) -> anyhow::Result<Vec<Table>> {
             format!("{} ms", number(time.unwrap_or_default().as_secs_f64() * 1_000.0))
         };
         let count = number(times.len() as f64);
-        table.row([what.to_owned(), count, show(at(50)), show(at(99)), show(times.last().copied())]);
+        table.row([what, count, show(at(50)), show(at(99)), show(times.last().copied())]);
     }
     table.note("Processor time of the thread, not of the clock: what else the machine does is not counted.");
     table.note(format!(
-        "The push wrote {} rows in {} steps of the store; {} reports of progress wrote {}.",
+        "The store was given {} rows in {} steps, inventories among them; {} reports of progress gave it {}.",
         number(crowd.rows as f64),
         number(crowd.steps as f64),
         number(crowd.reports as f64),

@@ -50,7 +50,7 @@ pub(super) struct Crowd {
     /// What was published last, as readers keep it.
     view: View,
     unseen: usize,
-    pub(super) times: BTreeMap<&'static str, Vec<Duration>>,
+    pub(super) times: BTreeMap<String, Vec<Duration>>,
     pub(super) steps: usize,
     pub(super) rows: usize,
     pub(super) reports: usize,
@@ -125,21 +125,21 @@ impl Crowd {
         self.carry_out(effects);
         self.unseen += 1;
         if self.unseen >= BATCH {
-            self.publish("a view after 50 events");
+            self.publish(if what.is_empty() { "" } else { "a view after 50 events" });
         }
         while self.state.next_turn().is_some_and(|turn| turn <= self.now.mono) {
             let begun = spent();
             let effects = self.state.handle(Event::Tick, self.now);
-            self.took(if what.is_empty() { "" } else { "a turn that goes on with a part" }, begun);
+            self.took(&follows(what), begun);
             self.carry_out(effects);
             self.publish(if what.is_empty() { "" } else { "a view after such a turn" });
         }
     }
 
-    fn took(&mut self, what: &'static str, begun: Duration) {
+    fn took(&mut self, what: &str, begun: Duration) {
         let took = spent().saturating_sub(begun);
         if !what.is_empty() {
-            self.times.entry(what).or_default().push(took);
+            self.times.entry(what.to_owned()).or_default().push(took);
         }
     }
 
@@ -266,7 +266,7 @@ impl Crowd {
         self.took(what, begun);
         self.carry_out(effects);
         self.publish("a view after a command");
-        self.event("a turn that goes on with a part", Event::Tick);
+        self.event(what, Event::Tick);
         Ok(answer?)
     }
 
@@ -310,6 +310,11 @@ impl Crowd {
 fn spent() -> Duration {
     let spent = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or(0))
+}
+
+/// Names the turns that go on with what an event began.
+fn follows(what: &str) -> String {
+    if what.is_empty() { String::new() } else { format!("{what}: the turns after it") }
 }
 
 /// Counts what a step writes.
