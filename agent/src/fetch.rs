@@ -34,7 +34,8 @@ pub struct PeerId(pub u32);
 /// How hard a fetcher pulls.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Spans on their way at once: as many as peers, so that the link towards us is never without work.
+    /// Spans on their way at once: one more than a node gives ([`crate::serve::giving::TURNS`]), so that the link towards
+    /// us is never without work and no more waits for it than has to, while others stand idle.
     pub asked: usize,
     /// Spans on their way at once from one peer: one arriving, and the next so that its link does not wait for us.
     pub asked_of_one: usize,
@@ -46,7 +47,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { asked: 24, asked_of_one: 2, patience: Duration::from_secs(5), overdue: Duration::from_secs(2) }
+        Self { asked: 5, asked_of_one: 2, patience: Duration::from_secs(5), overdue: Duration::from_secs(2) }
     }
 }
 
@@ -107,14 +108,25 @@ struct Peer {
 pub struct Fetch {
     limits: Limits,
     missing: SpanSet,
+    /// Missing, and nobody was asked for it.
+    free: SpanSet,
     /// How many peers offer each span.
     rarity: Vec<u16>,
     /// How many times each span is being asked for.
     pending: Vec<u8>,
     peers: BTreeMap<PeerId, Peer>,
     asked: usize,
+    /// When the time was last looked at.
+    ticked: Monotonic,
     random: StdRng,
     done: bool,
+}
+
+/// Which peers may have become of use.
+enum Stirred {
+    Nobody,
+    One(PeerId),
+    Everybody,
 }
 
 impl Fetch {
@@ -128,11 +140,13 @@ impl Fetch {
         }
         Self {
             limits,
+            free: missing.clone(),
             missing,
             rarity: vec![0; count],
             pending: vec![0; count],
             peers: BTreeMap::new(),
             asked: 0,
+            ticked: Monotonic::default(),
             random: StdRng::seed_from_u64(seed),
             done: false,
         }
@@ -147,15 +161,19 @@ impl Fetch {
     /// Tells when time alone would change something, if ever.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Monotonic> {
-        let busy = self.peers.values().filter_map(|peer| Some((peer.heard, *peer.asked.values().min()?)));
-        busy.map(|(heard, since)| heard.after(self.limits.patience).min(since.after(self.limits.overdue)))
-            .min()
+        let busy = self.peers.values().filter(|peer| !peer.asked.is_empty());
+        let deadlines = busy.flat_map(|peer| {
+            let overdue = peer.asked.values().map(|since| since.after(self.limits.overdue));
+            overdue.chain([peer.heard.after(self.limits.patience)])
+        });
+        // What was seen to be late then stays late: there is nothing more to wake up for.
+        deadlines.filter(|at| *at > self.ticked).min()
     }
 
     /// Takes one event in and returns what is to be done about it.
     pub fn handle(&mut self, event: Event, now: Monotonic) -> Vec<Action> {
         let mut actions = Vec::new();
-        match event {
+        let stirred = match event {
             Event::Joined(id) => {
                 let offered = SpanSet::empty(self.missing.len());
                 self.peers.entry(id).or_insert(Peer {
@@ -164,6 +182,7 @@ impl Fetch {
                     asked: BTreeMap::new(),
                     heard: now,
                 });
+                Stirred::Nobody
             }
             Event::Offered(id, spans) => self.offered(id, &spans),
             Event::Turn(id) => self.turn(id, now, &mut actions),
@@ -171,22 +190,30 @@ impl Fetch {
                 if let Some(peer) = self.peers.get_mut(&id) {
                     peer.heard = now;
                 }
+                Stirred::Nobody
             }
             Event::Got(id, span) => self.got(id, span, now, &mut actions),
             Event::Failed(id, fault) => self.drop_peer(id, fault, &mut actions),
             Event::Left(id) => self.forget(id),
             Event::Tick => self.drop_silent(now, &mut actions),
-        }
+        };
         if !self.done && self.missing.is_empty() {
             self.done = true;
             actions.push(Action::Complete);
         }
-        self.want(now, &mut actions);
+        match stirred {
+            Stirred::Nobody => {}
+            Stirred::One(id) => self.want(&[id], now, &mut actions),
+            Stirred::Everybody => {
+                let all: Vec<PeerId> = self.peers.keys().copied().collect();
+                self.want(&all, now, &mut actions);
+            }
+        }
         actions
     }
 
-    fn offered(&mut self, id: PeerId, spans: &[SpanId]) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+    fn offered(&mut self, id: PeerId, spans: &[SpanId]) -> Stirred {
+        let Some(peer) = self.peers.get_mut(&id) else { return Stirred::Nobody };
         for span in spans {
             if peer.offered.insert(*span)
                 && let Some(rarity) = self.rarity.get_mut(span.index())
@@ -194,10 +221,12 @@ impl Fetch {
                 *rarity = rarity.saturating_add(1);
             }
         }
+        Stirred::One(id)
     }
 
-    fn got(&mut self, id: PeerId, span: SpanId, now: Monotonic, actions: &mut Vec<Action>) {
+    fn got(&mut self, id: PeerId, span: SpanId, now: Monotonic, actions: &mut Vec<Action>) -> Stirred {
         self.missing.remove(span);
+        self.free.remove(span);
         let (overdue, mut silent) = (self.limits.overdue, Vec::new());
         for (other, peer) in &mut self.peers {
             if *other == id {
@@ -220,9 +249,11 @@ impl Fetch {
         if let Some(pending) = self.pending.get_mut(span.index()) {
             *pending = 0;
         }
+        Stirred::Everybody
     }
 
-    fn drop_silent(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
+    fn drop_silent(&mut self, now: Monotonic, actions: &mut Vec<Action>) -> Stirred {
+        self.ticked = now;
         let patience = self.limits.patience;
         let silent = |peer: &Peer| !peer.asked.is_empty() && peer.heard.after(patience) <= now;
         let silent: Vec<PeerId> =
@@ -230,17 +261,18 @@ impl Fetch {
         for id in silent {
             self.drop_peer(id, Fault::Stalled, actions);
         }
+        Stirred::Everybody
     }
 
-    fn drop_peer(&mut self, id: PeerId, fault: Fault, actions: &mut Vec<Action>) {
+    fn drop_peer(&mut self, id: PeerId, fault: Fault, actions: &mut Vec<Action>) -> Stirred {
         if self.peers.contains_key(&id) {
-            self.forget(id);
             actions.push(Action::Drop(id, fault));
         }
+        self.forget(id)
     }
 
-    fn forget(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.remove(&id) else { return };
+    fn forget(&mut self, id: PeerId) -> Stirred {
+        let Some(peer) = self.peers.remove(&id) else { return Stirred::Nobody };
         for span in peer.offered.iter() {
             if let Some(rarity) = self.rarity.get_mut(span.index()) {
                 *rarity -= 1;
@@ -250,18 +282,22 @@ impl Fetch {
             self.asked -= 1;
             if let Some(pending) = self.pending.get_mut(span.index()) {
                 *pending -= 1;
+                if *pending == 0 && self.missing.contains(*span) {
+                    self.free.insert(*span);
+                }
             }
         }
+        Stirred::Everybody
     }
 
     /// Answers a peer that can give at once.
-    fn turn(&mut self, id: PeerId, now: Monotonic, actions: &mut Vec<Action>) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+    fn turn(&mut self, id: PeerId, now: Monotonic, actions: &mut Vec<Action>) -> Stirred {
+        let Some(peer) = self.peers.get_mut(&id) else { return Stirred::Nobody };
         peer.wanted = false;
         let room = self.asked < self.limits.asked && peer.asked.len() < self.limits.asked_of_one;
         let Some(span) = room.then(|| self.choose(id, now)).flatten() else {
             actions.push(Action::Pass(id));
-            return;
+            return Stirred::One(id);
         };
         if let Some(peer) = self.peers.get_mut(&id) {
             if peer.asked.is_empty() {
@@ -270,58 +306,53 @@ impl Fetch {
             peer.asked.insert(span, now);
         }
         self.asked += 1;
+        self.free.remove(span);
         if let Some(pending) = self.pending.get_mut(span.index()) {
             *pending += 1;
         }
         actions.push(Action::Ask(id, span));
+        // In the endgame what was just asked of one may be asked of another.
+        if self.is_endgame() { Stirred::Everybody } else { Stirred::One(id) }
     }
 
-    /// Tells every idle peer that offers something of use that it is wanted.
-    fn want(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
+    /// Tells those of these peers that are idle and offer something of use that they are wanted.
+    fn want(&mut self, peers: &[PeerId], now: Monotonic, actions: &mut Vec<Action>) {
         if self.asked >= self.limits.asked {
             return;
         }
-        let idle = |peer: &Peer| !peer.wanted && peer.asked.len() < self.limits.asked_of_one;
-        let idle: Vec<PeerId> = self.peers.iter().filter(|(_, peer)| idle(peer)).map(|(id, _)| *id).collect();
-        for id in idle {
-            if self.is_of_use(id, now)
-                && let Some(peer) = self.peers.get_mut(&id)
-            {
+        for id in peers {
+            let idle = |peer: &&Peer| !peer.wanted && peer.asked.len() < self.limits.asked_of_one;
+            let idle = self.peers.get(id).filter(idle);
+            let of_use =
+                idle.is_some_and(|peer| peer.offered.meets(&self.free) || self.overdue(*id, now).is_some());
+            if of_use && let Some(peer) = self.peers.get_mut(id) {
                 peer.wanted = true;
-                actions.push(Action::Want(id));
+                actions.push(Action::Want(*id));
             }
         }
-    }
-
-    fn is_of_use(&self, id: PeerId, now: Monotonic) -> bool {
-        let Some(peer) = self.peers.get(&id) else { return false };
-        let fresh = |span: SpanId| self.pending.get(span.index()) == Some(&0);
-        peer.offered.common(&self.missing).any(fresh) || self.overdue(id, now).is_some()
     }
 
     /// Finds what to ask of a peer: a span that nobody was asked for and the fewest offer, or else one that takes long.
     fn choose(&mut self, id: PeerId, now: Monotonic) -> Option<SpanId> {
-        let peer = self.peers.get(&id)?;
-        let (mut best, mut least, mut ties) = (None, u16::MAX, 0_u32);
-        for span in peer.offered.common(&self.missing) {
-            let rarity = self.rarity.get(span.index()).copied().unwrap_or(u16::MAX);
-            if rarity > least || self.pending.get(span.index()) != Some(&0) {
-                continue;
-            }
-            ties = if rarity < least { 1 } else { ties + 1 };
-            least = rarity;
-            if self.random.random_range(0..ties) == 0 {
-                best = Some(span);
-            }
+        let offered = &self.peers.get(&id)?.offered;
+        let rarity = |span: SpanId| self.rarity.get(span.index()).copied().unwrap_or(u16::MAX);
+        let least = offered.common(&self.free).map(rarity).min();
+        let mut rarest = offered.common(&self.free).filter(|span| Some(rarity(*span)) == least);
+        match rarest.clone().count() {
+            0 => self.overdue(id, now),
+            ties => rarest.nth(self.random.random_range(0..ties)),
         }
-        best.or_else(|| self.overdue(id, now))
+    }
+
+    fn is_endgame(&self) -> bool {
+        self.missing.count() <= ENDGAME
     }
 
     /// Finds the span that another peer was asked for the longest ago and this one offers too: one that is late, or any
     /// of the last ones.
     fn overdue(&self, id: PeerId, now: Monotonic) -> Option<SpanId> {
         let offered = &self.peers.get(&id)?.offered;
-        let endgame = self.missing.count() <= ENDGAME;
+        let endgame = self.is_endgame();
         let others = self.peers.iter().filter(|(other, _)| **other != id);
         let asked = others.flat_map(|(_, peer)| &peer.asked);
         let late = asked.filter(|(span, since)| {

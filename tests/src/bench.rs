@@ -11,8 +11,10 @@ pub mod load;
 pub mod nginx;
 pub mod paced;
 pub mod peers;
+pub mod planner;
 pub mod process;
 pub mod report;
+pub mod simulated;
 pub mod storm;
 pub mod swarm;
 pub mod wrk;
@@ -43,10 +45,12 @@ impl Plan {
 pub type Benchmark = fn(&Plan) -> anyhow::Result<Vec<Table>>;
 
 /// All of them, in the order in which they run.
-pub const ALL: [(&str, Benchmark); 5] = [
+pub const ALL: [(&str, Benchmark); 7] = [
     ("hash", hash::measure),
     ("agent", agent::measure),
     ("storm", storm::measure),
     ("availability-1000", availability::measure_1000),
     ("availability-10000", availability::measure_10000),
+    ("push-simulated", simulated::measure),
+    ("planner", planner::measure),
 ];

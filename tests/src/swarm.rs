@@ -1,20 +1,29 @@
-//! A transfer to many nodes without machines: the real fetchers, offers and mesh, joined by links of a given rate.
+//! A transfer to many nodes without machines: the real fetchers, givers and circle, joined by links of a given rate.
 //!
-//! Time is counted in nanoseconds and everything follows from one seed. A node's link carries one span after the other
-//! each way, the way a queue in front of a shaped link does; what is asked, offered and cancelled takes a latency.
+//! Time is counted in nanoseconds and everything follows from one seed. What runs is what agents run
+//! (`agent/src/fetch.rs`, `agent/src/serve/giving.rs`) and what the coordinator tells them (`coordinator/src/plan/ring.rs`);
+//! this file stands in for the loops around them, `swarm/node.rs` for the links, `swarm/planner.rs` for the owner task. It
+//! knows no packets: a span is sent as a whole.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+mod node;
+mod planner;
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sifleet_agent::fetch::set::SpanSet;
-use sifleet_agent::fetch::{Action, Event, Fetch, Limits, PeerId};
-use sifleet_agent::serve::offer::{FollowerId, Offer, Offers};
+use sifleet_agent::fetch::{Action, Event, Limits, PeerId};
+use sifleet_agent::serve::giving;
+use sifleet_agent::serve::offer::{FollowerId, Offer};
 use sifleet_common::chunk::span::SpanId;
+use sifleet_common::digest::Digest;
 use sifleet_common::time::Monotonic;
-use sifleet_coordinator::plan::mesh;
+use sifleet_common::wire::chunk::Run;
+
+use node::{Connection, Node, Sending};
+use planner::Planner;
 
 /// What the links and nodes do.
 #[derive(Clone, Copy, Debug)]
@@ -33,18 +42,18 @@ pub struct World {
     pub dying: u32,
     /// Nodes with links of a fifth of the rate, in percent.
     pub slow: u32,
-    /// Spans a source gives at a time.
+    /// Turns a source gives at a time.
     pub turns: usize,
     /// How fetchers pull.
     pub limits: Limits,
-    /// Batches of what a node has gained are told this often.
+    /// What a node has gained is told at most this often.
     pub gather: Duration,
 }
 
 impl World {
     /// 128 MiB behind 100 Mbit/s.
     #[must_use]
-    pub const fn of(nodes: usize) -> Self {
+    pub fn of(nodes: usize) -> Self {
         Self {
             nodes,
             spans: 512,
@@ -53,15 +62,15 @@ impl World {
             jitter: 0,
             dying: 0,
             slow: 0,
-            turns: 2,
-            limits: Limits {
-                asked: 24,
-                asked_of_one: 2,
-                patience: Duration::from_secs(5),
-                overdue: Duration::from_secs(2),
-            },
+            turns: giving::TURNS,
+            limits: Limits::default(),
             gather: Duration::from_millis(50),
         }
+    }
+
+    /// The time that the whole image takes on one link, in nanoseconds.
+    fn whole(&self) -> u64 {
+        u64::from(self.spans) * nanos(self.span)
     }
 }
 
@@ -80,46 +89,78 @@ pub struct Outcome {
 
 /// Fetchers look at the clock this often.
 const TICK: u64 = 500_000_000;
+/// A turn that takes longer is said to be lagging, and one without an answer ends (`agent/src/serve/turn.rs`).
+const LAGGING: u64 = 1_000_000_000;
+/// A turn of which nothing is taken ends.
+const NOT_TAKEN: u64 = 10_000_000_000;
+/// A connection of which nothing is heard ends (`common/src/quic.rs`).
+const SILENCE: u64 = 20_000_000_000;
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Numbers a connection: what the fetcher knows as a peer and the giver as a follower.
+type Line = u32;
+/// Numbers a turn.
+type Turn = u64;
+
+#[derive(Debug)]
 enum Happening {
-    Wanted { source: usize, by: usize },
-    Turned { to: usize, by: usize },
-    Passed { source: usize },
-    Asked { source: usize, by: usize, span: SpanId },
-    Cancelled { source: usize, by: usize, span: SpanId },
-    Sent { source: usize, to: usize, span: SpanId },
-    Arrived { at: usize, from: usize, span: SpanId },
-    Offered { to: usize, by: usize, spans: Vec<SpanId> },
+    Named { at: usize, peers: Vec<usize> },
+    Followed { line: Line, lacks: Vec<Run> },
+    Left { line: Line },
+    Lost { line: Line },
+    Wanted { line: Line },
+    Got { line: Line, spans: Vec<SpanId> },
+    Turned { line: Line, turn: Turn },
+    Asked { line: Line, turn: Turn, span: SpanId },
+    Cancelled { line: Line, span: SpanId },
+    Sent { by: usize },
+    Arrived { line: Line, turn: Turn, span: SpanId },
+    Lagged { line: Line, turn: Turn },
+    Ended { line: Line, turn: Turn, span: Option<SpanId> },
+    Offered { line: Line, spans: Vec<SpanId>, alone: bool },
     Gathered { at: usize },
     Ticked { at: usize },
     Died { at: usize },
+    Missed { at: usize },
+    News,
 }
 
-struct Node {
-    fetch: Option<Fetch>,
-    offers: Offers,
-    /// Nanoseconds a span takes on its link.
-    span: u64,
-    /// Who wants something of it.
-    waiting: VecDeque<usize>,
-    queue: VecDeque<(usize, SpanId)>,
-    /// Turns given and not answered yet.
-    turns: usize,
-    sending: bool,
-    busy_until: u64,
-    gained: Vec<SpanId>,
-    done: Option<u64>,
-    dead: bool,
-    sent: u64,
+/// Something that will happen; what comes first is the greatest.
+struct Due {
+    at: u64,
+    /// What was foreseen first happens first.
+    order: u64,
+    happening: Happening,
 }
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Due {}
 
 struct Swarm {
     world: World,
     nodes: Vec<Node>,
-    queue: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    lines: Vec<Connection>,
+    planner: Planner,
+    queue: BinaryHeap<Due>,
     happened: u64,
     now: u64,
+    turns: Turn,
     wasted: u64,
     random: StdRng,
 }
@@ -131,10 +172,10 @@ struct Swarm {
 pub fn run(world: World, seed: u64) -> Result<Outcome, String> {
     let mut swarm = Swarm::new(world, seed);
     swarm.start();
-    while let Some(Reverse((at, _, happening))) = swarm.queue.pop() {
+    while let Some(Due { at, happening, .. }) = swarm.queue.pop() {
         swarm.now = at;
         swarm.happen(happening);
-        if at > 100 * u64::from(world.spans) * nanos(world.span) {
+        if at > 100 * world.whole() {
             break;
         }
     }
@@ -145,203 +186,191 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The only image there is.
+const fn image() -> Digest {
+    Digest::from_bytes([1; 32])
+}
+
 impl Swarm {
     fn new(world: World, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let nodes = (0..=world.nodes).map(|at| {
-            let wants = at > 0;
-            let empty = SpanSet::empty(world.spans);
-            let slow = wants && random.random_range(0..100) < world.slow;
-            Node {
-                fetch: wants.then(|| Fetch::new(world.spans, &empty, world.limits, random.random())),
-                offers: if wants { Offers::share(empty) } else { Offers::seed(world.spans) },
-                span: nanos(world.span) * if slow { 5 } else { 1 },
-                waiting: VecDeque::new(),
-                queue: VecDeque::new(),
-                turns: 0,
-                sending: false,
-                busy_until: 0,
-                gained: Vec::new(),
-                done: None,
-                dead: false,
-                sent: 0,
-            }
+            let slow = at > 0 && random.random_range(0..100) < world.slow;
+            Node::new(&world, at > 0, slow, random.random())
         });
-        let nodes = nodes.collect();
-        Self { world, nodes, queue: BinaryHeap::new(), happened: 0, now: 0, wasted: 0, random }
+        Self {
+            world,
+            nodes: nodes.collect(),
+            lines: Vec::new(),
+            planner: Planner::new(world.nodes),
+            queue: BinaryHeap::new(),
+            happened: 0,
+            now: 0,
+            turns: 0,
+            wasted: 0,
+            random,
+        }
     }
 
     fn start(&mut self) {
-        let whole = u64::from(self.world.spans) * nanos(self.world.span);
         for at in 1..self.nodes.len() {
-            for peer in mesh::neighbours(self.nodes.len(), at) {
-                self.tell(at, Event::Joined(PeerId(u32::try_from(peer).unwrap_or(0))));
-                let offers =
-                    self.nodes[peer].offers.join(FollowerId(at as u64), SpanSet::full(self.world.spans));
-                self.offer(peer, offers);
-            }
             self.after(TICK, Happening::Ticked { at });
             if self.random.random_range(0..100) < self.world.dying {
-                let when = self.random.random_range(0..whole);
+                let when = self.random.random_range(0..self.world.whole());
                 self.after(when, Happening::Died { at });
             }
         }
+        self.happen(Happening::News);
     }
 
     fn after(&mut self, wait: u64, happening: Happening) {
         self.happened += 1;
-        self.queue.push(Reverse((self.now + wait, self.happened, happening)));
+        self.queue.push(Due { at: self.now + wait, order: self.happened, happening });
+    }
+
+    /// The same, after the time that a message takes.
+    fn soon(&mut self, happening: Happening) {
+        self.after(nanos(self.world.latency), happening);
     }
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Wanted { source, by } => {
-                self.nodes[source].waiting.push_back(by);
-                self.give_turns(source);
+            Happening::Named { at, peers } => self.named(at, peers),
+            Happening::Followed { line, lacks } => {
+                self.give(line, giving::Event::Followed(follower(line), image(), lacks));
             }
-            Happening::Turned { to, by } => {
-                if self.nodes[to].dead {
-                    self.after(nanos(Duration::from_secs(1)), Happening::Passed { source: by });
+            Happening::Left { line } => self.give(line, giving::Event::Left(follower(line))),
+            Happening::Lost { line } => self.lost(line),
+            Happening::Wanted { line } => self.give(line, giving::Event::Wanted(follower(line))),
+            Happening::Got { line, spans } => self.give(line, giving::Event::Got(follower(line), spans)),
+            Happening::Turned { line, turn } => self.turned(line, turn),
+            Happening::Asked { line, turn, span } => {
+                let by = self.lines[line as usize].giver;
+                self.nodes[by].queue.push_back(Sending { line, turn, span });
+                self.send(by);
+            }
+            Happening::Cancelled { line, span } => self.cancelled(line, span),
+            Happening::Sent { by } => self.sent(by),
+            Happening::Arrived { line, turn, span } => self.arrived(line, turn, span),
+            Happening::Lagged { line, turn } => {
+                if self.giver(line).lags(turn) {
+                    self.give(line, giving::Event::Lagging(follower(line)));
                 }
-                self.tell(to, Event::Turn(PeerId(u32::try_from(by).unwrap_or(0))));
             }
-            Happening::Passed { source } => {
-                self.nodes[source].turns -= 1;
-                self.give_turns(source);
+            Happening::Ended { line, turn, span } => {
+                if let Some(lagged) = self.giver(line).turns.remove(&turn) {
+                    self.give(line, giving::Event::Ended(follower(line), span, lagged));
+                }
             }
-            Happening::Asked { source, by, span } => {
-                self.nodes[source].turns -= 1;
-                self.nodes[source].queue.push_back((by, span));
-                self.send(source);
+            Happening::Offered { line, spans, alone } => {
+                if alone {
+                    self.lines[line as usize].alone.extend(&spans);
+                }
+                self.tell(self.lines[line as usize].fetcher, Event::Offered(PeerId(line), spans));
             }
-            Happening::Cancelled { source, by, span } => {
-                self.nodes[source].queue.retain(|asked| *asked != (by, span));
-                self.give_turns(source);
-            }
-            Happening::Sent { source, to, span } => self.sent(source, to, span),
-            Happening::Arrived { at, from, span } => self.arrived(at, from, span),
-            Happening::Offered { to, by, spans } => {
-                self.tell(to, Event::Offered(PeerId(u32::try_from(by).unwrap_or(0)), spans));
-            }
-            Happening::Gathered { at } => {
-                let gained = std::mem::take(&mut self.nodes[at].gained);
-                let offers = self.nodes[at].offers.gained(&gained);
-                self.offer(at, offers);
-            }
+            Happening::Gathered { at } => self.gathered(at),
             Happening::Ticked { at } => {
                 if self.nodes[at].done.is_none() && !self.nodes[at].dead {
                     self.tell(at, Event::Tick);
                     self.after(TICK, Happening::Ticked { at });
                 }
             }
-            Happening::Died { at } => {
-                self.nodes[at].dead = true;
-                self.nodes[at].queue.clear();
-            }
+            Happening::Died { at } => self.died(at),
+            Happening::Missed { at } => self.planner.missed(at),
+            Happening::News => self.news(),
         }
+    }
+
+    fn giver(&mut self, line: Line) -> &mut Node {
+        &mut self.nodes[self.lines[line as usize].giver]
     }
 
     fn tell(&mut self, at: usize, event: Event) {
         let now = Monotonic(Duration::from_nanos(self.now));
-        let latency = nanos(self.world.latency);
         let node = &mut self.nodes[at];
-        let Some(fetch) = node.fetch.as_mut().filter(|_| !node.dead) else { return };
+        let Some(fetch) = node.fetch.as_mut().filter(|_| !node.dead && node.done.is_none()) else { return };
         for action in fetch.handle(event, now) {
+            self.act(at, action);
+        }
+    }
+
+    fn act(&mut self, at: usize, action: Action) {
+        match action {
+            Action::Want(PeerId(line)) => self.soon(Happening::Wanted { line }),
+            Action::Cancel(PeerId(line), span) => self.soon(Happening::Cancelled { line, span }),
+            Action::Drop(PeerId(line), _) => self.hang_up(line),
+            Action::Complete => {
+                self.nodes[at].done = Some(self.now);
+                for (_, line) in std::mem::take(&mut self.nodes[at].peers) {
+                    self.soon(Happening::Left { line });
+                }
+            }
+            // Only a turn makes one ask or pass.
+            Action::Ask(..) | Action::Pass(_) => {}
+        }
+    }
+
+    fn give(&mut self, line: Line, event: giving::Event) {
+        let by = self.lines[line as usize].giver;
+        self.give_by(by, event);
+    }
+
+    fn give_by(&mut self, by: usize, event: giving::Event) {
+        if self.nodes[by].dead {
+            return;
+        }
+        for action in self.nodes[by].giving.handle(event) {
             match action {
-                Action::Want(PeerId(peer)) => {
-                    self.after(latency, Happening::Wanted { source: peer as usize, by: at });
+                giving::Action::Offer(Offer { to: FollowerId(to), spans, alone }) => {
+                    let line = Line::try_from(to).unwrap_or(Line::MAX);
+                    self.soon(Happening::Offered { line, spans, alone });
                 }
-                Action::Pass(PeerId(peer)) => {
-                    self.after(latency, Happening::Passed { source: peer as usize })
+                giving::Action::Turn(FollowerId(to)) => {
+                    let line = Line::try_from(to).unwrap_or(Line::MAX);
+                    self.turns += 1;
+                    let turn = self.turns;
+                    self.nodes[by].turns.insert(turn, false);
+                    self.soon(Happening::Turned { line, turn });
+                    self.after(LAGGING, Happening::Lagged { line, turn });
                 }
-                Action::Ask(PeerId(peer), span) => {
-                    self.after(latency, Happening::Asked { source: peer as usize, by: at, span });
-                }
-                Action::Cancel(PeerId(peer), span) => {
-                    self.after(latency, Happening::Cancelled { source: peer as usize, by: at, span });
-                }
-                Action::Drop(PeerId(peer), _) => {
-                    let offers = self.nodes[peer as usize].offers.leave(FollowerId(at as u64));
-                    self.offer(peer as usize, offers);
-                }
-                Action::Complete => self.nodes[at].done = Some(self.now),
+                // Everybody has something of the image, if only room for it.
+                giving::Action::Absent(_) => {}
             }
         }
     }
 
-    /// Lets so many choose that the link is never without work.
-    fn give_turns(&mut self, source: usize) {
-        let latency = nanos(self.world.latency);
-        loop {
-            let node = &mut self.nodes[source];
-            if node.dead || node.turns + node.queue.len() + usize::from(node.sending) >= self.world.turns {
-                return;
-            }
-            let Some(to) = node.waiting.pop_front() else { return };
-            node.turns += 1;
-            self.after(latency, Happening::Turned { to, by: source });
-        }
-    }
-
-    /// Puts the next span on a node's link.
-    fn send(&mut self, source: usize) {
-        let jitter = f64::from(self.world.jitter) / 100.0;
-        let node = &mut self.nodes[source];
-        if node.sending || node.dead {
-            return;
-        }
-        let Some((to, span)) = node.queue.pop_front() else { return };
-        node.sending = true;
-        node.sent += 1;
-        let factor = 1.0 + jitter * self.random.random_range(-1.0..=1.0);
-        let took = Duration::from_nanos(node.span).mul_f64(factor);
-        self.after(nanos(took), Happening::Sent { source, to, span });
-    }
-
-    fn sent(&mut self, source: usize, to: usize, span: SpanId) {
-        if self.nodes[source].dead {
-            return;
-        }
-        self.nodes[source].sending = false;
-        let offers = self.nodes[source].offers.got(FollowerId(to as u64), &[span]);
-        self.offer(source, offers);
-        let receiver = &mut self.nodes[to];
-        let arrival = self.now.max(receiver.busy_until + receiver.span);
-        receiver.busy_until = arrival;
-        let wait = arrival - self.now + nanos(self.world.latency);
-        self.after(wait, Happening::Arrived { at: to, from: source, span });
-        self.send(source);
-        self.give_turns(source);
-    }
-
-    fn arrived(&mut self, at: usize, from: usize, span: SpanId) {
+    fn turned(&mut self, line: Line, turn: Turn) {
+        let at = self.lines[line as usize].fetcher;
+        let now = Monotonic(Duration::from_nanos(self.now));
         let node = &mut self.nodes[at];
-        let Some(fetch) = &node.fetch else { return };
         if node.dead {
+            self.after(LAGGING, Happening::Ended { line, turn, span: None });
             return;
         }
-        if fetch.missing().contains(span) {
-            if node.gained.is_empty() {
-                self.after(nanos(self.world.gather), Happening::Gathered { at });
+        let Some(fetch) = node.fetch.as_mut().filter(|_| node.done.is_none()) else { return };
+        let mut asked = false;
+        for action in fetch.handle(Event::Turn(PeerId(line)), now) {
+            match action {
+                Action::Ask(_, span) => {
+                    asked = true;
+                    self.soon(Happening::Asked { line, turn, span });
+                }
+                Action::Pass(_)
+                | Action::Want(_)
+                | Action::Cancel(..)
+                | Action::Drop(..)
+                | Action::Complete => {
+                    self.act(at, action);
+                }
             }
-            self.nodes[at].gained.push(span);
-        } else {
-            self.wasted += 1;
         }
-        self.tell(at, Event::Got(PeerId(u32::try_from(from).unwrap_or(0)), span));
-    }
-
-    fn offer(&mut self, by: usize, offers: Vec<Offer>) {
-        for Offer { to: FollowerId(to), spans, .. } in offers {
-            if !spans.is_empty() {
-                let to = usize::try_from(to).unwrap_or(0);
-                self.after(nanos(self.world.latency), Happening::Offered { to, by, spans });
-            }
+        if !asked {
+            self.soon(Happening::Ended { line, turn, span: None });
         }
     }
 
     fn outcome(&self) -> Result<Outcome, String> {
-        let whole = (u64::from(self.world.spans) * nanos(self.world.span)) as f64;
+        let whole = self.world.whole() as f64;
         let mut times = Vec::new();
         for (at, node) in self.nodes.iter().enumerate().filter(|(_, node)| !node.dead) {
             match (&node.fetch, node.done) {
@@ -361,4 +390,8 @@ impl Swarm {
             wasted: self.wasted as f64 / spans / self.world.nodes as f64,
         })
     }
+}
+
+const fn follower(line: Line) -> FollowerId {
+    FollowerId(line as u64)
 }

@@ -76,9 +76,15 @@ impl SpanSet {
     }
 
     /// Lists the spans that another set of the same image has too, in order.
-    pub fn common<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = SpanId> + 'a {
+    pub fn common<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = SpanId> + Clone + 'a {
         let words = self.words.iter().zip(&other.words).map(|(word, kept)| word & kept);
         (0_u32..).zip(words).flat_map(|(at, word)| bits(at, word))
+    }
+
+    /// Tells whether another set of the same image has any of them too.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.words.iter().zip(&other.words).any(|(word, kept)| word & kept != 0)
     }
 
     /// Lists the spans, in order.
@@ -88,7 +94,7 @@ impl SpanSet {
 }
 
 /// Lists the spans of one word.
-fn bits(at: u32, word: u64) -> impl Iterator<Item = SpanId> {
+fn bits(at: u32, word: u64) -> impl Iterator<Item = SpanId> + Clone {
     let mut left = word;
     std::iter::from_fn(move || {
         let low = (left != 0).then(|| left.trailing_zeros())?;

@@ -118,6 +118,7 @@ fn a_late_span_is_asked_of_a_second_peer_and_the_slower_one_is_told() {
     assert_eq!(fetch.next_deadline(), Some(at(2_000)));
     fetch.handle(Event::Heard(A), at(1_999));
     assert_eq!(fetch.handle(Event::Tick, at(2_000)), [Action::Want(B)]);
+    assert_eq!(fetch.next_deadline(), Some(at(6_999)), "that it is late is no reason to wake up again");
     assert_eq!(turn(&mut fetch, B, at(2_001)), Some(SpanId(5)));
     assert_eq!(fetch.handle(Event::Got(B, SpanId(5)), at(2_100)), [Action::Cancel(A, SpanId(5))]);
 }

@@ -15,6 +15,8 @@ use crate::fetch::set::SpanSet;
 /// Spans that a follower lacks, as it said so itself.
 type Lacks = Vec<Run>;
 
+/// Spans given at once: one on its way, and the next ones so that the link never waits for an answer.
+pub const TURNS: usize = 4;
 /// Most turns at once, slow followers' among them: each has a piece of the image in memory.
 const MAX_TURNS: usize = 16;
 /// Most followers of a node: each has a connection of its own, or shares one with other images.

@@ -15,8 +15,9 @@ use crate::fetch::set::SpanSet;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FollowerId(pub u64);
 
-/// Spans of one's own that a follower of a seeding node has to choose from: more than it asks for at once.
-const WINDOW: usize = 8;
+/// Spans of one's own that a follower of a seeding node has to choose from: more than it asks for at once, and few, for
+/// what is the last to leave is what everybody waits for.
+const WINDOW: usize = 4;
 
 /// Spans that are offered to a follower from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,18 +139,12 @@ impl Offers {
         self.have.contains(span)
     }
 
-    /// Gives a follower of its own as many spans as it may choose from. When none are left that it lacks, it is offered
-    /// everything; when none are left at all, everybody is.
+    /// Gives a follower of its own as many spans as it may choose from. If it lacks none that could be, it is offered
+    /// everything; when all were given out, everybody is.
     fn refill(&mut self, id: FollowerId) -> Vec<Offer> {
         let Some(seeding) = &mut self.seeding else { return Vec::new() };
-        let Some(share) = seeding.followers.get_mut(&id) else { return Vec::new() };
-        let room = WINDOW.saturating_sub(share.held.len());
-        let spans: Vec<SpanId> = seeding.fresh.common(&share.lacks).take(room).collect();
-        for span in &spans {
-            seeding.fresh.remove(*span);
-            share.held.insert(*span);
-        }
-        if seeding.fresh.is_empty() {
+        let spans = seeding.give(id);
+        if seeding.is_over() {
             self.seeding = None;
             let all: Vec<SpanId> = self.have.iter().collect();
             return self
@@ -158,11 +153,43 @@ impl Offers {
                 .map(|to| Offer { to: *to, spans: all.clone(), alone: false })
                 .collect();
         }
-        if spans.len() < room && !share.all {
+        let Some(share) = seeding.followers.get_mut(&id) else { return Vec::new() };
+        if share.held.is_empty() && !share.all && !share.lacks.is_empty() {
             share.all = true;
             return vec![Offer { to: id, spans: self.have.iter().collect(), alone: false }];
         }
         if spans.is_empty() { Vec::new() } else { vec![Offer { to: id, spans, alone: true }] }
+    }
+}
+
+impl Seeding {
+    /// Finds spans for a follower to choose from: fresh ones, or else one of those that wait for whoever has most of them.
+    fn give(&mut self, id: FollowerId) -> Vec<SpanId> {
+        let Some(share) = self.followers.get(&id) else { return Vec::new() };
+        let room = WINDOW.saturating_sub(share.held.len());
+        let mut spans: Vec<SpanId> = self.fresh.common(&share.lacks).take(room).collect();
+        if self.fresh.is_empty() && share.held.is_empty() {
+            let lacks = share.lacks.clone();
+            let most = self.followers.values_mut().max_by_key(|other| other.held.len());
+            let waiting = most.map(|other| &mut other.held).filter(|held| held.len() > 1);
+            if let Some(held) = waiting
+                && let Some(span) = held.iter().copied().rev().find(|span| lacks.contains(*span))
+            {
+                held.remove(&span);
+                spans.push(span);
+            }
+        }
+        let Some(share) = self.followers.get_mut(&id) else { return spans };
+        for span in &spans {
+            self.fresh.remove(*span);
+            share.held.insert(*span);
+        }
+        spans
+    }
+
+    /// Tells whether all were given out: what waits for somebody is about to be sent.
+    fn is_over(&self) -> bool {
+        self.fresh.is_empty() && self.followers.values().all(|share| share.held.len() <= 1)
     }
 }
 
@@ -196,31 +223,50 @@ mod tests {
 
     #[test]
     fn a_seed_offers_every_span_to_one_follower_until_all_are_given_out() {
-        let mut offers = Offers::seed(18);
-        assert_eq!(offers.join(ONE, SpanSet::full(18)), [alone(ONE, spans(0..8))]);
-        assert_eq!(offers.join(TWO, SpanSet::full(18)), [alone(TWO, spans(8..16))]);
-        assert_eq!(offers.got(ONE, &[SpanId(3)]), [alone(ONE, spans(16..17))]);
-        assert_eq!(offers.got(TWO, &[SpanId(8)]), [free(ONE, spans(0..18)), free(TWO, spans(0..18))]);
-        assert_eq!(offers.got(TWO, &[SpanId(9)]), []);
+        let mut offers = Offers::seed(9);
+        assert_eq!(offers.join(ONE, SpanSet::full(9)), [alone(ONE, spans(0..4))]);
+        assert_eq!(offers.join(TWO, SpanSet::full(9)), [alone(TWO, spans(4..8))]);
+        assert_eq!(offers.got(ONE, &[SpanId(3)]), [alone(ONE, spans(8..9))]);
+        for span in 4..7 {
+            assert_eq!(offers.got(TWO, &[SpanId(span)]), [], "none is fresh, and it has one to take");
+        }
+        assert_eq!(offers.got(ONE, &spans(0..2)), []);
+        let over = offers.got(ONE, &[SpanId(2)]);
+        assert_eq!(over, [free(ONE, spans(0..9)), free(TWO, spans(0..9))], "each has one to take at most");
+        assert_eq!(offers.got(TWO, &[SpanId(7)]), []);
+    }
+
+    #[test]
+    fn what_a_slow_follower_has_not_taken_goes_to_one_that_has_nothing_left() {
+        let mut offers = Offers::seed(8);
+        offers.join(ONE, SpanSet::full(8));
+        assert_eq!(offers.join(TWO, set(8, &[2, 4, 5, 6, 7])), [alone(TWO, spans(4..8))]);
+        assert_eq!(offers.got(TWO, &spans(4..8)), [alone(TWO, vec![SpanId(2)])], "all that it lacks yet");
+        assert_eq!(offers.got(TWO, &[SpanId(2)]), []);
     }
 
     #[test]
     fn a_follower_is_offered_what_it_lacks() {
         let mut offers = Offers::seed(100);
+        assert_eq!(offers.join(ONE, set(100, &[0, 90])), [alone(ONE, vec![SpanId(0), SpanId(90)])]);
         assert_eq!(
-            offers.join(ONE, set(100, &[40, 90])),
-            [free(ONE, spans(0..100))],
-            "little is left to hold back"
+            offers.join(TWO, set(100, &[0, 2, 4, 6, 8, 10, 90])),
+            [alone(TWO, [2, 4, 6, 8].map(SpanId).to_vec())]
         );
-        let given = offers.join(TWO, set(100, &[0, 2, 4, 6, 8, 10, 12, 14, 16, 40, 90]));
-        assert_eq!(given, [alone(TWO, [0, 2, 4, 6, 8, 10, 12, 14].map(SpanId).to_vec())]);
+        let three = FollowerId(3);
+        assert_eq!(
+            offers.join(three, set(100, &[0, 90])),
+            [free(three, spans(0..100))],
+            "others hold all of it"
+        );
+        assert_eq!(offers.join(FollowerId(4), SpanSet::empty(100)), []);
     }
 
     #[test]
     fn what_a_follower_got_elsewhere_does_not_keep_it_from_more() {
         let mut offers = Offers::seed(30);
         offers.join(ONE, SpanSet::full(30));
-        assert_eq!(offers.got(ONE, &spans(0..8)), [alone(ONE, spans(8..16))]);
+        assert_eq!(offers.got(ONE, &spans(0..8)), [alone(ONE, spans(8..12))]);
     }
 
     #[test]
@@ -228,10 +274,10 @@ mod tests {
         let mut offers = Offers::seed(30);
         offers.join(ONE, SpanSet::full(30));
         offers.join(TWO, SpanSet::full(30));
-        offers.got(ONE, &spans(0..8));
+        offers.got(ONE, &spans(0..4));
         assert_eq!(offers.leave(TWO), []);
-        let next = offers.got(ONE, &[SpanId(16)]);
-        assert_eq!(next, [alone(ONE, spans(8..9))]);
+        let next = offers.got(ONE, &[SpanId(8)]);
+        assert_eq!(next, [alone(ONE, spans(4..5))]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::find::Finder;
-use super::giving::{Action, Event, Giving};
+use super::giving::{Action, Event, Giving, TURNS};
 use super::held::Held;
 use super::offer::FollowerId;
 use super::turn::Turn;
@@ -25,8 +25,6 @@ use crate::pace::Tap;
 
 /// Messages that wait for the loop; whoever sends more waits.
 const INPUTS: usize = 256;
-/// Spans given at once: one on its way, and the next ones so that the link never waits for an answer.
-const TURNS: usize = 4;
 /// An image that nobody follows is closed after one to two of these.
 const IDLE: Duration = Duration::from_secs(60);
 /// Who follows an image that is not here is told so after one to two of these: most likely it is about to be fetched,

@@ -44,7 +44,7 @@ use swarm::Swarm;
 pub use wish::{Command, PushError, Wish};
 
 /// Steps of one kind that are taken in one turn: a few milliseconds of work.
-const STEPS: usize = 256;
+const STEPS: usize = 128;
 
 /// What may be set of transfers.
 #[derive(Clone, Copy, Debug)]

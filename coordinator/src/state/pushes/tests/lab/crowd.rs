@@ -26,13 +26,21 @@ impl Lab {
     }
 
     pub(in crate::state::pushes) fn push_only(&mut self, wish: Wish) -> PushNo {
-        let (answer, effects) = self.site.state.command(Command::Create(Box::new(wish)), self.site.now);
-        self.site.effects.extend(effects);
-        answer.unwrap()
+        self.command_only(Command::Create(Box::new(wish)))
     }
 
     pub(in crate::state::pushes) fn cancel_only(&mut self, push: PushNo) {
-        self.site.state.command(Command::Cancel(push), self.site.now).0.unwrap();
+        self.command_only(Command::Cancel(push));
+    }
+
+    fn command_only(&mut self, command: Command) -> PushNo {
+        let (answer, effects) = self.site.state.command(command, self.site.now);
+        self.site.stored.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Store(op) => Some(op.clone()),
+            Effect::Send(..) | Effect::Close(..) | Effect::Announce(_) => None,
+        }));
+        self.site.effects.extend(effects);
+        answer.unwrap()
     }
 
     pub(in crate::state::pushes) fn map_only(&mut self, node: &str) {
