@@ -12,6 +12,7 @@ pub mod hash;
 pub mod load;
 pub mod nginx;
 pub mod paced;
+pub mod peers;
 pub mod process;
 pub mod report;
 pub mod sshd;

@@ -11,6 +11,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub(super) struct Batched {
     /// Bytes in one read after which the next one is not put off.
     much: usize,
     mode: Mutex<Mode>,
+    /// The kernel had no room for the last packets.
+    full: AtomicBool,
 }
 
 /// How it is learned that packets came.
@@ -51,7 +54,7 @@ impl Batched {
         let state = UdpSocketState::new((&socket).into())?;
         let much = SockRef::from(&socket).recv_buffer_size()? / SHARE;
         let mode = Mutex::new(Mode::Watched(watch(&socket)?));
-        Ok(Self { socket, state, much, mode })
+        Ok(Self { socket, state, much, mode, full: AtomicBool::new(false) })
     }
 }
 
@@ -67,11 +70,15 @@ impl fmt::Debug for Batched {
 
 impl AsyncUdpSocket for Batched {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Writable(None))
+        Box::pin(Writable { socket: self, rest: None })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.state.send((&self.socket).into(), transmit)
+        let sent = self.state.send((&self.socket).into(), transmit);
+        if matches!(&sent, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+            self.full.store(true, Ordering::Relaxed);
+        }
+        sent
     }
 
     fn poll_recv(
@@ -133,15 +140,25 @@ impl AsyncUdpSocket for Batched {
     }
 }
 
-/// Waits a moment until the kernel has room for more: its buffer empties at the rate of the link.
+/// Waits a moment when the kernel had no room: its buffer empties at the rate of the link.
+///
+/// quinn asks before every batch, not only after one that found no room: whoever waited here without need would send one
+/// batch in a millisecond.
 #[derive(Debug)]
-struct Writable(Option<Pin<Box<Sleep>>>);
+struct Writable {
+    socket: Arc<Batched>,
+    rest: Option<Pin<Box<Sleep>>>,
+}
 
 impl UdpPoller for Writable {
     fn poll_writable(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let rest = self.0.get_or_insert_with(|| Box::pin(sleep(REST)));
-        ready!(rest.as_mut().poll(context));
-        self.0 = None;
+        if self.rest.is_none() && self.socket.full.swap(false, Ordering::Relaxed) {
+            self.rest = Some(Box::pin(sleep(REST)));
+        }
+        if let Some(rest) = &mut self.rest {
+            ready!(rest.as_mut().poll(context));
+            self.rest = None;
+        }
         Poll::Ready(Ok(()))
     }
 }

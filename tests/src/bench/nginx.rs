@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,6 +16,16 @@ use crate::wait::until;
 const UP: Duration = Duration::from_secs(10);
 /// Bytes of the answer's body.
 pub const ANSWER: usize = 200;
+
+/// Finds nginx.
+///
+/// # Errors
+/// When it is not installed.
+pub fn program() -> anyhow::Result<PathBuf> {
+    let sbin = Path::new("/usr/sbin/nginx");
+    let found = programs::find("nginx").or_else(|| sbin.is_file().then(|| sbin.to_owned()));
+    found.context("nginx is missing: apt install nginx-light")
+}
 
 /// A running nginx; ended when dropped.
 #[derive(Debug)]
@@ -60,9 +70,7 @@ impl Nginx {
 
     /// Starts nginx with a worker for each core, nothing logged and connections kept.
     fn serve(folder: &Path, listen: &str, location: &str) -> anyhow::Result<Self> {
-        let sbin = Path::new("/usr/sbin/nginx");
-        let program = programs::find("nginx").or_else(|| sbin.is_file().then(|| sbin.to_owned()));
-        let program = program.context("nginx is missing: apt install nginx-light")?;
+        let program = program()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let folder = folder.join("nginx");
         fs::create_dir_all(&folder)?;

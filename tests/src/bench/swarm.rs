@@ -86,7 +86,7 @@ impl Drop for Swarm {
 }
 
 /// The host with coordinator, library and first source.
-const HEAD: &str = "head";
+pub const HEAD: &str = "head";
 
 impl Swarm {
     /// Starts a cluster in which only the head has the image.
