@@ -6,6 +6,8 @@
 
 pub mod agent;
 pub mod availability;
+pub mod cost;
+pub mod delta;
 pub mod hash;
 pub mod load;
 pub mod nginx;
@@ -15,8 +17,10 @@ pub mod planner;
 pub mod process;
 pub mod report;
 pub mod simulated;
+pub mod sshd;
 pub mod storm;
 pub mod swarm;
+pub mod tree;
 pub mod wrk;
 
 use std::time::Duration;
@@ -45,9 +49,11 @@ impl Plan {
 pub type Benchmark = fn(&Plan) -> anyhow::Result<Vec<Table>>;
 
 /// All of them, in the order in which they run.
-pub const ALL: [(&str, Benchmark); 7] = [
+pub const ALL: [(&str, Benchmark); 9] = [
     ("hash", hash::measure),
     ("agent", agent::measure),
+    ("cost", cost::measure),
+    ("delta", delta::measure),
     ("storm", storm::measure),
     ("availability-1000", availability::measure_1000),
     ("availability-10000", availability::measure_10000),

@@ -2,7 +2,7 @@
 //!
 //! Needs root, and `ip` and `tc` of Debian's iproute2. All hosts hang on one bridge, which is in a namespace too, so
 //! nothing of this is seen outside and nothing outlives the [`Lan`].
-//! Outside facts: ip-netns(8), veth(4), tc-tbf(8): a bucket must hold what arrives within one tick of the timer.
+//! Outside facts: ip-netns(8), veth(4), tc(8), tc-tbf(8): a bucket must hold what arrives within one tick of the timer.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -95,17 +95,13 @@ impl Lan {
         command
     }
 
-    /// Returns the bytes that a host has sent and received so far.
+    /// Returns the bytes that have passed a host's shaped link so far, sent and received, with the headers of every
+    /// packet: the interfaces' own counters take a batch for one packet.
     ///
     /// # Errors
-    /// When the counters cannot be read.
+    /// When the counters cannot be read, or the link has no rate.
     pub fn bytes(&self, host: &str) -> anyhow::Result<(u64, u64)> {
-        let read = |counter: &str| -> anyhow::Result<u64> {
-            let file = format!("/sys/class/net/eth0/statistics/{counter}");
-            let output = run("ip", &["netns", "exec", &namespace(host), "cat", &file])?;
-            Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
-        };
-        Ok((read("tx_bytes")?, read("rx_bytes")?))
+        Ok((passed(&namespace(host), "eth0")?, passed(SWITCH, &format!("p-{host}"))?))
     }
 }
 
@@ -126,6 +122,13 @@ fn shape(space: &str, device: &str, rate: u64) -> anyhow::Result<()> {
     let (rate, burst, queue) = (format!("{rate}bit"), BURST.to_string(), format!("{QUEUE_MS}ms"));
     let bucket = ["root", "tbf", "rate", &rate, "burst", &burst, "latency", &queue];
     run("tc", &[&["-n", space, "qdisc", "add", "dev", device][..], &bucket].concat()).map(drop)
+}
+
+/// Returns the bytes that a shaped device has sent.
+fn passed(space: &str, device: &str) -> anyhow::Result<u64> {
+    let output = run("tc", &["-n", space, "-s", "-j", "qdisc", "show", "dev", device])?;
+    let queues: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    queues[0]["bytes"].as_u64().with_context(|| format!("{device} in {space} is not shaped: {queues}"))
 }
 
 /// Drops a share of what arrives at a host.

@@ -11,7 +11,7 @@ mod squashfs;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -42,6 +42,7 @@ pub struct SifBuilder {
     runscript: String,
     created: i64,
     payload: Squashfs,
+    squashfs: Option<(PathBuf, u64)>,
     overlay: Option<u64>,
     signature: Option<(Vec<u8>, [u8; 20])>,
     trailing: u64,
@@ -56,6 +57,7 @@ impl Default for SifBuilder {
             runscript: "#!/bin/sh\n\n    echo hello".to_owned(),
             created: 1_700_000_000,
             payload: Squashfs { payload: 4_096, seed: 0 },
+            squashfs: None,
             overlay: None,
             signature: None,
             trailing: 0,
@@ -77,6 +79,7 @@ struct Object {
 enum Content {
     Bytes(Vec<u8>),
     Squashfs(Squashfs),
+    File(PathBuf, u64),
     Zeros(u64),
 }
 
@@ -85,7 +88,7 @@ impl Content {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Squashfs(squashfs) => squashfs.padded_len(),
-            Self::Zeros(len) => *len,
+            Self::File(_, len) | Self::Zeros(len) => *len,
         }
     }
 }
@@ -137,6 +140,16 @@ impl SifBuilder {
     pub fn payload_bytes(mut self, len: u32, seed: u64) -> Self {
         self.payload = Squashfs { payload: len, seed };
         self
+    }
+
+    /// Takes a squashfs out of a file, in place of one of its own; `seed` makes the image's identifier.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn squashfs(mut self, file: &Path, seed: u64) -> io::Result<Self> {
+        self.squashfs = Some((file.to_owned(), file.metadata()?.len()));
+        self.payload.seed = seed;
+        Ok(self)
     }
 
     /// Adds an overlay partition of `len` zero bytes, which makes the image mutable.
@@ -202,6 +215,7 @@ impl SifBuilder {
             match &object.content {
                 Content::Bytes(bytes) => out.write_all(bytes)?,
                 Content::Squashfs(squashfs) => squashfs.write_to(out)?,
+                Content::File(file, len) => copy(file, *len, out)?,
                 Content::Zeros(len) => zeros(out, *len)?,
             }
             at = start + object.content.len();
@@ -237,10 +251,14 @@ impl SifBuilder {
             }},
             "type": "container",
         });
+        let payload = match &self.squashfs {
+            Some((file, len)) => Content::File(file.clone(), *len),
+            None => Content::Squashfs(self.payload.clone()),
+        };
         let mut objects = vec![
             plain(DEFINITION, "", self.definition.clone().into_bytes()),
             plain(GENERIC_JSON, "inspect-metadata.json", inspect.to_string().into_bytes()),
-            partition("", 1, 2, Content::Squashfs(self.payload.clone())),
+            partition("", 1, 2, payload),
         ];
         if let Some(len) = self.overlay {
             objects.push(partition("overlay.img", 2, 4, Content::Zeros(len)));
@@ -311,6 +329,12 @@ fn sif_code(arch: &str) -> &'static [u8] {
         "loong64" => b"13\0",
         _ => b"00\0",
     }
+}
+
+/// A file that shrank meanwhile is an error: its place was laid out.
+fn copy(file: &Path, len: u64, out: &mut impl Write) -> io::Result<()> {
+    let copied = io::copy(&mut io::Read::take(File::open(file)?, len), out)?;
+    if copied == len { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 fn zeros(out: &mut impl Write, len: u64) -> io::Result<()> {

@@ -145,7 +145,7 @@ fn evict(image: &Path) -> anyhow::Result<()> {
 }
 
 /// Returns which part of a file is in the page cache.
-fn cached(image: &Path) -> anyhow::Result<f64> {
+pub(super) fn cached(image: &Path) -> anyhow::Result<f64> {
     let mut fincore = Command::new("fincore");
     let output = fincore.args(["--bytes", "--noheadings", "--output", "RES"]).arg(image).output();
     let output = output.context("fincore is missing: apt install util-linux")?;

@@ -17,6 +17,12 @@ impl Figure {
         self.0.push(figure);
     }
 
+    /// Tells whether nothing was measured.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the middle one; 0 if there is none.
     #[must_use]
     pub fn median(&self) -> f64 {

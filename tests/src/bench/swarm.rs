@@ -20,10 +20,14 @@ use crate::wait::{pause, until};
 const UP: Duration = Duration::from_secs(60);
 /// Name of the image.
 pub const IMAGE: &str = "bench.sif";
+/// Name of the one that nodes have already.
+const OLD: &str = "bench_old.sif";
 
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct World {
+    /// The image that is pushed, and one that every node has already; absent: one of `size` that nobody knows.
+    pub images: Option<[PathBuf; 2]>,
     /// Nodes that want the image; one more has it.
     pub nodes: usize,
     /// Bytes of the image.
@@ -47,6 +51,10 @@ pub struct Outcome {
     pub median: f64,
     /// Until the last slow node had it, as a multiple of its own link's time.
     pub slow: Option<f64>,
+    /// The same in seconds.
+    pub seconds: f64,
+    /// Bytes that a node received from the network on the average, headers and all else included.
+    pub received: f64,
     /// Bytes that the first source sent, as a multiple of the image's.
     pub egress: f64,
     /// Processor time of all agents for each 10⁹ bytes delivered.
@@ -100,8 +108,11 @@ impl Swarm {
             let loss = u32::from(at >= world.slow && at < world.slow + world.lossy);
             lan.add(name, Link { rate: Some(rate), loss, ..link })?;
         }
-        let image = SifBuilder::new().payload_bytes(world.size, 7);
-        image.write(folder.join("library").join(IMAGE))?;
+        let image = folder.join("library").join(IMAGE);
+        match &world.images {
+            Some([new, _old]) => fs::copy(new, &image).map(drop)?,
+            None => SifBuilder::new().payload_bytes(world.size, 7).write(&image)?,
+        }
         let coordinator = start_coordinator(&lan, &folder, &head, &names)?;
         let mut swarm = Self { world, folder, lan, coordinator, agents: Vec::new() };
         for name in std::iter::once(HEAD.to_owned()).chain(names) {
@@ -119,6 +130,10 @@ impl Swarm {
         until("the library is known", UP, || {
             let known = swarm.get(&format!("/v1/images/{IMAGE}"))?;
             ensure!(known["summary"]["count"] == 1, "{known}");
+            if swarm.world.images.is_some() {
+                let known = swarm.get(&format!("/v1/images/{OLD}"))?;
+                ensure!(known["summary"]["count"] == swarm.world.nodes, "{known}");
+            }
             anyhow::Ok(())
         })?;
         Ok(swarm)
@@ -128,6 +143,9 @@ impl Swarm {
         let folder = self.folder.display();
         let root = self.folder.join("nodes").join(name).join("root");
         fs::create_dir_all(&root)?;
+        if let Some([_new, old]) = self.world.images.as_ref().filter(|_| name != HEAD) {
+            fs::copy(old, root.join(OLD))?;
+        }
         let library = if name == HEAD {
             format!("[[root]]\npath = \"{folder}/library\"\nlibrary = true\n")
         } else {
@@ -170,7 +188,7 @@ impl Swarm {
     /// # Errors
     /// When the push does not end, or a node that was left alone did not get the image.
     pub fn measure(&mut self) -> anyhow::Result<Outcome> {
-        let (sent, _) = self.lan.bytes(HEAD)?;
+        let ((sent, _), received) = (self.lan.bytes(HEAD)?, self.received()?);
         let before = self.processor_time()?;
         let begun = Instant::now();
         let idle = machine_idle()?;
@@ -186,6 +204,7 @@ impl Swarm {
         let used = self.processor_time()? - before;
         let busy = 1.0 - (machine_idle()? - idle) / took.as_secs_f64() / processors();
         let (now, _) = self.lan.bytes(HEAD)?;
+        let received = (self.received()? - received) as f64 / self.world.nodes as f64;
         let size = f64::from(self.world.size);
         let link = size * 8.0 / self.world.rate as f64;
         let is_slow = |at: &usize| *at < self.world.slow;
@@ -198,6 +217,8 @@ impl Swarm {
         let memory = self.agents.iter().filter_map(|(_, child)| process::memory(child.id()).ok());
         Ok(Outcome {
             last: fast.last().copied().unwrap_or(0.0),
+            seconds: fast.last().copied().unwrap_or(0.0) * link,
+            received,
             median: fast.get(fast.len() / 2).copied().unwrap_or(0.0),
             slow: slow.fold(None, |most, one| Some(most.map_or(one, |most: f64| most.max(one)))),
             egress: (now - sent) as f64 / size,
@@ -240,9 +261,15 @@ impl Swarm {
                 }
             }
             // Asking costs as much processor as a node: seldom until the first can be there.
-            pause(if begun.elapsed() < link { link / 10 } else { Duration::from_millis(100) });
+            let soon = begun.elapsed() >= link || self.world.images.is_some();
+            pause(if soon { Duration::from_millis(100) } else { link / 10 });
         }
         Ok(ends)
+    }
+
+    /// Bytes that all nodes but the head have received.
+    fn received(&self) -> anyhow::Result<u64> {
+        self.agents.iter().skip(1).map(|(name, _)| Ok(self.lan.bytes(name)?.1)).sum()
     }
 
     fn processor_time(&self) -> anyhow::Result<Duration> {

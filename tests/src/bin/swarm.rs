@@ -8,7 +8,8 @@ use sifleet_tests::bench::swarm::{Swarm, World};
 use sifleet_tests::programs;
 
 fn main() -> anyhow::Result<()> {
-    let mut world = World { nodes: 4, size: 128 << 20, rate: 100_000_000, slow: 0, kill: 0, lossy: 0 };
+    let (size, rate) = (128 << 20, 100_000_000);
+    let mut world = World { images: None, nodes: 4, size, rate, slow: 0, kill: 0, lossy: 0 };
     let mut with_peers = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {

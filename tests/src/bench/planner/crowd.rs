@@ -174,7 +174,11 @@ impl Crowd {
             ToAgent::Order(order) => match *order {
                 Order::Assign(assignment) => agent.assignment = Some(assignment.id),
                 Order::Unassign { .. } => agent.assignment = None,
-                Order::Assigned { .. } | Order::MakeMap { .. } | Order::Rates(_) | Order::Remove(_) => {}
+                Order::Assigned { .. }
+                | Order::MakeMap { .. }
+                | Order::Rates(_)
+                | Order::Remove(_)
+                | Order::Concurrent { .. } => {}
             },
             ToAgent::Describe { .. } | ToAgent::Rescan => {}
         }
@@ -248,6 +252,7 @@ impl Crowd {
         let request = PushRequest {
             image: Some("a".into()),
             digest: None,
+            upload: None,
             from: None,
             to: PushTarget::Partition("p".into()),
             root: None,
