@@ -43,7 +43,6 @@ pub fn measure(_: &Plan) -> anyhow::Result<Vec<Table>> {
         ("the same, 105 ms a span", World { jitter: 30, dying: 2, span: slower, ..World::of(512) }),
         ("20 % at a fifth of the rate", World { slow: 20, ..World::of(128) }),
         ("", World::of(10_000)),
-        ("30 % jitter, 2 % die", World { jitter: 30, dying: 2, ..World::of(10_000) }),
     ];
     for (what, world) in worlds {
         let begun = Instant::now();
