@@ -68,7 +68,7 @@ pub fn measure(plan: &super::Plan) -> anyhow::Result<Vec<Table>> {
     for (name, other) in [
         ("curl from nginx, TLS 1.3", &others.tls),
         ("scp, aes128-gcm", &others.gcm),
-        ("scp, as it comes", &others.scp),
+        ("scp, chacha20-poly1305", &others.scp),
     ] {
         if !other.cost.is_empty() {
             row(name, &other.cost, &other.took);
