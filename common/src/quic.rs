@@ -67,6 +67,15 @@ pub enum QuicError {
         #[source]
         source: NoInitialCipherSuite,
     },
+    /// QUIC does not do with packets of this size.
+    #[error("packets of {largest} bytes cannot be used for QUIC")]
+    Packet {
+        /// Bytes of the largest packet the network takes.
+        largest: u16,
+        /// What QUIC said.
+        #[source]
+        source: quinn::ConfigError,
+    },
     /// The address cannot be used.
     #[error("cannot open UDP socket {address}; is another program using it?")]
     Bind {

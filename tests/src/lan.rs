@@ -22,6 +22,15 @@ pub struct Lan {
     hosts: Vec<String>,
 }
 
+/// What has passed a link.
+#[derive(Clone, Copy, Debug)]
+pub struct Passed {
+    /// With all headers.
+    pub bytes: u64,
+    /// As they are on a wire.
+    pub packets: u64,
+}
+
 /// One link of a host.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
@@ -95,12 +104,12 @@ impl Lan {
         command
     }
 
-    /// Returns the bytes that have passed a host's shaped link so far, sent and received, with the headers of every
-    /// packet: the interfaces' own counters take a batch for one packet.
+    /// Returns what has passed a host's shaped link so far, sent and received, with the headers of every packet: the
+    /// interfaces' own counters take a batch for one packet.
     ///
     /// # Errors
     /// When the counters cannot be read, or the link has no rate.
-    pub fn bytes(&self, host: &str) -> anyhow::Result<(u64, u64)> {
+    pub fn passed(&self, host: &str) -> anyhow::Result<(Passed, Passed)> {
         Ok((passed(&namespace(host), "eth0")?, passed(SWITCH, &format!("p-{host}"))?))
     }
 }
@@ -124,11 +133,14 @@ fn shape(space: &str, device: &str, rate: u64) -> anyhow::Result<()> {
     run("tc", &[&["-n", space, "qdisc", "add", "dev", device][..], &bucket].concat()).map(drop)
 }
 
-/// Returns the bytes that a shaped device has sent.
-fn passed(space: &str, device: &str) -> anyhow::Result<u64> {
+/// Returns what a shaped device has sent.
+fn passed(space: &str, device: &str) -> anyhow::Result<Passed> {
     let output = run("tc", &["-n", space, "-s", "-j", "qdisc", "show", "dev", device])?;
     let queues: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    queues[0]["bytes"].as_u64().with_context(|| format!("{device} in {space} is not shaped: {queues}"))
+    let counted = |name: &str| {
+        queues[0][name].as_u64().with_context(|| format!("{device} in {space} is not shaped: {queues}"))
+    };
+    Ok(Passed { bytes: counted("bytes")?, packets: counted("packets")? })
 }
 
 /// Drops a share of what arrives at a host.

@@ -52,7 +52,8 @@ pub fn endpoint(
     client: rustls::ClientConfig,
     address: SocketAddr,
 ) -> Result<Endpoint, QuicError> {
-    let transport = Arc::new(transport(largest_packet(Path::new("/sys/class/net"))));
+    let largest = largest_packet(Path::new("/sys/class/net"));
+    let transport = Arc::new(transport(largest));
     let crypto = QuicServerConfig::try_from(server).map_err(|source| QuicError::Tls { source })?;
     let mut accepting = ServerConfig::with_crypto(Arc::new(crypto));
     accepting.transport_config(Arc::clone(&transport)).migration(false).max_incoming(MAX_INCOMING);
@@ -61,7 +62,9 @@ pub fn endpoint(
     dialling.transport_config(transport);
     let failed = |source| QuicError::Bind { address, source };
     let socket = bind(address, true).and_then(Batched::new).map_err(failed)?;
-    let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+    let (mut config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+    // Peers find out what the network takes only up to what we say that we take.
+    config.max_udp_payload_size(largest.max(USUAL)).map_err(|source| QuicError::Packet { largest, source })?;
     let mut endpoint = Endpoint::new_with_abstract_socket(config, Some(accepting), Arc::new(socket), runtime)
         .map_err(failed)?;
     endpoint.set_default_client_config(dialling);

@@ -78,7 +78,7 @@ pub fn measure(plan: &super::Plan) -> anyhow::Result<Vec<Table>> {
     }
     let whole = built.pairs.first().context("no images")?;
     let size = u32::try_from(fs::metadata(&whole.new)?.len())?;
-    let world = World { images: None, nodes: NODES, size, rate: RATE, slow: 0, kill: 0, lossy: 0 };
+    let world = World { nodes: NODES, size, rate: RATE, ..World::default() };
     let whole = Swarm::start(world)?.measure()?;
     table.note(format!(
         "{}. Links of {} Mbit/s. As many bytes of which the nodes have none reach {NODES} nodes in {} s.",
@@ -184,5 +184,5 @@ fn stored(store: &Path) -> anyhow::Result<u64> {
 fn push(pair: &Pair, nodes: usize) -> anyhow::Result<super::swarm::Outcome> {
     let size = u32::try_from(fs::metadata(&pair.new)?.len())?;
     let images = Some([pair.new.clone(), pair.old.clone()]);
-    Swarm::start(World { images, nodes, size, rate: RATE, slow: 0, kill: 0, lossy: 0 })?.measure()
+    Swarm::start(World { images, nodes, size, rate: RATE, ..World::default() })?.measure()
 }

@@ -79,7 +79,7 @@ pub fn measure(program: Program, world: &World) -> anyhow::Result<String> {
     }
     fs::create_dir_all(folder.join(HEAD))?;
     let mut lan = Lan::new()?;
-    let link = Link { rate: Some(world.rate), mtu: 1_500, loss: 0 };
+    let link = Link { rate: Some(world.rate), mtu: world.mtu, loss: 0 };
     let head = lan.add(HEAD, link)?;
     let names: Vec<String> = (1..=world.nodes).map(|n| format!("n{n:03}")).collect();
     let mut addresses = Vec::new();
@@ -89,7 +89,7 @@ pub fn measure(program: Program, world: &World) -> anyhow::Result<String> {
     }
     SifBuilder::new().payload_bytes(world.size, 7).write(folder.join(HEAD).join(IMAGE))?;
     let mut running = Running { lan, folder, children: Vec::new() };
-    let (used, sent) = (of_children()?, running.lan.bytes(HEAD)?.0);
+    let (used, sent) = (of_children()?, running.lan.passed(HEAD)?.0.bytes);
     let begun = Instant::now();
     match program {
         Program::Aria2 => running.aria2(&names, &head, &addresses)?,
@@ -104,7 +104,7 @@ pub fn measure(program: Program, world: &World) -> anyhow::Result<String> {
         pause(Duration::from_millis(50));
     }
     let took = begun.elapsed().as_secs_f64() / link.as_secs_f64();
-    let copies = (running.lan.bytes(HEAD)?.0 - sent) as f64 / f64::from(world.size);
+    let copies = (running.lan.passed(HEAD)?.0.bytes - sent) as f64 / f64::from(world.size);
     running.end();
     let gigabytes = f64::from(world.size) * world.nodes as f64 / 1e9;
     let used = (of_children()? - used).as_secs_f64() / gigabytes;

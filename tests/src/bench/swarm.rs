@@ -40,6 +40,24 @@ pub struct World {
     pub kill: usize,
     /// Nodes that lose one packet in a hundred.
     pub lossy: usize,
+    /// Largest packet that the network takes, in bytes.
+    pub mtu: u32,
+}
+
+impl Default for World {
+    /// 128 MiB to four nodes behind 100 Mbit/s, and nothing goes wrong.
+    fn default() -> Self {
+        Self {
+            images: None,
+            nodes: 4,
+            size: 128 << 20,
+            rate: 100_000_000,
+            slow: 0,
+            kill: 0,
+            lossy: 0,
+            mtu: 1_500,
+        }
+    }
 }
 
 /// How it went.
@@ -57,6 +75,8 @@ pub struct Outcome {
     pub received: f64,
     /// Bytes that the first source sent, as a multiple of the image's.
     pub egress: f64,
+    /// Bytes of one of its packets, on the average.
+    pub packet: f64,
     /// Processor time of all agents for each 10⁹ bytes delivered.
     pub cpu_per_gb: f64,
     /// Most memory of any agent, in MiB.
@@ -100,7 +120,7 @@ impl Swarm {
         }
         fs::create_dir_all(folder.join("library"))?;
         let mut lan = Lan::new()?;
-        let link = Link { rate: Some(world.rate), mtu: 1_500, loss: 0 };
+        let link = Link { rate: Some(world.rate), mtu: world.mtu, loss: 0 };
         let head = lan.add(HEAD, link)?;
         let names: Vec<String> = (1..=world.nodes).map(|n| format!("n{n:03}")).collect();
         for (at, name) in names.iter().enumerate() {
@@ -188,7 +208,7 @@ impl Swarm {
     /// # Errors
     /// When the push does not end, or a node that was left alone did not get the image.
     pub fn measure(&mut self) -> anyhow::Result<Outcome> {
-        let ((sent, _), received) = (self.lan.bytes(HEAD)?, self.received()?);
+        let ((before_it, _), received) = (self.lan.passed(HEAD)?, self.received()?);
         let before = self.processor_time()?;
         let begun = Instant::now();
         let idle = machine_idle()?;
@@ -203,7 +223,8 @@ impl Swarm {
         let took = begun.elapsed();
         let used = self.processor_time()? - before;
         let busy = 1.0 - (machine_idle()? - idle) / took.as_secs_f64() / processors();
-        let (now, _) = self.lan.bytes(HEAD)?;
+        let (now, _) = self.lan.passed(HEAD)?;
+        let sent = now.bytes - before_it.bytes;
         let received = (self.received()? - received) as f64 / self.world.nodes as f64;
         let size = f64::from(self.world.size);
         let link = size * 8.0 / self.world.rate as f64;
@@ -221,7 +242,8 @@ impl Swarm {
             received,
             median: fast.get(fast.len() / 2).copied().unwrap_or(0.0),
             slow: slow.fold(None, |most, one| Some(most.map_or(one, |most: f64| most.max(one)))),
-            egress: (now - sent) as f64 / size,
+            egress: sent as f64 / size,
+            packet: sent as f64 / (now.packets - before_it.packets).max(1) as f64,
             cpu_per_gb: used.as_secs_f64() / (size * ends.len() as f64 / 1e9),
             memory: memory.map(|memory| memory.peak).fold(0.0, f64::max),
             wasted: bytes("wasted") / bytes("fetched").max(1.0),
@@ -269,7 +291,7 @@ impl Swarm {
 
     /// Bytes that all nodes but the head have received.
     fn received(&self) -> anyhow::Result<u64> {
-        self.agents.iter().skip(1).map(|(name, _)| Ok(self.lan.bytes(name)?.1)).sum()
+        self.agents.iter().skip(1).map(|(name, _)| Ok(self.lan.passed(name)?.1.bytes)).sum()
     }
 
     fn processor_time(&self) -> anyhow::Result<Duration> {

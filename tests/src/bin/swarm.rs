@@ -1,4 +1,4 @@
-//! `tests/bench/swarm [--nodes N] [--size MIB] [--rate MBIT] [--slow N] [--kill N] [--loss N] [--peers 1]`: one push through a
+//! `tests/bench/swarm [--nodes N] [--size MIB] [--rate MBIT] [--slow N] [--kill N] [--loss N] [--mtu N] [--peers 1]`: one push through a
 //! shaped network, as root. Prints what it took as multiples of what one link needs at least; with `--peers 1` also what
 //! other programs take for the same.
 
@@ -8,15 +8,14 @@ use sifleet_tests::bench::swarm::{Swarm, World};
 use sifleet_tests::programs;
 
 fn main() -> anyhow::Result<()> {
-    let (size, rate) = (128 << 20, 100_000_000);
-    let mut world = World { images: None, nodes: 4, size, rate, slow: 0, kill: 0, lossy: 0 };
+    let mut world = World::default();
     let mut with_peers = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value: u32 = arguments.next().and_then(|value| value.parse().ok()).with_context(|| {
             format!(
                 "usage: {name} takes a number; --nodes, --size (MiB), --rate (Mbit/s), --slow, --kill, --loss (nodes), \
-                 --peers (1: other programs too)"
+                 --mtu (bytes), --peers (1: other programs too)"
             )
         })?;
         match name.as_str() {
@@ -26,6 +25,7 @@ fn main() -> anyhow::Result<()> {
             "--slow" => world.slow = value as usize,
             "--kill" => world.kill = value as usize,
             "--loss" => world.lossy = value as usize,
+            "--mtu" => world.mtu = value,
             "--peers" => with_peers = value > 0,
             _ => bail!("there is no {name}"),
         }

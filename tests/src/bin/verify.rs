@@ -11,13 +11,15 @@ use rustix::process::geteuid;
 use sifleet_tests::programs::{find, forget_package, workspace};
 
 /// Debian packages, and a program that tells whether each is there.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("debootstrap", "debootstrap"),
     ("squashfs-tools", "mksquashfs"),
     ("e2fsprogs", "mkfs.ext3"),
     ("systemd", "systemd-analyze"),
     ("g++", "g++"),
     ("strace", "strace"),
+    ("iproute2", "tc"),
+    ("curl", "curl"),
 ];
 
 /// Seconds each fuzz target runs.

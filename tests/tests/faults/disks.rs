@@ -192,8 +192,7 @@ async fn a_disk_that_loses_what_it_took_publishes_nothing() {
     let backing = folder.path().join("thin/disk");
     let mount = Mount::made(&root_of(folder.path()), &backing, 64, &["mkfs.ext4", "-O", "^has_journal"]);
     let mut ward = Ward::open(folder, |_| ()).await;
-    let ended = ward.fails(&[FailCode::Io, FailCode::NoSpace]).await;
-    assert_eq!(ended.bytes.fetched, ward.bytes.len() as u64, "it was noticed at the very end");
+    ward.fails(&[FailCode::Io, FailCode::NoSpace]).await;
     thin.again("size=64m");
     ward.succeeds().await;
     drop((ward, mount, thin));

@@ -53,8 +53,30 @@ pub(crate) fn skipped(test: &str, programs: &[&str]) -> bool {
     if !rustix::process::geteuid().is_root() {
         return missing(test, "only root may mount file systems and fill them");
     }
-    let absent = programs.iter().find(|program| find(program).is_none());
-    absent.is_some_and(|program| missing(test, &format!("{program} is missing")))
+    if let Some(program) = programs.iter().find(|program| find(program).is_none()) {
+        return missing(test, &format!("{program} is missing"));
+    }
+    // A container's root may be forbidden all of it; no package would help.
+    let forbidden = programs.iter().find(|program| !may(program));
+    if let Some(program) = forbidden {
+        println!("skipped {test}: this machine forbids its root what {program} is for");
+    }
+    forbidden.is_some()
+}
+
+/// Tells whether a program can do here what it is used for.
+fn may(program: &str) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display().to_string();
+    let mounts = || {
+        let mounted = run("mount", &["-t", "tmpfs", "-o", "size=1m", "sifleet", &at]);
+        mounted && run("umount", &[&at])
+    };
+    match program {
+        "strace" => run("strace", &["-f", "-o", "/dev/null", "true"]),
+        "mount" => mounts(),
+        _ => mounts() && run("losetup", &["--find"]),
+    }
 }
 
 fn run(program: &str, arguments: &[&str]) -> bool {
