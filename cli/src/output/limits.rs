@@ -95,8 +95,8 @@ mod tests {
         assert_eq!(
             shown,
             "all nodes together fetch 2.0 GiB/s at most: 512 MiB/s each, among 4 nodes\n\
-             EACH              UP       DOWN  IMAGES AT ONCE\n\
-             node        no limit  500 MiB/s    as set there\n\
+             EACH               UP       DOWN  IMAGES AT ONCE\n\
+             node         no limit  500 MiB/s    as set there\n\
              busy node  50.0 MiB/s   no limit               1\n\
              busy            viz[001-002]\n\
              marked as busy  viz001\n"
