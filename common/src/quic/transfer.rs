@@ -64,7 +64,9 @@ pub fn endpoint(
     let socket = bind(address, true).and_then(Batched::new).map_err(failed)?;
     let (mut config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
     // Peers find out what the network takes only up to what we say that we take.
-    config.max_udp_payload_size(largest.max(USUAL)).map_err(|source| QuicError::Packet { largest, source })?;
+    config
+        .max_udp_payload_size(largest.max(USUAL))
+        .map_err(|source| QuicError::Packet { largest, source })?;
     let mut endpoint = Endpoint::new_with_abstract_socket(config, Some(accepting), Arc::new(socket), runtime)
         .map_err(failed)?;
     endpoint.set_default_client_config(dialling);
