@@ -196,6 +196,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn sending_waits_only_after_the_kernel_had_no_room() {
+        let socket = Arc::new(Batched::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap());
+        let mut poller = Arc::clone(&socket).create_io_poller();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        // quinn asks before each of its batches.
+        assert!(poller.as_mut().poll_writable(&mut context).is_ready());
+        socket.full.store(true, Ordering::Relaxed);
+        assert!(poller.as_mut().poll_writable(&mut context).is_pending());
+        poll_fn(|context| poller.as_mut().poll_writable(context)).await.unwrap();
+        assert!(poller.as_mut().poll_writable(&mut context).is_ready());
+    }
+
+    #[tokio::test]
     async fn a_quiet_socket_is_watched_and_not_read_by_the_clock() {
         let socket = Batched::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
