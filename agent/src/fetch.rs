@@ -15,6 +15,7 @@ mod receive;
 pub mod run;
 pub mod set;
 pub mod status;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -4,8 +4,10 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sifleet_common::chunk::span::SpanId;
+use sifleet_common::digest::Digest;
 
 use super::set::SpanSet;
+use super::whole::Whole;
 use crate::layout::Layout;
 use crate::staging::{Staging, StagingError};
 
@@ -29,6 +31,7 @@ pub struct Keeper {
     layout: Arc<Layout>,
     staging: Staging,
     missing: Mutex<Missing>,
+    whole: Whole,
 }
 
 #[derive(Debug)]
@@ -45,7 +48,8 @@ impl Keeper {
     pub fn new(layout: Arc<Layout>, staging: Staging) -> Self {
         let chunks = vec![true; layout.map().chunks().len()];
         let left = layout.spans().iter().map(|(_, span)| span.chunks.len()).collect();
-        Self { layout, staging, missing: Mutex::new(Missing { chunks, left }) }
+        let whole = Whole::of(layout.size());
+        Self { layout, staging, missing: Mutex::new(Missing { chunks, left }), whole }
     }
 
     /// Returns where everything lies.
@@ -86,6 +90,7 @@ impl Keeper {
                 let piece = buffer.get(within(place.start)..within(place.end)).unwrap_or_default();
                 if self.layout.is_right(&(chunk..chunk + 1), piece) {
                     kept += place.end - place.start;
+                    self.whole.take(piece, place.start);
                     self.mark(chunk..chunk + 1);
                 }
             }
@@ -103,7 +108,16 @@ impl Keeper {
         }
         let place = self.layout.bytes(&chunks).ok_or(KeepError::Wrong)?;
         self.staging.write(bytes, place.start)?;
+        self.whole.take(bytes, place.start);
         Ok(self.mark(chunks))
+    }
+
+    /// Returns the digest of all that was kept, when nothing is missing. Blocks for the disk.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn digest(&self) -> Result<Digest, StagingError> {
+        self.whole.finish(|buffer, at| self.staging.read(buffer, at))
     }
 
     fn mark(&self, chunks: Range<usize>) -> u64 {
@@ -164,7 +178,6 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sifleet_common::digest::Digest;
 
     fn noise(len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
@@ -198,6 +211,10 @@ mod tests {
         let kept: Vec<usize> = (0..count).filter(|at| !second.lacks(*at)).collect();
         assert_eq!(kept, [3, 4, 5, 6, 7, 8]);
         assert_eq!(second.have().count(), 0);
+        for rest in [0..3, 9..count] {
+            second.keep(rest.clone(), piece(&second, &bytes, &rest)).unwrap();
+        }
+        assert_eq!(second.digest().unwrap(), second.layout().image());
     }
 
     #[test]

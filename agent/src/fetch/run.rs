@@ -24,7 +24,7 @@ use super::keep::Keeper;
 use super::map::{self, NO_MAP};
 use super::pull::Pull;
 use super::status::{Failure, Status};
-use crate::hash::{Hashing, read};
+use crate::hash::Hashing;
 use crate::layout::Layout;
 use crate::pace::Tap;
 use crate::reuse;
@@ -197,18 +197,16 @@ async fn prepare(
 
 /// Holds the whole against its digest, and publishes it. Blocks for the disk.
 fn publish(resources: &Resources, assignment: &Assignment, keeper: Keeper) -> Result<(), Failure> {
-    let (size, staging) = (keeper.layout().size(), keeper.into_staging());
-    let file = Arc::clone(staging.reader());
-    let found = read::digest(&file, size, |_bytes| true)
-        .map_err(|error| Failure { code: FailCode::Io, detail: Chain(&error).to_string() })?;
-    if found != Some(assignment.image) {
+    let found = keeper.digest().map_err(|error| refused(&error))?;
+    let staging = keeper.into_staging();
+    if found != assignment.image {
         let thrown_away = staging.discard();
         let code = FailCode::WrongDigest;
         let also = thrown_away.err().map(|error| format!("; {}", Chain(&error))).unwrap_or_default();
         let detail = format!("what was put together is not {}; it was thrown away{also}", assignment.image);
         return Err(Failure { code, detail });
     }
-    resources.hashing.vouch(&file, assignment.image);
+    resources.hashing.vouch(staging.reader(), assignment.image);
     staging.publish(&assignment.name, resources.owner).map_err(|error| refused(&error))
 }
 
