@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod availability;
+pub mod casync;
 pub mod cost;
 pub mod delta;
 pub mod hash;

@@ -2,19 +2,18 @@
 //!
 //! Images are built by mksquashfs, as apptainer does, from a tree of some hundred megabytes: once as it was, once with two of a
 //! hundred files changed, once with packages added. Bytes are counted by the nodes' links, so chunk map, headers, acknowledgements and
-//! heartbeats are in them. casync cuts the same pair of images: new chunks in its store and its index count, which is what its
-//! clients download, without the headers of a network.
+//! heartbeats are in them. casync carries the same pair of images over the same kind of link.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use sifleet_agent::map;
 use sifleet_common::chunk::ChunkMap;
 use sifleet_common::digest::Digest;
 
+use super::casync;
 use super::report::{Table, number};
 use super::swarm::{Swarm, World};
 use super::tree::Tree;
@@ -40,7 +39,8 @@ pub fn measure(plan: &super::Plan) -> anyhow::Result<Vec<Table>> {
             "image",
             "unique chunks",
             "on the wire, one node",
-            "casync, 64 KiB",
+            "casync, 64 KiB, one node",
+            "its chunks and index",
             "16 nodes, last",
             "on the wire, each of 16",
         ],
@@ -56,7 +56,7 @@ pub fn measure(plan: &super::Plan) -> anyhow::Result<Vec<Table>> {
     let built = Built::make(&folder)?;
     for pair in &built.pairs {
         let unique = unique(pair)?;
-        let casync = casync(&folder, pair);
+        let casync = casync::download(&folder, &pair.old, &pair.new, RATE);
         let one = push(pair, 1)?;
         let many = (0..plan.rounds).map(|_| push(pair, NODES)).collect::<anyhow::Result<Vec<_>>>()?;
         let many = |figure: fn(&super::swarm::Outcome) -> f64| super::report::Figure::of(&many, figure);
@@ -71,7 +71,8 @@ pub fn measure(plan: &super::Plan) -> anyhow::Result<Vec<Table>> {
                 100.0 * unique / fs::metadata(&pair.new)?.len() as f64
             ),
             share(one.received),
-            casync.map_or_else(|error| format!("skipped: {error:#}"), share),
+            casync.as_ref().map_or_else(|error| format!("skipped: {error:#}"), |bytes| share(bytes.wire)),
+            casync.as_ref().map_or_else(|_skipped| String::new(), |bytes| megabytes(bytes.stored)),
             many(|outcome| outcome.seconds).show(" s"),
             share(many(|outcome| outcome.received).median()),
         ]);
@@ -148,37 +149,6 @@ fn cut(image: &Path) -> anyhow::Result<ChunkMap> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(image)?)?;
     Ok(map::make(Digest::from(hasher.finalize()), File::open(image)?)?)
-}
-
-/// Returns the bytes that casync would have a node download: new chunks, as compressed in its store, and the index.
-fn casync(folder: &Path, pair: &Pair) -> anyhow::Result<f64> {
-    let store = folder.join("casync.castr");
-    if store.exists() {
-        fs::remove_dir_all(&store)?;
-    }
-    let make = |image: &Path| -> anyhow::Result<(u64, u64)> {
-        let index = folder.join("casync.caibx");
-        let mut casync = Command::new("casync");
-        casync.arg("make").arg(format!("--store={}", store.display())).arg("--chunk-size=65536");
-        let status = casync.arg(&index).arg(image).stdout(Stdio::null()).status();
-        ensure!(status.context("casync is missing: apt install casync")?.success(), "casync failed");
-        Ok((stored(&store)?, fs::metadata(index)?.len()))
-    };
-    let (before, _) = make(&pair.old)?;
-    let (after, index) = make(&pair.new)?;
-    fs::remove_dir_all(&store)?;
-    Ok((after - before + index) as f64)
-}
-
-/// Returns the bytes of all chunks of a store.
-fn stored(store: &Path) -> anyhow::Result<u64> {
-    let mut bytes = 0;
-    for folder in fs::read_dir(store)? {
-        for chunk in fs::read_dir(folder?.path())? {
-            bytes += chunk?.metadata()?.len();
-        }
-    }
-    Ok(bytes)
 }
 
 fn push(pair: &Pair, nodes: usize) -> anyhow::Result<super::swarm::Outcome> {
