@@ -38,7 +38,8 @@ pub struct Limits {
     /// Spans on their way at once: one more than a node gives ([`crate::serve::giving::TURNS`]), so that the link towards
     /// us is never without work and no more waits for it than has to, while others stand idle.
     pub asked: usize,
-    /// Spans on their way at once from one peer: one arriving, and the next so that its link does not wait for us.
+    /// Spans on their way at once from one peer: one arriving, and the next so that its link does not wait for us. One
+    /// that has yet to give a right span is asked for one only, so that who means harm does it once.
     pub asked_of_one: usize,
     /// A peer that sends nothing for so long while it is asked is dropped.
     pub patience: Duration,
@@ -102,6 +103,15 @@ struct Peer {
     asked: BTreeMap<SpanId, Monotonic>,
     /// When it last sent anything, or was asked while idle.
     heard: Monotonic,
+    /// Whether a span came from it whole and right.
+    proven: bool,
+}
+
+impl Peer {
+    /// Tells whether it may be asked for one more.
+    fn has_room(&self, limits: &Limits) -> bool {
+        self.asked.len() < if self.proven { limits.asked_of_one } else { 1 }
+    }
 }
 
 /// A transfer of one image to this node.
@@ -182,6 +192,7 @@ impl Fetch {
                     wanted: false,
                     asked: BTreeMap::new(),
                     heard: now,
+                    proven: false,
                 });
                 Stirred::Nobody
             }
@@ -231,7 +242,7 @@ impl Fetch {
         let (overdue, mut silent) = (self.limits.overdue, Vec::new());
         for (other, peer) in &mut self.peers {
             if *other == id {
-                peer.heard = now;
+                (peer.heard, peer.proven) = (now, true);
             }
             if peer.asked.remove(&span).is_some() {
                 self.asked -= 1;
@@ -295,7 +306,7 @@ impl Fetch {
     fn turn(&mut self, id: PeerId, now: Monotonic, actions: &mut Vec<Action>) -> Stirred {
         let Some(peer) = self.peers.get_mut(&id) else { return Stirred::Nobody };
         peer.wanted = false;
-        let room = self.asked < self.limits.asked && peer.asked.len() < self.limits.asked_of_one;
+        let room = self.asked < self.limits.asked && peer.has_room(&self.limits);
         let Some(span) = room.then(|| self.choose(id, now)).flatten() else {
             actions.push(Action::Pass(id));
             return Stirred::One(id);
@@ -322,7 +333,7 @@ impl Fetch {
             return;
         }
         for id in peers {
-            let idle = |peer: &&Peer| !peer.wanted && peer.asked.len() < self.limits.asked_of_one;
+            let idle = |peer: &&Peer| !peer.wanted && peer.has_room(&self.limits);
             let idle = self.peers.get(id).filter(idle);
             let of_use =
                 idle.is_some_and(|peer| peer.offered.meets(&self.free) || self.overdue(*id, now).is_some());

@@ -165,3 +165,14 @@ fn a_peer_that_was_silent_while_another_one_gave_is_not_asked_again() {
     let actions = fetch.handle(Event::Got(B, span), at(late + 1));
     assert!(actions.contains(&Action::Drop(A, Fault::Stalled)), "{actions:?}");
 }
+
+#[test]
+fn a_peer_that_has_yet_to_give_is_asked_for_one_span_only() {
+    let mut fetch = fetch(30);
+    join(&mut fetch, A, &all(30));
+    let first = turn(&mut fetch, A, at(0)).unwrap();
+    assert_eq!(turn(&mut fetch, A, at(1)), None, "who knows what it gives");
+    assert_eq!(fetch.handle(Event::Got(A, first), at(2)), [Action::Want(A)]);
+    assert!(turn(&mut fetch, A, at(3)).is_some() && turn(&mut fetch, A, at(3)).is_some());
+    assert_eq!(turn(&mut fetch, A, at(3)), None);
+}
