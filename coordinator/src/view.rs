@@ -108,6 +108,8 @@ pub struct NodeInfo {
     pub unknown_roots: Vec<String>,
     /// One sentence for each root that is watched by scans alone.
     pub degraded_roots: Vec<String>,
+    /// Why others are not told to fetch from it, if they are not.
+    pub distrusted: Option<String>,
 }
 
 impl NodeInfo {

@@ -15,7 +15,7 @@ super::body! {
         pub name: String,
         /// How current its inventory is.
         pub state: NodeState,
-        /// Why its watching is impaired, one sentence a root; empty when all is well.
+        /// Why its watching is impaired, one sentence a root, or why no other node fetches from it; empty when all is well.
         pub degraded: Vec<String>,
         /// Partitions it belongs to.
         pub partitions: Vec<String>,

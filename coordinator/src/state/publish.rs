@@ -97,6 +97,7 @@ impl State {
             inventory: node.inventory.clone(),
             unknown_roots: unknown,
             degraded_roots: degraded,
+            distrusted: self.distrust(id),
         };
         let info = Arc::new(info);
         if id.index() < self.shown.nodes.len() {

@@ -14,6 +14,7 @@ mod end;
 mod keep;
 mod maps;
 mod nodes;
+mod quarantine;
 mod report;
 mod say;
 mod share;
@@ -39,6 +40,7 @@ use crate::store::push::{PushNo, PushOutcome, PushRecord};
 use crate::view::pushes::{PartInfo, PushInfo};
 pub(super) use clock::wait_after;
 use maps::Maps;
+use quarantine::Quarantine;
 use share::Share;
 use swarm::Swarm;
 pub use wish::{Command, PushError, Wish};
@@ -70,6 +72,8 @@ enum Timer {
     Map(Digest),
     /// A push's deadline.
     Push(PushNo),
+    /// Nobody has said of a node for a while that it cheats.
+    Pardon(NodeId),
 }
 
 /// Something to be done with many nodes, and how far it is.
@@ -198,6 +202,7 @@ pub(super) struct Pushes {
     shares: BTreeMap<AssignmentId, Share>,
     of_node: BTreeMap<NodeId, BTreeSet<AssignmentId>>,
     swarms: BTreeMap<Digest, Swarm>,
+    quarantine: Quarantine,
     maps: Maps,
     timers: BTreeSet<(Monotonic, Timer)>,
     work: VecDeque<Work>,

@@ -50,7 +50,13 @@ impl View {
         NodeSummary {
             name: node.name.to_string(),
             state: self.node_state(id, node, now),
-            degraded: node.degraded_roots.iter().chain(&node.unknown_roots).cloned().collect(),
+            degraded: node
+                .degraded_roots
+                .iter()
+                .chain(&node.unknown_roots)
+                .chain(&node.distrusted)
+                .cloned()
+                .collect(),
             partitions: partitions.map(|partition| partition.name.to_string()).collect(),
             images: u32::try_from(node.inventory.images()).unwrap_or(u32::MAX),
             last_seen: node.last_seen.map(|time| time.to_string()),

@@ -147,6 +147,9 @@ impl State {
         let (node, image, phase) = (share.node, share.image, share.phase);
         if let Some(swarm) = self.pushes.swarms.get_mut(&image) {
             swarm.ring.join(node);
+            if self.pushes.quarantine.holds(node) {
+                swarm.ring.silence(node);
+            }
         }
         self.set_due(id, Some(now.mono.after(SILENCE)));
         self.pushes.unsaid.insert(id);

@@ -50,6 +50,7 @@ impl State {
                     let why = format!("nothing was heard of it for {} s", GIVEN_UP.as_secs());
                     self.no_map_from(image, &why);
                 }
+                Timer::Pardon(node) => self.pardon(node),
                 Timer::Push(no) => self.pushes.work.push_back(Work::Expire(no, 0)),
             }
         }

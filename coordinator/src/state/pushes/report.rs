@@ -44,7 +44,7 @@ impl State {
             share.claimed.get_or_insert(now.mono);
         }
         self.touch_share(id);
-        self.take_faults(id, &said.dropped);
+        self.take_faults(id, &said.dropped, now);
         match said.phase {
             Phase::Failed => {
                 let (code, words) =
@@ -66,7 +66,7 @@ impl State {
     }
 
     /// Notes who cheated whom, or fell silent.
-    fn take_faults(&mut self, id: AssignmentId, dropped: &[(NodeName, Fault)]) {
+    fn take_faults(&mut self, id: AssignmentId, dropped: &[(NodeName, Fault)], now: Now) {
         let Some(share) = self.pushes.shares.get(&id) else { return };
         let (accuser, image) = (share.node, share.image);
         let Some(by) = self.node(accuser).map(|node| node.name.to_string()) else { return };
@@ -74,8 +74,9 @@ impl State {
             let Some(suspect) = self.by_name.get(name).copied() else { continue };
             if fault.is_malice()
                 && let Some(swarm) = self.pushes.swarms.get_mut(&image)
+                && swarm.avoid(accuser, suspect)
             {
-                swarm.accuse(suspect, accuser);
+                self.accuse(suspect, accuser, now);
             }
             let source = DroppedSource { node: name.to_string(), fault: *fault, by: by.clone() };
             let parts = self.pushes.shares.get(&id).map(|share| share.parts.clone()).unwrap_or_default();

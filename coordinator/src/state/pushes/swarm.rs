@@ -15,8 +15,6 @@ use crate::store::push::PushNo;
 
 /// Most nodes that only give: more would not make it faster, since every target gives too.
 const MAX_GIVERS: usize = 16;
-/// So many nodes have to accuse another one before nobody asks it any longer: one liar must not shut out the honest.
-const ACCUSERS: usize = 2;
 /// Most nodes that one node need not ask for what it said of them.
 const MAX_AVOIDED: usize = 64;
 
@@ -30,8 +28,6 @@ pub(super) struct Swarm {
     pub(super) shares: BTreeSet<AssignmentId>,
     /// Pushes it serves, and the only node from which each may take at first.
     from: BTreeMap<PushNo, Option<NodeId>>,
-    /// Who says of whom that it cheats.
-    accused: BTreeMap<NodeId, BTreeSet<NodeId>>,
     /// Whom each node need not ask.
     avoided: BTreeMap<NodeId, BTreeSet<NodeId>>,
 }
@@ -54,20 +50,16 @@ impl Swarm {
         anybody || self.from.values().flatten().any(|from| *from == node)
     }
 
-    /// Notes what one node says of another; tells whether everybody leaves it alone from here on.
-    pub(super) fn accuse(&mut self, suspect: NodeId, accuser: NodeId) {
-        if !self.ring.contains(suspect) || suspect == accuser {
-            return;
+    /// Lets a node no longer be told to ask another one; tells whether it could have been.
+    pub(super) fn avoid(&mut self, node: NodeId, other: NodeId) -> bool {
+        if !self.ring.contains(other) || other == node {
+            return false;
         }
-        let avoided = self.avoided.entry(accuser).or_default();
-        if avoided.len() < MAX_AVOIDED && avoided.insert(suspect) {
-            self.ring.renew(accuser);
+        let avoided = self.avoided.entry(node).or_default();
+        if avoided.len() < MAX_AVOIDED && avoided.insert(other) {
+            self.ring.renew(node);
         }
-        let accusers = self.accused.entry(suspect).or_default();
-        accusers.insert(accuser);
-        if accusers.len() >= ACCUSERS {
-            self.ring.silence(suspect);
-        }
+        true
     }
 }
 
@@ -94,6 +86,9 @@ impl State {
             sources.iter().for_each(|node| swarm.ring.join(*node));
         }
         swarm.holding.extend(sources);
+        for node in targets.into_iter().filter(|node| self.pushes.quarantine.holds(*node)) {
+            swarm.ring.silence(node);
+        }
     }
 
     /// Ends a swarm in which nobody has anything to get any longer.
@@ -137,7 +132,7 @@ impl State {
         let others = self.holders(image) - &library;
         let fits = |id: &NodeId| {
             let gives = self.node(*id).is_some_and(|node| node.gives.is_some());
-            gives && swarm.allows(*id) && !swarm.ring.contains(*id) && !swarm.accused.contains_key(id)
+            gives && swarm.allows(*id) && !swarm.ring.contains(*id) && !self.pushes.quarantine.holds(*id)
         };
         library.iter().chain(&others).map(NodeId).filter(fits).take(room).collect()
     }
@@ -172,7 +167,7 @@ impl State {
                 swarm.holding.insert(id);
             }
             let news = holds && !swarm.ring.contains(id) && swarm.holding.len() < MAX_GIVERS;
-            if news && swarm.allows(id) && !swarm.accused.contains_key(&id) {
+            if news && swarm.allows(id) && !self.pushes.quarantine.holds(id) {
                 swarm.ring.join(id);
                 swarm.holding.insert(id);
             }

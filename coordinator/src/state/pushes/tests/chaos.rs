@@ -134,6 +134,7 @@ fn check(lab: &Lab) {
             Timer::Share(id) => assert_eq!(pushes.shares[id].due, Some(*at)),
             Timer::Push(no) => assert_eq!(pushes.pushes[no].expires, Some(*at)),
             Timer::Map(image) => assert!(pushes.maps.is_settled(*image)),
+            Timer::Pardon(node) => assert_eq!(pushes.quarantine.until(*node), Some(*at)),
         }
     }
     for (image, swarm) in &pushes.swarms {
@@ -160,7 +161,7 @@ fn whatever_happens_the_books_agree_and_every_push_ends() {
         check(&lab);
         let pushes = &lab.state().pushes;
         assert!(pushes.shares.is_empty() && pushes.swarms.is_empty() && pushes.of_node.is_empty());
-        assert!(pushes.timers.iter().all(|(_, timer)| matches!(timer, Timer::Map(_))));
+        assert!(pushes.timers.iter().all(|(_, timer)| matches!(timer, Timer::Map(_) | Timer::Pardon(_))));
         assert!(pushes.pushes.values().all(|push| push.open == 0 && push.state != PushState::Running));
         let nodes: BTreeSet<_> = NODES.into_iter().filter(|node| lab.is_connected(node)).collect();
         for node in &nodes {

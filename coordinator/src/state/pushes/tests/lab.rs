@@ -242,6 +242,11 @@ impl Lab {
         nodes.into_iter().find(|one| one.node == node).unwrap()
     }
 
+    pub(super) fn degraded(&mut self, node: &str) -> String {
+        let view = self.site.state.view();
+        view.node(node, self.site.now).unwrap().summary.degraded.join("; ")
+    }
+
     fn session(&self, node: &str) -> SessionId {
         self.sessions[node]
     }

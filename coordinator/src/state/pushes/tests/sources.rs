@@ -179,6 +179,34 @@ fn one_accuser_is_given_others_to_ask_and_two_shut_a_liar_out() {
 }
 
 #[test]
+fn who_was_shut_out_gives_nothing_of_any_image_for_an_hour_and_the_node_says_so() {
+    let mut lab = site("n[1-4]");
+    lab.push(&request("a", partition()));
+    lab.map("head");
+    lab.accuses("n1", "n2", Fault::Poisoned);
+    assert_eq!(lab.degraded("n2"), "", "one says so");
+    lab.accuses("n3", "n2", Fault::Poisoned);
+    let said = lab.degraded("n2");
+    assert!(said.contains("wrong bytes, say n1, n3"), "{said}");
+    let both = ["n1", "n2", "n3", "n4"].map(|node| lab.only(node).id);
+    for (node, id) in ["n1", "n2", "n3", "n4"].into_iter().zip(both) {
+        lab.finishes(node, id);
+        lab.change(node, vec![image("a.sif", 1)]);
+    }
+    lab.pass(1);
+    lab.change("head", vec![image("b.sif", 2)]);
+    lab.push(&request("b", partition()));
+    lab.map_all("head");
+    lab.pass(1);
+    assert!(["n1", "n3", "n4"].iter().all(|node| !lab.peers(node).contains("n2")));
+    assert!(lab.peers("n2").contains("n3"), "it fetches all the same");
+    lab.pass_with(3_700, |lab| {
+        ["n1", "n2", "n3", "n4"].iter().for_each(|node| lab.progress(node, Phase::Fetching, 1))
+    });
+    assert_eq!(lab.degraded("n2"), "");
+}
+
+#[test]
 fn a_source_that_goes_is_replaced_and_those_far_from_it_hear_nothing() {
     let mut lab = Lab::new("n[1-100]");
     for node in ["h1", "h2"] {
