@@ -102,8 +102,6 @@ struct Run {
     threads: BTreeMap<String, f64>,
     /// Shares of source and target in the page cache afterwards.
     cached: [f64; 2],
-    /// What the page cache grew by at most, in MiB.
-    grown: f64,
 }
 
 /// Two agents and a coordinator.
@@ -149,14 +147,13 @@ impl Pair {
         let target = self.cluster.root(TARGET).join(image);
         let agents = self.agents()?;
         let (threads, used) = (threads(&agents)?, used(&agents)?);
-        let (cache, begun) = (page_cache()?, Instant::now());
+        let begun = Instant::now();
         let body = json!({"image": image, "to": {"nodes": TARGET}}).to_string();
         let request = ureq::post(format!("{}/v1/pushes", self.cluster.url()));
         let answer =
             request.header("content-type", "application/json").send(body)?.body_mut().read_to_string()?;
         let answer: serde_json::Value = serde_json::from_str(&answer)?;
         let id = answer["id"].as_str().with_context(|| format!("no push: {answer}"))?.to_owned();
-        let mut grown: f64 = 0.0;
         loop {
             let nodes = self.cluster.get(&format!("/v1/pushes/{id}/nodes"))?;
             let node = &nodes["nodes"][0];
@@ -165,7 +162,6 @@ impl Pair {
                 Some("failed") => bail!("the push failed: {node}"),
                 _ => ensure!(begun.elapsed() < LIMIT, "the push does not end: {node}"),
             }
-            grown = grown.max(page_cache()? - cache);
             pause(LOOK);
         }
         let took = begun.elapsed();
@@ -178,7 +174,7 @@ impl Pair {
         let cached = [cached(&source)?, cached(&target)?];
         fs::remove_file(&target)?;
         self.known(image, 1)?;
-        Ok(Run { took, cost: time / gigabytes, threads: by_thread, cached, grown })
+        Ok(Run { took, cost: time / gigabytes, threads: by_thread, cached })
     }
 
     /// Removes an image for good.
@@ -210,8 +206,6 @@ impl Pair {
         let share =
             |at: usize| Figure::of(runs, |run| run.cached.get(at).copied().unwrap_or(0.0) * 100.0).show(" %");
         table.row(["of the file in the page cache afterwards".to_owned(), share(0), share(1)]);
-        let grown = Figure::of(runs, |run| run.grown).show(" MiB");
-        table.note(format!("The page cache of the whole machine grew by at most {grown} meanwhile."));
         Ok(table)
     }
 }
@@ -233,14 +227,6 @@ fn threads(pids: &[u32]) -> anyhow::Result<BTreeMap<String, f64>> {
         }
     }
     Ok(all)
-}
-
-/// MiB in the page cache of the machine.
-fn page_cache() -> anyhow::Result<f64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find(|line| line.starts_with("Cached:")).context("/proc/meminfo")?;
-    let kib: f64 = line.split_whitespace().nth(1).unwrap_or_default().parse()?;
-    Ok(kib / 1024.0)
 }
 
 fn warm(image: &Path) -> anyhow::Result<()> {
