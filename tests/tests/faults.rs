@@ -12,6 +12,8 @@ mod disks;
 mod kills;
 #[path = "faults/mount.rs"]
 mod mount;
+#[path = "faults/power.rs"]
+mod power;
 #[path = "faults/rogues.rs"]
 mod rogues;
 #[path = "faults/room.rs"]

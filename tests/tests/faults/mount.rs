@@ -28,13 +28,17 @@ impl Mount {
 
     /// Makes a file system in a file of so many MiB, which takes space only as it is written, and mounts it.
     pub(crate) fn made(at: &Path, backing: &Path, megabytes: u64, make: &[&str]) -> Self {
-        std::fs::create_dir_all(at).unwrap();
         std::fs::File::create(backing).unwrap().set_len(megabytes << 20).unwrap();
-        let backing = backing.display().to_string();
         let (program, options) = make.split_first().unwrap();
-        assert!(run(program, &[options, &["-q", "-F", &backing]].concat()));
+        assert!(run(program, &[options, &["-q", "-F", &backing.display().to_string()]].concat()));
+        Self::of(at, backing, "loop")
+    }
+
+    /// Mounts the file system that is in a file.
+    pub(crate) fn of(at: &Path, backing: &Path, options: &str) -> Self {
+        std::fs::create_dir_all(at).unwrap();
         let mount = Self { at: at.to_owned() };
-        assert!(run("mount", &["-o", "loop", &backing, &mount.path()]));
+        assert!(run("mount", &["-o", options, &backing.display().to_string(), &mount.path()]));
         mount
     }
 

@@ -10,6 +10,7 @@ use sifleet_common::wire::control::ToAgent;
 
 use super::State;
 use super::clock::FIRST_WAIT;
+use super::share::Share;
 use crate::state::index::NodeId;
 use crate::state::{Caller, Effect};
 
@@ -103,7 +104,10 @@ impl State {
         }
         for share in self.shares_of(id) {
             if self.is_there(share) {
-                self.done(share, now);
+                // A name can be seen before the disk has it for good; the agent says when.
+                if !self.pushes.shares.get(&share).is_some_and(Share::is_being_published) {
+                    self.done(share, now);
+                }
             } else {
                 self.hope_for_room(share, now);
             }

@@ -88,6 +88,11 @@ impl Share {
         }
     }
 
+    /// Tells whether its agent is making the image visible, and has yet to say that it lasts.
+    pub(super) fn is_being_published(&self) -> bool {
+        self.assigned && self.phase == Phase::Verifying && self.claimed.is_none()
+    }
+
     /// Tells whether a push wants this of the node.
     pub(super) fn is_wanted_by(&self, push: &Push) -> bool {
         let record = &push.record;

@@ -44,6 +44,19 @@ fn an_agent_that_says_done_without_its_inventory_showing_it_is_not_believed_for_
 }
 
 #[test]
+fn an_image_that_can_be_seen_is_done_when_its_agent_says_that_it_lasts() {
+    let mut lab = site("n1");
+    let push = lab.push(&request("a", partition()));
+    lab.map("head");
+    lab.progress("n1", Phase::Verifying, 0);
+    let id = lab.only("n1").id;
+    lab.change("n1", vec![image("a.sif", 1)]);
+    assert_eq!(lab.shown(push), "verifying n1", "power might yet take it back");
+    lab.finishes("n1", id);
+    assert_eq!(lab.shown(push), "done n1");
+}
+
+#[test]
 fn a_node_that_failed_is_tried_again_by_itself_less_and_less_often() {
     let mut lab = site("n[1-2]");
     let push = lab.push(&request("a", partition()));
