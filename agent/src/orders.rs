@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::name::ImageName;
-use sifleet_common::push::Phase;
+use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::telemetry::Chain;
 use sifleet_common::wire::assignment::{Assignment, AssignmentId, MAX_ASSIGNMENTS, Report};
 use tokio::sync::{Notify, mpsc, watch};
@@ -19,7 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{info, warn};
 
 use crate::fetch::run::{self, Resources};
-use crate::fetch::status::Status;
+use crate::fetch::status::{Failure, Status};
 use crate::staging::Staging;
 use crate::transfer::say;
 
@@ -38,6 +38,8 @@ pub struct Orders {
     reports: mpsc::Sender<Report>,
     assigned: BTreeMap<Key, Assigned>,
     running: JoinSet<()>,
+    /// Images whose staging files are being thrown away; nobody may go on with those.
+    leaving: Arc<Mutex<BTreeSet<(Digest, RootId)>>>,
     turned: Arc<Notify>,
 }
 
@@ -56,7 +58,8 @@ impl Orders {
     pub fn new(resources: Arc<Resources>, concurrent: usize, reports: mpsc::Sender<Report>) -> Self {
         let (assigned, running, turned) = (BTreeMap::new(), JoinSet::new(), Arc::new(Notify::new()));
         let set = concurrent.max(1);
-        Self { resources, set, concurrent: set, reports, assigned, running, turned }
+        let leaving = Arc::default();
+        Self { resources, set, concurrent: set, reports, assigned, running, leaving, turned }
     }
 
     /// Sets how many run at once; absent: what is set. Those that run beyond it go on to their end.
@@ -70,13 +73,15 @@ impl Orders {
         self.turned.notified().await;
     }
 
-    /// Takes an assignment as it should be. One that had ended begins anew.
+    /// Takes an assignment as it should be. One that had ended begins anew, but for one that went well and is only said
+    /// again: what was published is not fetched twice.
     pub fn assign(&mut self, assignment: Assignment) {
         let key = (assignment.image, assignment.root, assignment.name.clone());
         if let Some(assigned) = self.assigned.get_mut(&key) {
             let id = assignment.id;
-            assigned.wanted.send_replace(assignment);
-            if assigned.status.phase().is_under_way() {
+            let before = assigned.wanted.send_replace(assignment);
+            let phase = assigned.status.phase();
+            if phase.is_under_way() || phase == Phase::Done && before.id == id {
                 if let Some(progress) = assigned.status.report(id, true) {
                     say(&self.reports, Report::Progress(progress));
                 }
@@ -136,14 +141,18 @@ impl Orders {
 
     fn throw_away(&mut self, (image, root, name): Key) {
         info!(image = %name, digest = %image, "an assignment was withdrawn");
-        let resources = Arc::clone(&self.resources);
+        let Some(path) = self.resources.roots.get(&root).cloned() else { return };
+        let (resources, leaving) = (Arc::clone(&self.resources), Arc::clone(&self.leaving));
+        let turned = Arc::clone(&self.turned);
+        lock(&leaving).insert((image, root));
         self.running.spawn(async move {
             resources.serving.close(image).await;
-            let Some(path) = resources.roots.get(&root).cloned() else { return };
             let discard = move || Staging::throw_away(&path, image);
             if let Ok(Err(error)) = tokio::task::spawn_blocking(discard).await {
                 warn!(digest = %image, error = %Chain(&error), "what was fetched cannot be removed");
             }
+            lock(&leaving).remove(&(image, root));
+            turned.notify_one();
         });
     }
 
@@ -174,22 +183,27 @@ impl Orders {
             if running.len() >= self.concurrent {
                 return;
             }
-            let free = |key: &Key| !running.iter().any(|other| (other.0, other.1) == (key.0, key.1));
+            let leaving = lock(&self.leaving);
+            let free = |key: &Key| {
+                let shared = running.iter().any(|other| (other.0, other.1) == (key.0, key.1));
+                !shared && !leaving.contains(&(key.0, key.1))
+            };
             let waiting =
                 self.assigned.iter().filter(|(key, assigned)| assigned.fetch.is_none() && free(key));
             let next = waiting.max_by_key(|(_, assigned)| assigned.wanted.borrow().priority);
             let Some(key) = next.map(|(key, _)| key.clone()) else { return };
+            drop(leaving);
             let Some(assigned) = self.assigned.get_mut(&key) else { return };
             let fetch = run::run(
                 Arc::clone(&self.resources),
                 assigned.wanted.subscribe(),
                 Arc::clone(&assigned.status),
             );
-            let status = Arc::clone(&assigned.status);
+            let ending = Ending(Arc::clone(&assigned.status));
             assigned.fetch = Some(self.running.spawn(async move {
                 if let Err(failure) = fetch.await {
                     warn!(error = &failure as &dyn std::error::Error, "an image was not fetched");
-                    status.fail(failure);
+                    ending.0.fail(failure);
                 }
             }));
         }
@@ -206,4 +220,21 @@ impl Orders {
         }
         self.begin();
     }
+}
+
+/// Sees to it that a fetch that panics is not taken for one that goes on.
+struct Ending(Arc<Status>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if self.0.phase().is_under_way() {
+            let detail = "the fetch ended without a reason: see the agent's log".to_owned();
+            self.0.fail(Failure { code: FailCode::Io, detail });
+        }
+    }
+}
+
+/// A set is sound whatever panicked while it was held.
+fn lock(leaving: &Mutex<BTreeSet<(Digest, RootId)>>) -> MutexGuard<'_, BTreeSet<(Digest, RootId)>> {
+    leaving.lock().unwrap_or_else(PoisonError::into_inner)
 }

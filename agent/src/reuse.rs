@@ -68,8 +68,15 @@ pub fn copy(
         let mut at = 0;
         let before = copied;
         for chunk in map.chunks() {
-            for place in wanted.places(keeper, &chunk.digest) {
-                copied += one(keeper, &file, at, place)?;
+            if !go_on() {
+                return Ok(copied);
+            }
+            let mut places = wanted.places(keeper, &chunk.digest).peekable();
+            // A chunk that an image repeats was copied to all its places the first time.
+            if places.peek().is_some_and(|first| keeper.lacks(*first)) {
+                for place in places {
+                    copied += one(keeper, &file, at, place)?;
+                }
             }
             at += u64::from(chunk.len);
         }

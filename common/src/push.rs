@@ -97,6 +97,8 @@ pub enum FailCode {
     Silent,
     /// The deadline passed.
     Deadline,
+    /// The node could not run the image, or not read it.
+    Unusable,
 }
 
 impl FailCode {
@@ -116,6 +118,7 @@ impl FailCode {
             Self::Refused => "refused",
             Self::Silent => "silent",
             Self::Deadline => "deadline",
+            Self::Unusable => "unusable",
         }
     }
 
@@ -143,6 +146,9 @@ impl FailCode {
             Self::Refused => "see the agent's version and its `transfer` settings",
             Self::Silent => "see `systemctl status sifleet-agent` on the node",
             Self::Deadline => "push again, with a later --deadline",
+            Self::Unusable => {
+                "push an image built for the node's processor; let everybody pass the folders of the root (chmod o+x)"
+            }
         }
     }
 
@@ -161,7 +167,7 @@ impl FailCode {
     /// Tells whether the same attempt may go well a little later without anybody's doing.
     #[must_use]
     pub const fn may_pass(self) -> bool {
-        !matches!(self, Self::Refused | Self::Deadline | Self::NoRoot)
+        !matches!(self, Self::Refused | Self::Deadline | Self::NoRoot | Self::Unusable)
     }
 }
 
@@ -236,6 +242,7 @@ mod tests {
             FailCode::Refused,
             FailCode::Silent,
             FailCode::Deadline,
+            FailCode::Unusable,
         ];
         for code in codes {
             assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{code}\""));

@@ -40,6 +40,8 @@ struct Missing {
     chunks: Vec<bool>,
     /// How many chunks each span lacks.
     left: Vec<usize>,
+    /// Bytes that are there.
+    kept: u64,
 }
 
 impl Keeper {
@@ -49,7 +51,7 @@ impl Keeper {
         let chunks = vec![true; layout.map().chunks().len()];
         let left = layout.spans().iter().map(|(_, span)| span.chunks.len()).collect();
         let whole = Whole::of(layout.size());
-        Self { layout, staging, missing: Mutex::new(Missing { chunks, left }), whole }
+        Self { layout, staging, missing: Mutex::new(Missing { chunks, left, kept: 0 }), whole }
     }
 
     /// Returns where everything lies.
@@ -122,7 +124,7 @@ impl Keeper {
 
     fn mark(&self, chunks: Range<usize>) -> u64 {
         let (mut missing, mut new) = (self.missing(), 0);
-        let Missing { chunks: by_chunk, left } = &mut *missing;
+        let Missing { chunks: by_chunk, left, kept } = &mut *missing;
         for at in chunks {
             let span = self.layout.span_of(at).and_then(|span| left.get_mut(span.index()));
             if let (Some(is_missing), Some(left), Some(chunk)) =
@@ -133,7 +135,14 @@ impl Keeper {
                 new += u64::from(chunk.len);
             }
         }
+        *kept += new;
         new
+    }
+
+    /// Returns how many bytes are there.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        self.missing().kept
     }
 
     /// Tells whether a chunk is missing.

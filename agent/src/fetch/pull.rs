@@ -19,7 +19,7 @@ use tracing::{debug, info};
 use super::keep::Keeper;
 use super::peer::{Following, Heard};
 use super::peers::Peers;
-use super::receive::{Question, Received, pass};
+use super::receive::{Answer, Question, Received, pass};
 use super::run::{Resources, refused};
 use super::status::{Failure, Status};
 use super::{Action, Event, Fetch, Limits, PeerId};
@@ -29,8 +29,10 @@ use crate::pace::Tap;
 const HEARD: usize = 256;
 /// What was gained is told to others this often: less would spend more on telling than it helps.
 const GATHER: Duration = Duration::from_millis(50);
-/// Without a new byte for so long nobody has what is missing.
-const NOTHING_NEW: Duration = Duration::from_secs(60);
+/// Without a new byte for so long nobody has what is missing, if nobody can be asked either.
+const NOBODY: Duration = Duration::from_secs(60);
+/// The same while somebody can be asked: at the lowest rates our turn is long in coming.
+const NOTHING_NEW: Duration = Duration::from_secs(600);
 /// Bytes on their way to this node at most: with the largest spans, fewer are asked for at once.
 const ON_THE_WAY: u64 = 48 * 1024 * 1024;
 
@@ -45,10 +47,12 @@ pub(super) struct Pull<'a> {
     peers: Peers,
     followings: JoinSet<()>,
     heard: mpsc::Sender<Heard>,
-    questions: JoinSet<(PeerId, SpanId, Received)>,
+    questions: JoinSet<(PeerId, SpanId, Answer)>,
     cancels: BTreeMap<(PeerId, SpanId), CancellationToken>,
     heard_of_bytes: mpsc::Sender<PeerId>,
     gained: Vec<SpanId>,
+    /// Bytes that were here when last looked, and since when.
+    kept: u64,
     last_new: Monotonic,
     complete: bool,
 }
@@ -83,6 +87,7 @@ impl<'a> Pull<'a> {
             cancels: BTreeMap::new(),
             heard_of_bytes,
             gained: Vec::new(),
+            kept: 0,
             last_new: now,
             complete: false,
         }
@@ -104,10 +109,11 @@ impl<'a> Pull<'a> {
                 Some(heard) = inbox.recv() => self.hear(heard),
                 Some(peer) = trickle.recv() => self.tell(Event::Heard(peer)),
                 Some(answered) = self.questions.join_next() => {
-                    if let Ok((peer, span, received)) = answered {
-                        self.answered(peer, span, received)?;
+                    if let Ok((peer, span, answer)) = answered {
+                        self.answered(peer, span, answer)?;
                     }
                 }
+                Some(_ended) = self.followings.join_next() => {}
                 changed = self.wanted.changed() => match changed {
                     Ok(()) => self.dial(),
                     Err(_closed) => return Err(Failure {
@@ -133,10 +139,8 @@ impl<'a> Pull<'a> {
             cancel.cancel();
         }
         while let Some(ended) = self.questions.join_next().await {
-            if let Ok((peer, _, Received::Whole { new: wasted, .. } | Received::Cancelled { new: wasted })) =
-                ended
-            {
-                self.count(peer, 0, wasted);
+            if let Ok((peer, _, answer)) = ended {
+                self.count(peer, answer.new, answer.wasted);
             }
         }
         self.pass_on().await;
@@ -160,12 +164,16 @@ impl<'a> Pull<'a> {
     }
 
     fn check_progress(&mut self) -> Result<(), Failure> {
+        let kept = self.keeper.kept();
+        if kept > self.kept {
+            (self.kept, self.last_new) = (kept, self.now());
+        }
         let silent = self.now().since(self.last_new);
-        if silent < NOTHING_NEW {
+        let (peers, reached) = self.peers.count();
+        if silent < if reached > 0 { NOTHING_NEW } else { NOBODY } {
             return Ok(());
         }
         let missing = self.fetch.missing().count();
-        let (peers, reached) = self.peers.count();
         let detail = format!(
             "{missing} of {} spans are missing, and none came for {} s; {reached} of {peers} peers are connected",
             self.keeper.layout().spans().count(),
@@ -288,18 +296,18 @@ impl<'a> Pull<'a> {
         self.questions.spawn(async move { (peer, span, question.ask().await) });
     }
 
-    fn answered(&mut self, peer: PeerId, span: SpanId, received: Received) -> Result<(), Failure> {
+    fn answered(&mut self, peer: PeerId, span: SpanId, answer: Answer) -> Result<(), Failure> {
         self.cancels.remove(&(peer, span));
-        match received {
-            Received::Whole { new, known } => {
-                self.count(peer, new, known);
+        self.count(peer, answer.new, answer.wasted);
+        match answer.received {
+            Received::Whole => {
                 if self.keeper.is_whole(span) {
                     self.gained.push(span);
                     self.peers.got(peer, span);
                 }
                 self.tell(Event::Got(peer, span));
             }
-            Received::Cancelled { new } => self.count(peer, new, 0),
+            Received::Cancelled => {}
             Received::Gone => {
                 self.shun(peer, None);
                 self.forget(peer);
@@ -312,9 +320,6 @@ impl<'a> Pull<'a> {
     }
 
     fn count(&mut self, peer: PeerId, new: u64, wasted: u64) {
-        if new > 0 {
-            self.last_new = self.now();
-        }
         if let Some(node) = self.peers.node(peer) {
             self.status.fetched(node, new, wasted);
         } else {

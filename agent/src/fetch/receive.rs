@@ -25,11 +25,21 @@ const HEARD: Duration = Duration::from_millis(500);
 
 /// What came of asking.
 #[derive(Debug)]
+pub(super) struct Answer {
+    /// Bytes that were of use, verified and kept, however it ended.
+    pub(super) new: u64,
+    /// Bytes that came for nothing: they were there already, or were wrong.
+    pub(super) wasted: u64,
+    pub(super) received: Received,
+}
+
+/// How an answer ended.
+#[derive(Debug)]
 pub(super) enum Received {
-    /// Everything that was asked for, verified; bytes that were of use, and that were there already.
-    Whole { new: u64, known: u64 },
-    /// It was no longer wanted; bytes that were of use all the same.
-    Cancelled { new: u64 },
+    /// With everything that was asked for.
+    Whole,
+    /// It was no longer wanted.
+    Cancelled,
     /// The peer cannot give the image any longer, and says so.
     Gone,
     /// The peer broke its word.
@@ -53,40 +63,55 @@ pub(super) struct Question {
 
 impl Question {
     /// Asks and waits for all of the answer.
-    pub(super) async fn ask(mut self) -> Received {
+    pub(super) async fn ask(mut self) -> Answer {
+        let mut answer = Answer { new: 0, wasted: 0, received: Received::Whole };
+        let cancel = self.cancel.clone();
         let chunks = self.keeper.lacking(self.span);
         let choice = Choice::Ask { span: self.span, chunks: runs(chunks.iter().copied()) };
-        if write_frame(&mut self.send, &choice).await.is_err() {
-            return Received::Broken(Fault::Unreachable);
-        }
-        let Some(place) = self.keeper.layout().span(self.span) else {
-            return Received::Broken(Fault::Garbage);
+        // A peer that takes nothing must not keep us.
+        let asked = tokio::select! {
+            () = cancel.cancelled() => Err(Received::Cancelled),
+            written = write_frame(&mut self.send, &choice) => {
+                written.map_err(|_lost| Received::Broken(Fault::Unreachable))
+            }
         };
-        let (mut total, mut new) = (0, 0);
-        let stretches: Vec<Range<usize>> = consecutive(place.chunks.start, &chunks)
+        if let Err(ended) = asked {
+            answer.received = ended;
+            return answer;
+        }
+        let first = self.keeper.layout().span(self.span).map_or(0, |place| place.chunks.start);
+        let stretches: Vec<Range<usize>> = consecutive(first, &chunks)
             .into_iter()
             .flat_map(|range| self.keeper.layout().stretches(range, STRETCH).collect::<Vec<_>>())
             .collect();
         for stretch in stretches {
-            let cancel = self.cancel.clone();
-            let kept = tokio::select! {
-                () = cancel.cancelled() => Err(Received::Cancelled { new }),
+            let read = tokio::select! {
+                () = cancel.cancelled() => Err(Received::Cancelled),
                 bytes = self.read(&stretch) => bytes,
             };
-            let bytes = match kept {
-                Ok(bytes) => bytes,
-                Err(ended) => {
-                    drop(self.receive.stop(VarInt::from_u32(StopCode::Elsewhere as u32)));
-                    return ended;
-                }
-            };
-            total += bytes.len() as u64;
-            match self.keep(stretch, bytes).await {
-                Ok(more) => new += more,
-                Err(ended) => return ended,
+            if let Err(ended) = self.take(stretch, read, &mut answer).await {
+                drop(self.receive.stop(VarInt::from_u32(StopCode::Elsewhere as u32)));
+                answer.received = ended;
+                break;
             }
         }
-        Received::Whole { new, known: total - new }
+        answer
+    }
+
+    /// Keeps what was read, and counts it.
+    async fn take(
+        &self,
+        stretch: Range<usize>,
+        read: Result<Vec<u8>, Received>,
+        answer: &mut Answer,
+    ) -> Result<(), Received> {
+        let bytes = read?;
+        let all = bytes.len() as u64;
+        let kept = self.keep(stretch, bytes).await;
+        let new = *kept.as_ref().unwrap_or(&0);
+        answer.new += new;
+        answer.wasted += all - new;
+        kept.map(drop)
     }
 
     /// Reads the bytes of consecutive chunks.
@@ -151,7 +176,7 @@ impl Question {
             Ok(Err(KeepError::Wrong)) => Err(Received::Broken(Fault::Poisoned)),
             Ok(Err(KeepError::Staging(error))) => Err(Received::Disk(error)),
             // The runtime ends.
-            Err(_lost) => Err(Received::Cancelled { new: 0 }),
+            Err(_lost) => Err(Received::Cancelled),
         }
     }
 }

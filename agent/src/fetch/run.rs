@@ -178,21 +178,24 @@ async fn prepare(
     let (maps, floor, status) = (Arc::clone(resources.finder.maps()), resources.floor, Arc::clone(status));
     let (name, owner) = (assignment.name.clone(), resources.owner);
     let take_over = move || {
+        // Whoever is no longer interested has dropped its share of the status.
+        let go_on = || Arc::strong_count(&status) > 1;
+        if !go_on() {
+            return Ok(None);
+        }
         let staging = Staging::open(&root, map.image(), map.size(), floor)?;
         staging.may_publish(&name, owner)?;
         let found = staging.found();
         let keeper = Keeper::new(Arc::new(Layout::of(map)), staging);
-        // Whoever is no longer interested has dropped its share of the status.
-        let go_on = || Arc::strong_count(&status) > 1;
         if found {
             let resumed = keeper.resume(go_on)?;
             status.moved(|bytes| bytes.resumed = resumed);
         }
         let reused = reuse::copy(&keeper, &images, &maps, go_on)?;
         status.moved(|bytes| bytes.reused = reused);
-        Ok::<_, StagingError>(keeper)
+        Ok::<_, StagingError>(Some(keeper))
     };
-    blocking(take_over).await?.map_err(|error| refused(&error))
+    blocking(take_over).await?.map_err(|error| refused(&error))?.ok_or_else(stopping)
 }
 
 /// Holds the whole against its digest, and publishes it. Blocks for the disk.
@@ -218,6 +221,9 @@ pub(super) fn refused(error: &StagingError) -> Failure {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
-    let lost = |_lost| Failure { code: FailCode::Io, detail: "the agent is stopping".to_owned() };
-    tokio::task::spawn_blocking(work).await.map_err(lost)
+    tokio::task::spawn_blocking(work).await.map_err(|_lost| stopping())
+}
+
+fn stopping() -> Failure {
+    Failure { code: FailCode::Io, detail: "the agent is stopping".to_owned() }
 }

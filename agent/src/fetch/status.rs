@@ -79,7 +79,9 @@ impl Status {
         self.note(|now| {
             now.bytes.fetched += new;
             now.bytes.wasted += wasted;
-            *now.sources.entry(from.clone()).or_default() += new;
+            if new > 0 {
+                *now.sources.entry(from.clone()).or_default() += new;
+            }
         });
     }
 
@@ -141,9 +143,11 @@ mod tests {
         assert_eq!(status.report(id, false).unwrap().phase, Phase::Waiting);
         assert_eq!(status.report(id, false), None);
         status.fetched(&"viz001".parse().unwrap(), 10, 3);
+        status.fetched(&"viz003".parse().unwrap(), 0, 0);
         status.dropped("viz002".parse().unwrap(), Fault::Poisoned);
         let said = status.report(id, false).unwrap();
         assert_eq!((said.bytes.fetched, said.bytes.wasted, said.dropped.len()), (10, 3, 1));
+        assert_eq!(said.sources.len(), 1, "who gave nothing is no source");
         assert!(status.report(id, true).unwrap().dropped.is_empty(), "a culprit is named once");
     }
 

@@ -15,7 +15,7 @@ use sifleet_common::wire::assignment::{
 };
 use sifleet_common::wire::chunk::{Choice, MapPart, Offer, Opening, Run, Turn, Wish};
 
-const CODES: [FailCode; 12] = [
+const CODES: [FailCode; 13] = [
     FailCode::NoSpace,
     FailCode::Quota,
     FailCode::ReadOnly,
@@ -28,6 +28,7 @@ const CODES: [FailCode; 12] = [
     FailCode::Refused,
     FailCode::Silent,
     FailCode::Deadline,
+    FailCode::Unusable,
 ];
 
 const FAULTS: [Fault; 5] = [Fault::Poisoned, Fault::Lied, Fault::Garbage, Fault::Stalled, Fault::Unreachable];

@@ -12,7 +12,8 @@ use sifleet_common::wire::assignment::{AssignmentId, MAX_ASSIGNMENTS};
 use super::State;
 use super::clock::SILENCE;
 use super::share::Share;
-use crate::state::index::NodeId;
+use crate::state::Node;
+use crate::state::index::{DigestEntry, NodeId};
 use crate::store::push::PushNo;
 
 /// A root as a node numbers it.
@@ -185,6 +186,9 @@ impl State {
         let none = || (FailCode::NoRoot, "the node is not known".to_owned());
         let share = self.pushes.shares.get(&id).ok_or_else(none)?;
         let node = self.node(share.node).ok_or_else(none)?;
+        if let Some(words) = self.index.digests().get(&share.image).and_then(|image| runs_not(node, image)) {
+            return Err((FailCode::Unusable, words));
+        }
         let root = root_of(&node.inventory, share.wish.as_deref())?;
         if share.root.as_ref() == Some(&root) {
             return Ok(id);
@@ -233,6 +237,25 @@ impl State {
         let (Some(node), Some((root, _))) = (self.node(share.node), &share.root) else { return false };
         self.is_live(share.node) && holds_as(&node.inventory, *root, &share.name, share.image)
     }
+
+    /// Says why a node cannot use what lies where a share was brought, if it cannot.
+    pub(super) fn found_unusable(&self, id: AssignmentId) -> Option<String> {
+        let share = self.pushes.shares.get(&id)?;
+        let (root, path) = share.root.as_ref()?;
+        let key = ReplicaKey { root: *root, name: share.name.clone() };
+        match &self.node(share.node)?.inventory.replica(&key)?.content {
+            Content::Unusable(what) => {
+                Some(format!("it is there, below {path}, and cannot be used: {}", what.detail))
+            }
+            Content::Image(_) | Content::Pending(_) => None,
+        }
+    }
+}
+
+/// Says why a node's processor cannot run an image, if it cannot.
+fn runs_not(node: &Node, image: &DigestEntry) -> Option<String> {
+    let (own, wanted) = (node.facts.as_ref()?.arch, image.image.arch);
+    (!own.runs(wanted)).then(|| format!("the image is built for {wanted}, the node is {own}"))
 }
 
 /// Tells whether an inventory shows an image whole below a root whose contents are known.

@@ -68,9 +68,16 @@ impl State {
             return;
         }
         let silent = now.mono.since(share.heard);
-        let claimed = share.claimed.map(|since| now.mono.since(since));
-        if claimed.is_some_and(|since| since >= GIVEN_UP) {
+        let (heard, done) = (share.heard, share.claimed);
+        let claimed = done.map(|since| now.mono.since(since));
+        if claimed.is_some()
+            && let Some(words) = self.found_unusable(id)
+        {
+            self.unassign(id);
+            self.fail(id, FailCode::Unusable, words, now);
+        } else if claimed.is_some_and(|since| since >= GIVEN_UP) {
             let words = "the agent says that it is done, and its inventory does not show it".to_owned();
+            self.unassign(id);
             self.fail(id, FailCode::Silent, words, now);
         } else if silent >= GIVEN_UP {
             let words = format!("the agent said nothing of it for {} s", silent.as_secs());
@@ -79,8 +86,8 @@ impl State {
             self.pushes.unsaid.insert(id);
             self.set_due(id, Some(now.mono.after(SILENCE)));
         } else {
-            let next = share.heard.after(SILENCE);
-            let next = share.claimed.map_or(next, |since| next.min(since.after(GIVEN_UP)));
+            let next = heard.after(SILENCE);
+            let next = done.map_or(next, |since| next.min(since.after(GIVEN_UP)));
             self.set_due(id, Some(next));
         }
     }

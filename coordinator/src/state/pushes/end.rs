@@ -25,8 +25,8 @@ impl State {
         let Some(share) = self.pushes.shares.get_mut(&id) else { return };
         let (node, image) = (share.node, share.image);
         share.present = !share.begun;
-        // Unless it just published the image, its agent does not know that it need not go on.
-        if share.begun && (share.phase != Phase::Verifying || share.asked_again) {
+        // Its agent takes orders for so many at once, and need not remember this one.
+        if share.begun {
             self.unassign(id);
         }
         if let Some(swarm) = self.pushes.swarms.get_mut(&image)
@@ -113,7 +113,7 @@ impl State {
         self.next_of(node, now);
     }
 
-    fn unassign(&mut self, id: AssignmentId) {
+    pub(super) fn unassign(&mut self, id: AssignmentId) {
         let session = self.pushes.shares.get(&id).and_then(|share| self.session_of(share.node));
         if let Some(session) = session {
             let order = Box::new(Order::Unassign { id });

@@ -80,8 +80,5 @@ impl State {
         if let Some(swarm) = self.pushes.swarms.get_mut(&image) {
             swarm.ring.heard(node);
         }
-        if let Some(share) = self.pushes.shares.get_mut(&id) {
-            share.asked_again = share.claimed.is_some();
-        }
     }
 }

@@ -41,8 +41,6 @@ pub(super) struct Share {
     pub(super) begun: bool,
     /// When the agent first said that it is done.
     pub(super) claimed: Option<Monotonic>,
-    /// Whether it was said to the agent again after that.
-    pub(super) asked_again: bool,
     /// When something was heard of it.
     pub(super) heard: Monotonic,
     pub(super) due: Option<Monotonic>,
@@ -76,7 +74,6 @@ impl Share {
             assigned: false,
             begun: push.found,
             claimed: None,
-            asked_again: false,
             heard: now.mono,
             due: None,
             failed: None,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use roaring::RoaringBitmap;
 use sifleet_common::api::pushes::{PushPlan, PushReason, PushRequest, PushTarget};
 use sifleet_common::digest::Digest;
+use sifleet_common::image::Arch;
 use sifleet_common::inventory::RootState;
 use sifleet_common::name::{ImageName, MAX_IMAGE_NAME, PartitionName};
 use sifleet_common::nodeset::NodeSet;
@@ -295,24 +296,25 @@ impl View {
         others
     }
 
-    /// Finds the nodes that have no root for the image.
+    /// Finds the nodes that have no root for the image, or could not run it.
     fn refused(&self, wish: &Wish, nodes: &RoaringBitmap) -> BTreeMap<FailCode, (RoaringBitmap, String)> {
         let mut refused: BTreeMap<FailCode, (RoaringBitmap, String)> = BTreeMap::new();
+        let mut refuse = |code, id, words: &dyn Fn() -> String| {
+            refused.entry(code).or_insert_with(|| (RoaringBitmap::new(), words())).0.insert(id)
+        };
+        let arch = self.digests.get(&wish.digest).map_or(Arch::Unknown, |known| known.image.arch);
         for (id, node) in nodes.iter().filter_map(|id| Some((id, self.info(id)?))) {
             let fits = node.inventory.roots().any(|(_, root)| {
                 let meant = wish.root.as_ref().map_or(!root.library, |path| root.path == *path);
                 meant && !matches!(root.state, RootState::Unknown { .. })
             });
-            if !fits {
-                let words = || match &wish.root {
+            if !node.facts.as_ref().is_none_or(|facts| facts.arch.runs(arch)) {
+                refuse(FailCode::Unusable, id, &|| format!("the image is built for {arch}"));
+            } else if !fits {
+                refuse(FailCode::NoRoot, id, &|| match &wish.root {
                     Some(path) => format!("no such root at present: {path}"),
                     None => "no root at present but libraries".to_owned(),
-                };
-                refused
-                    .entry(FailCode::NoRoot)
-                    .or_insert_with(|| (RoaringBitmap::new(), words()))
-                    .0
-                    .insert(id);
+                });
             }
         }
         refused

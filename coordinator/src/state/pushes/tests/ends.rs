@@ -1,13 +1,15 @@
 //! Every push ends: silence, failures, deadlines, cancellation.
 
 use sifleet_common::api::pushes::PushState;
-use sifleet_common::inventory::RootState;
+use sifleet_common::image::{Arch, Format};
+use sifleet_common::inventory::{Content, Image, RootState, UnusableCode};
 use sifleet_common::push::{FailCode, Phase};
+use sifleet_common::wire::assignment::Order;
 
 use super::lab::{Lab, partition, request};
 use super::{Transfers, site, watched};
 use crate::state::pushes::{Command, PushError};
-use crate::state::testing::{image, library};
+use crate::state::testing::{digest, image, library, put, unusable};
 
 #[test]
 fn a_node_that_says_nothing_is_told_again_and_given_up_at_last() {
@@ -54,6 +56,52 @@ fn an_image_that_can_be_seen_is_done_when_its_agent_says_that_it_lasts() {
     assert_eq!(lab.shown(push), "verifying n1", "power might yet take it back");
     lab.finishes("n1", id);
     assert_eq!(lab.shown(push), "done n1");
+}
+
+#[test]
+fn an_agent_need_not_remember_what_it_has() {
+    let mut lab = site("n1");
+    lab.push(&request("a", partition()));
+    lab.map("head");
+    let id = lab.only("n1").id;
+    lab.progress("n1", Phase::Verifying, 0);
+    lab.change("n1", vec![image("a.sif", 1)]);
+    assert!(lab.told("n1").contains_key(&id));
+    lab.progress_of("n1", id, Phase::Done);
+    assert!(lab.told("n1").is_empty(), "it takes orders for so many only");
+}
+
+#[test]
+fn an_image_that_a_node_cannot_run_is_not_brought_there() {
+    let mut lab = site("n1");
+    let arm = Image { arch: Arch::Arm64, digest: digest(9), format: Format::Sif, mutable: false };
+    lab.change("head", vec![put("arm.sif", Content::Image(arm))]);
+    let wish = request("arm", partition());
+    let refused = lab.plan(&wish).refused;
+    assert_eq!((refused[0].code.as_str(), refused[0].nodes.as_str()), ("unusable", "n1"));
+    let push = lab.push(&wish);
+    assert_eq!(lab.shown(push), "failed n1");
+    let node = lab.node(push, "n1");
+    assert_eq!(node.code, Some(FailCode::Unusable));
+    assert!(node.message.unwrap().contains("built for arm64, the node is amd64"));
+    assert!(!lab.orders("n1").iter().any(|order| matches!(order, Order::Assign(_))));
+}
+
+#[test]
+fn an_image_that_cannot_be_used_where_it_was_brought_is_not_brought_again() {
+    let mut lab = site("n1");
+    let push = lab.push(&request("a", partition()));
+    lab.map("head");
+    let id = lab.only("n1").id;
+    lab.progress("n1", Phase::Done, 0);
+    lab.change("n1", vec![unusable("a.sif", UnusableCode::Private)]);
+    assert_eq!(lab.shown(push), "verifying n1", "it may yet be looked at");
+    lab.pass(31);
+    let node = lab.node(push, "n1");
+    assert_eq!((node.phase, node.code), (Phase::Failed, Some(FailCode::Unusable)));
+    assert!(node.message.unwrap().contains("the particulars"));
+    lab.pass(3_600);
+    assert!(!lab.told("n1").contains_key(&id) && lab.shown(push) == "failed n1");
 }
 
 #[test]
