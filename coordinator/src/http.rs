@@ -32,6 +32,8 @@ use axum::extract::Request;
 use sifleet_common::time::Now;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::ParameterIn;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
@@ -252,13 +254,26 @@ impl Edges {
         deadline: Option<Duration>,
         routes: UtoipaMethodRouter<Arc<App>>,
     ) -> UtoipaMethodRouter<Arc<App>> {
-        routes.layer(self.layer(route, deadline))
+        let layer = self.layer(route, deadline);
+        let layer = if takes_query(&routes) { layer } else { layer.without_query() };
+        routes.layer(layer)
     }
 
     fn layer(&self, route: &'static str, deadline: Option<Duration>) -> EdgeLayer {
         let (ids, hosts) = (Arc::clone(&self.ids), Arc::clone(&self.app.hosts));
         EdgeLayer::new(route, self.app.metrics.route(route), ids, deadline, hosts)
     }
+}
+
+/// Tells whether any handler of a path is described as one that reads the query.
+fn takes_query((_, paths, _): &UtoipaMethodRouter<Arc<App>>) -> bool {
+    let operations = paths.paths.values().flat_map(|item| [&item.get, &item.post, &item.patch, &item.delete]);
+    let mut parameters = operations.flatten().flat_map(|operation| operation.parameters.iter().flatten());
+    parameters.any(|parameter| match parameter {
+        RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Query,
+        // Elsewhere in the document: nothing of ours is.
+        RefOr::Ref(_) => true,
+    })
 }
 
 async fn no_route(request: Request) -> ApiError {

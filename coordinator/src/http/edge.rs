@@ -79,6 +79,8 @@ struct Shared {
     deadline: Option<Duration>,
     /// By which names we may be asked.
     hosts: Arc<ArcSwap<Hosts>>,
+    /// Whether the handlers read the query of a path; what nobody reads is refused rather than ignored.
+    takes_query: bool,
 }
 
 impl EdgeLayer {
@@ -89,7 +91,25 @@ impl EdgeLayer {
         deadline: Option<Duration>,
         hosts: Arc<ArcSwap<Hosts>>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { route, metrics, ids, deadline, hosts }) }
+        Self { shared: Arc::new(Shared { route, metrics, ids, deadline, hosts, takes_query: true }) }
+    }
+
+    /// Refuses queries: the handlers read none.
+    pub(super) fn without_query(mut self) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.takes_query = false;
+        }
+        self
+    }
+}
+
+impl Shared {
+    fn check_query(&self, request: &Request) -> Result<(), ApiError> {
+        let query = request.uri().query().filter(|query| !query.is_empty() && !self.takes_query);
+        query.map_or(Ok(()), |query| {
+            let detail = format!("{} takes no parameters: {}", self.route, super::problem::cut(query));
+            Err(ApiError::BadQuery { detail })
+        })
     }
 }
 
@@ -128,7 +148,9 @@ where
             begun: Instant::now(),
             shared: Arc::clone(&self.shared),
         };
-        if let Err(refused) = self.shared.hosts.load().admit(&request) {
+        let admitted =
+            self.shared.hosts.load().admit(&request).and_then(|()| self.shared.check_query(&request));
+        if let Err(refused) = admitted {
             return Box::pin(std::future::ready(Ok(passage.finish(Err(refused)))));
         }
         let answer = self.inner.call(request);

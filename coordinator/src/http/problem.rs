@@ -300,7 +300,7 @@ macro_rules! problems {
             fn responses()
             -> std::collections::BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::response::Response>> {
                 use $crate::http::problem::{Code, describe};
-                describe(&[$(Code::$code,)* Code::BadHost, Code::Internal, Code::TimedOut])
+                describe(&[$(Code::$code,)* Code::BadQuery, Code::BadHost, Code::Internal, Code::TimedOut])
             }
         }
     };

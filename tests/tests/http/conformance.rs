@@ -183,11 +183,16 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
     }
     for (id, operation) in &operations {
-        for (header, value) in [("host", "evil.example"), ("origin", "https://evil.example")] {
+        let odd = [
+            ("host", "evil.example", ""),
+            ("origin", "https://evil.example", ""),
+            ("accept", "*/*", "?nobody-reads-this=1"),
+        ];
+        for (header, value, query) in odd {
             if header == "origin" && operation.method == "get" {
                 continue;
             }
-            let uri = operation.path.replace(['{', '}'], "");
+            let uri = operation.path.replace(['{', '}'], "") + query;
             let request = Request::builder().method(operation.method.to_uppercase().as_str()).uri(uri);
             let answer = site.ask(request.header(header, value).body(Body::empty()).unwrap()).await;
             assert_eq!(check(&document, operation, &answer), Vec::<String>::new(), "{id} with {header}");

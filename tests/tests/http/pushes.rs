@@ -50,7 +50,7 @@ async fn arrive(site: &Site) {
     let bytes = Moved { fetched: 3_000, reused: 1_000, resumed: 90, wasted: 5 };
     let progress = Progress {
         id: ASSIGNMENT,
-        phase: Phase::Verifying,
+        phase: Phase::Done,
         bytes,
         sources: vec![("viz001".parse().unwrap(), 1_000), ("head".parse().unwrap(), 2_000)],
         dropped: Vec::new(),

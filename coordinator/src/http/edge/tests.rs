@@ -56,6 +56,19 @@ async fn headers_of_a_refusal_are_kept_and_its_length_is_true() {
     assert_eq!(response.headers()[header::CONTENT_LENGTH], length.as_str());
 }
 
+#[tokio::test]
+async fn parameters_that_nobody_reads_are_refused() {
+    let metrics = RouteMetrics::unregistered("/");
+    let edge = EdgeLayer::new("/", metrics, Arc::new(RequestIds::new(7)), None, Arc::default());
+    let router: MethodRouter = get(async || "fine").layer(edge.without_query());
+    for (path, status) in
+        [("/", StatusCode::OK), ("/?", StatusCode::OK), ("/?limit=1", StatusCode::BAD_REQUEST)]
+    {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        assert_eq!(router.clone().oneshot(request).await.unwrap().status(), status, "{path}");
+    }
+}
+
 #[test]
 fn the_log_shows_an_error_with_its_causes() {
     #[derive(Debug, thiserror::Error)]
