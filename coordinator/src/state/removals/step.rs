@@ -6,6 +6,7 @@ use std::time::Duration;
 use sifleet_common::inventory::{Content, Inventory, ReplicaKey, RootId, RootState};
 use sifleet_common::removal::{RemovalCode, RemovalPhase};
 use sifleet_common::time::{Monotonic, Now};
+use sifleet_common::wire::assignment::REMOVAL_GIVEN_UP as GIVEN_UP;
 
 use super::rule::{Holdings, Leaving};
 use super::{Ordered, Part, Place, Removing, State};
@@ -14,8 +15,6 @@ use crate::store::removal::RemovalRecord;
 
 /// So long an agent may take before it is told again.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
-/// So long before it is given up.
-const GIVEN_UP: Duration = Duration::from_secs(180);
 /// How often it is looked whether others that hold the image are back.
 const LOOK: Duration = Duration::from_secs(10);
 
