@@ -50,13 +50,18 @@ impl State {
         if part.stands.phase.is_end() {
             return;
         }
-        match self.next_step(removing, part, now) {
-            Step::End(phase, why) => self.end_part(place, phase, why, now),
-            Step::Wait(phase, why, due) => {
+        let may_happen = part.ordered.as_ref().and_then(|ordered| ordered.may_happen(now));
+        match (self.next_step(removing, part, now), may_happen) {
+            // Others must not count on a replica that may go in a moment.
+            (Step::End(phase, _), Some(until)) if phase != RemovalPhase::Done => {
+                self.set_part_due(place, Some(until));
+            }
+            (Step::End(phase, why), _) => self.end_part(place, phase, why, now),
+            (Step::Wait(phase, why, due), _) => {
                 self.set_part_due(place, due);
                 self.turn_part(place, phase, why, now);
             }
-            Step::Order(root, path) => self.order_removal(place, (root, path), now),
+            (Step::Order(root, path), _) => self.order_removal(place, (root, path), now),
         }
     }
 
