@@ -87,7 +87,9 @@ pub enum Kept {
         root: u8,
     },
     /// It took so long that the order may not count any longer.
-    #[error("{path} could not be removed in time: it waited for others, or reading it took too long; ask again")]
+    #[error(
+        "{path} could not be removed in time: it waited for others, or reading it took too long; ask again"
+    )]
     Late {
         /// The file.
         path: String,
@@ -139,7 +141,8 @@ impl Removals {
         reports: mpsc::Sender<Report>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
-        let removals = Self { queue, known: Arc::default(), reports: reports.clone(), clock: resources.clock };
+        let removals =
+            Self { queue, known: Arc::default(), reports: reports.clone(), clock: resources.clock };
         let known = Arc::clone(&removals.known);
         let work = async move {
             while let Some((removal, until)) = waiting.recv().await {

@@ -105,7 +105,8 @@ mod tests {
     fn a_removal_is_called_by_a_number_that_sorts_as_it_counts() {
         assert_eq!(RemovalNo(42).to_string(), "r-000042");
         assert_eq!("r-000042".parse(), Ok(RemovalNo(42)));
-        for wrong in ["", "r-", "42", "p-42", "r-+1", "r-99999999999999999999999"] {
+        assert_eq!("42".parse(), Ok(RemovalNo(42)));
+        for wrong in ["", "r-", "+42", "p-42", "r-+1", "r-99999999999999999999999"] {
             assert_eq!(wrong.parse::<RemovalNo>(), Err(NotARemoval), "{wrong}");
         }
     }

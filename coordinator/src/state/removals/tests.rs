@@ -141,7 +141,7 @@ fn nothing_is_removed_after_the_deadline_or_when_it_was_cancelled() {
     bench.pass(80);
     assert_eq!(bench.shown(no), "removing n1 failed n2 (deadline n2)");
     bench.pass(120);
-    assert_eq!(bench.shown(no), "failed n[1-2] (deadline n[1-2])");
+    assert_eq!(bench.shown(no), "failed n[1-2] (deadline n2) (silent n1)");
     bench.told();
     bench.connect("n2", vec![watched(), image("a.sif", 1)]);
     bench.pass(700);
