@@ -2,23 +2,28 @@
 //!
 //! Owns the last look: the file is a regular one below the root, reached through no link, still the image that is meant,
 //! and nobody on this node has it open, mapped, mounted or running. In every doubt nothing is touched. One removal after
-//! the other; the inventory notices like any other change. A sidecar `NAME.sif.json` is the admin's and stays.
+//! the other, each once however often it is ordered ([`known`]); the inventory notices like any other change. A sidecar
+//! `NAME.sif.json` is the admin's and stays.
 //! Outside facts: fcntl(2) "Leases": a write lease is granted only while no other open file description refers to the
 //! inode; whoever opens it meanwhile waits. unlink(2): a name is gone for good once its directory was synced.
+
+mod known;
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, fstat, fsync, unlinkat};
 use rustix::io::Errno;
+use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::Content;
 use sifleet_common::removal::RemovalCode;
 use sifleet_common::telemetry::Chain;
+use sifleet_common::time::Monotonic;
 use sifleet_common::wire::assignment::{Removal, RemovalOutcome, Removed, Report};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -30,6 +35,7 @@ use crate::hash::{Hashing, read};
 use crate::scan::{Facts, Kind, Parent, Print, Tree, is_remote};
 use crate::sys::{self, Users};
 use crate::transfer::say;
+use known::{Heard, Known};
 
 /// Removals that wait; the coordinator says one again that found no room.
 const QUEUE: usize = 64;
@@ -80,6 +86,14 @@ pub enum Kept {
         /// Its number.
         root: u8,
     },
+    /// It took so long that the order may not count any longer.
+    #[error(
+        "{path} could not be removed in time: it waited for others, or reading it took too long; ask again"
+    )]
+    Late {
+        /// The file.
+        path: String,
+    },
     /// The system refused a step.
     #[error("cannot {step} {path}")]
     Disk {
@@ -100,6 +114,7 @@ impl Kept {
             Self::Busy { .. } | Self::Ours { .. } => return RemovalOutcome::Busy,
             Self::CannotTell { .. } => RemovalCode::CannotTell,
             Self::NoRoot { .. } => RemovalCode::NoRoot,
+            Self::Late { .. } => RemovalCode::Silent,
             Self::Disk { source, .. } => match Errno::from_io_error(source) {
                 Some(Errno::ROFS) => RemovalCode::ReadOnly,
                 Some(Errno::ACCESS | Errno::PERM) => RemovalCode::Permission,
@@ -112,7 +127,12 @@ impl Kept {
 
 /// Takes removals, for the one task that does them.
 #[derive(Clone, Debug)]
-pub struct Removals(mpsc::Sender<Removal>);
+pub struct Removals {
+    queue: mpsc::Sender<(Removal, Monotonic)>,
+    known: Arc<Mutex<Known>>,
+    reports: mpsc::Sender<Report>,
+    clock: Clock,
+}
 
 impl Removals {
     /// Makes the queue, and what does the removals that are put into it.
@@ -120,31 +140,52 @@ impl Removals {
         resources: Arc<Resources>,
         reports: mpsc::Sender<Report>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (queue, mut waiting) = mpsc::channel::<Removal>(QUEUE);
+        let (queue, mut waiting) = mpsc::channel(QUEUE);
+        let removals =
+            Self { queue, known: Arc::default(), reports: reports.clone(), clock: resources.clock };
+        let known = Arc::clone(&removals.known);
         let work = async move {
-            while let Some(removal) = waiting.recv().await {
-                let removed = one(&resources, removal).await;
+            while let Some((removal, until)) = waiting.recv().await {
+                let removed = one(&resources, removal, until).await;
+                lock(&known).answer(&removed);
                 say(&reports, Report::Removed(removed));
             }
         };
-        (Self(queue), work)
+        (removals, work)
     }
 
-    /// Has an image removed; it is reported how that ended.
-    pub fn put(&self, removal: Removal) {
-        if let Err(error) = self.0.try_send(removal) {
+    /// Has an image removed, unless an image is being fetched to its place; it is reported how that ended.
+    pub fn put(&self, removal: Removal, in_the_way: bool) {
+        let mut known = lock(&self.known);
+        let until = match known.hear(&removal, self.clock.now().mono) {
+            Heard::Begin(until) => until,
+            Heard::Nothing => return,
+            Heard::Answered(removed) => return say(&self.reports, Report::Removed(removed)),
+        };
+        let id = removal.id;
+        if in_the_way {
+            let detail = "an image is being fetched to this very place".to_owned();
+            let removed = Removed { id, outcome: RemovalOutcome::Busy, detail };
+            known.answer(&removed);
+            say(&self.reports, Report::Removed(removed));
+        } else if let Err(error) = self.queue.try_send((removal, until)) {
+            known.leave(id);
             warn!(error = %error, "a removal found no room; the coordinator asks again");
         }
     }
 }
 
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Tries for as long as the agent itself is in the way.
-async fn one(resources: &Arc<Resources>, removal: Removal) -> Removed {
+async fn one(resources: &Arc<Resources>, removal: Removal, until: Monotonic) -> Removed {
     let mut tries = 1;
-    let mut ended = attempt(resources, &removal).await;
+    let mut ended = attempt(resources, &removal, until).await;
     while matches!(ended, Err(Kept::Ours { .. })) && tries < TRIES {
         tokio::time::sleep(BETWEEN).await;
-        ended = attempt(resources, &removal).await;
+        ended = attempt(resources, &removal, until).await;
         tries += 1;
     }
     let Removal { id, name, image, .. } = removal;
@@ -161,7 +202,7 @@ async fn one(resources: &Arc<Resources>, removal: Removal) -> Removed {
     }
 }
 
-async fn attempt(resources: &Resources, removal: &Removal) -> Result<String, Kept> {
+async fn attempt(resources: &Resources, removal: &Removal, until: Monotonic) -> Result<String, Kept> {
     let Removal { root, name, image, .. } = removal;
     let path = resources.roots.get(root).ok_or(Kept::NoRoot { root: root.0 })?;
     let path = path.join(name.as_str()).display().to_string();
@@ -169,19 +210,29 @@ async fn attempt(resources: &Resources, removal: &Removal) -> Result<String, Kep
     let Some((_, candidate)) = found else {
         return Err(Kept::Absent { path, what: "is not that image, as far as the inventory knows" });
     };
+    let clock = resources.clock;
+    let in_time = move || clock.now().mono < until;
+    if !in_time() {
+        return Err(Kept::Late { path });
+    }
     // Its own handles must not count as somebody's.
     resources.serving.close(*image).await;
     let (hashing, image) = (Arc::clone(&resources.hashing), *image);
-    let work = tokio::task::spawn_blocking(move || remove(&candidate, image, &hashing));
+    let work = tokio::task::spawn_blocking(move || remove(&candidate, image, &hashing, in_time));
     work.await.unwrap_or_else(|lost| Err(Kept::Disk { step: "look at", path, source: lost.into() }))
 }
 
-/// Removes a file if it still is the image that it was and nobody uses it; returns what there is to say about it.
-/// Blocks for the disk, and seldom reads the whole file.
+/// Removes a file if it still is the image that it was, nobody uses it and the order still counts; returns what there is
+/// to say about it. Blocks for the disk, and seldom reads the whole file.
 ///
 /// # Errors
 /// [`Kept`]; nothing was touched.
-pub fn remove(candidate: &Candidate, image: Digest, hashing: &Hashing) -> Result<String, Kept> {
+pub fn remove(
+    candidate: &Candidate,
+    image: Digest,
+    hashing: &Hashing,
+    in_time: impl Fn() -> bool,
+) -> Result<String, Kept> {
     let path = candidate.root.join(candidate.name.as_str()).display().to_string();
     let meant = Meant { path, candidate, image };
     let tree = Tree::open(&candidate.root)
@@ -203,6 +254,9 @@ pub fn remove(candidate: &Candidate, image: Digest, hashing: &Hashing) -> Result
     };
     // From here on whoever opens it waits, and whoever wrote to it before has changed what stat says.
     let links = meant.is_unchanged(&file, &parent, last, &print)?;
+    if !in_time() {
+        return Err(Kept::Late { path: meant.path });
+    }
     unlinkat(&parent, last, AtFlags::empty()).map_err(|errno| meant.disk("remove", errno.into()))?;
     drop(lease);
     Ok(said(&parent, last, links))

@@ -17,7 +17,7 @@ use sifleet_common::inventory::RootId;
 use sifleet_common::quic::{QuicError, transfer};
 use sifleet_common::task::{GRACE, Tasks};
 use sifleet_common::tls::{self, Identity, TlsError};
-use sifleet_common::wire::assignment::{Mapped, Order, Rates, Removal, RemovalOutcome, Removed, Report};
+use sifleet_common::wire::assignment::{Mapped, Order, Rates, Report};
 use sifleet_common::wire::chunk::CHUNK_ALPN;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -210,10 +210,10 @@ async fn run(
                 Some(Order::Assign(assignment)) => orders.assign(assignment),
                 Some(Order::Unassign { id }) => orders.unassign(id),
                 Some(Order::Assigned { ids }) => orders.keep_only(&ids),
-                Some(Order::Remove(removal)) if orders.brings(removal.root, &removal.name) => {
-                    say(&ends.reports, in_the_way(&removal));
+                Some(Order::Remove(removal)) => {
+                    let in_the_way = orders.brings(removal.root, &removal.name);
+                    removals.put(removal, in_the_way);
                 }
-                Some(Order::Remove(removal)) => removals.put(removal),
                 None => break,
             }
         }
@@ -227,12 +227,6 @@ async fn run(
 fn hold((up, down): (&Tap, &Tap), rates: Rates) {
     up.set(rates.up);
     down.set(rates.down);
-}
-
-/// Answers for a place to which an image is being fetched.
-fn in_the_way(removal: &Removal) -> Report {
-    let detail = "an image is being fetched to this very place".to_owned();
-    Report::Removed(Removed { id: removal.id, outcome: RemovalOutcome::Busy, detail })
 }
 
 async fn mapped(finder: &Finder, image: sifleet_common::digest::Digest) -> Report {

@@ -25,6 +25,7 @@ use std::io::{self, Write};
 use crate::client::Answer;
 
 pub(crate) use events::event_line;
+pub(crate) use human::lasting;
 pub(crate) use progress::{Bytes, bar, frame, line, plain, top};
 pub(crate) use pushes::in_phase;
 pub(crate) use removals::gone_from;

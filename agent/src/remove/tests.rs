@@ -34,7 +34,7 @@ impl Root {
     }
 
     fn remove(&self) -> Result<String, Kept> {
-        remove(&self.candidate, self.image, &self.hashing)
+        remove(&self.candidate, self.image, &self.hashing, || true)
     }
 
     /// Tells whether the kernel gives leases here; says so if not.
@@ -142,7 +142,7 @@ fn a_file_that_is_running_stays() {
     }
     let mut child = Command::new(&path).arg("600").spawn().unwrap();
     let image = Digest::of(&fs::read(&path).unwrap());
-    let kept = remove(&candidate(root.folder.path(), "run"), image, &root.hashing);
+    let kept = remove(&candidate(root.folder.path(), "run"), image, &root.hashing, || true);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(matches!(kept, Err(Kept::Busy { .. })), "{kept:?}");
@@ -168,10 +168,10 @@ fn another_image_under_the_name_is_not_touched() {
     drop(other);
     // As if nothing but the bytes had changed: the digest has the last word.
     let now = candidate(root.folder.path(), "viz/a.sif");
-    let kept = remove(&now, root.image, &root.hashing).unwrap_err();
+    let kept = remove(&now, root.image, &root.hashing, || true).unwrap_err();
     assert_eq!((kept.outcome(), root.path().exists()), (RemovalOutcome::Absent, true), "{kept}");
     let longer = Candidate { size: now.size + 1, ..now };
-    let kept = remove(&longer, root.image, &root.hashing).unwrap_err();
+    let kept = remove(&longer, root.image, &root.hashing, || true).unwrap_err();
     assert_eq!((kept.outcome(), root.path().exists()), (RemovalOutcome::Absent, true), "{kept}");
 }
 
@@ -214,4 +214,15 @@ fn a_directory_that_cannot_be_written_is_told_as_such() {
     assert_eq!(code(Errno::ACCESS), RemovalOutcome::Failed(RemovalCode::Permission));
     assert_eq!(code(Errno::IO), RemovalOutcome::Failed(RemovalCode::Io));
     assert_eq!(Kept::NoRoot { root: 9 }.outcome(), RemovalOutcome::Failed(RemovalCode::NoRoot));
+}
+
+#[test]
+fn what_was_ordered_long_ago_is_not_touched() {
+    let root = Root::new();
+    if !root.has_leases() {
+        return;
+    }
+    let kept = remove(&root.candidate, root.image, &root.hashing, || false).unwrap_err();
+    assert_eq!(kept.outcome(), RemovalOutcome::Failed(RemovalCode::Silent), "{kept}");
+    assert!(root.path().exists());
 }

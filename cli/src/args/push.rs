@@ -34,7 +34,8 @@ pub(super) const TOP_HELP: &str = "\
 Examples:
   sifleet top                   q or Ctrl-C ends it
   sifleet top --interval 1s
-  sifleet top | cat             once, for scripts";
+  sifleet top | cat             once, for logs
+  sifleet top -o json           all pushes; the first that run with their nodes, as by_node";
 
 /// Puts an image onto nodes, or tells of pushes.
 #[derive(Debug, Args)]

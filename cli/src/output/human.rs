@@ -55,7 +55,7 @@ pub(super) fn rate(bytes: u64) -> String {
 }
 
 /// Shows a time in its two largest units.
-pub(super) fn lasting(seconds: u64) -> String {
+pub(crate) fn lasting(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),

@@ -126,6 +126,9 @@ impl Render for NodeDetail {
         let mut line =
             |name: &str, text: String| facts.row(vec![Cell::new(name).tone(Tone::Faint), Cell::new(text)]);
         line("last seen", or_dash(node.last_seen.as_ref()));
+        if let Some(why) = &node.busy {
+            line("busy", why.clone());
+        }
         line("partitions", node.partitions.join(", "));
         line("agent", format!("{}, {}", or_dash(node.build.as_ref()), or_dash(node.arch.as_ref())));
         if wide {

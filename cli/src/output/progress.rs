@@ -93,7 +93,7 @@ fn slowest(push: &PushBody, nodes: &[PushNode]) -> String {
 }
 
 fn held(node: &PushNode) -> u64 {
-    node.fetched.saturating_sub(node.wasted).saturating_add(node.reused).saturating_add(node.resumed)
+    node.fetched.saturating_add(node.reused).saturating_add(node.resumed)
 }
 
 /// Says in one line how a push stands, for logs.
@@ -109,8 +109,13 @@ pub(crate) fn line(push: &PushBody) -> String {
     text::fit(&[Cell::new(words)], usize::MAX)
 }
 
-/// Draws `sifleet top`: a bar for each push, then the nodes at work, the busiest first.
-pub(crate) fn top(pushes: &[(PushBody, Vec<PushNode>)], width: usize, height: usize) -> Vec<String> {
+/// Draws `sifleet top`: a bar for each push, then the nodes at work, the busiest first; below a warning if there is one.
+pub(crate) fn top(
+    pushes: &[(PushBody, Vec<PushNode>)],
+    warning: Option<&str>,
+    width: usize,
+    height: usize,
+) -> Vec<String> {
     let rate = pushes.iter().map(|(push, _)| push.bytes.rate).fold(0, u64::saturating_add);
     let count = if pushes.len() == 1 { "1 push".to_owned() } else { format!("{} pushes", pushes.len()) };
     let mut lines = vec![text::fit(
@@ -120,6 +125,7 @@ pub(crate) fn top(pushes: &[(PushBody, Vec<PushNode>)], width: usize, height: us
         ],
         width,
     )];
+    lines.extend(warning.map(|warning| text::fit(&[Cell::new(warning).tone(Tone::Warn)], width)));
     for (push, _) in pushes {
         let done = format!("{} {} {}/{}", push.id, push.image, in_phase(push, Phase::Done), push.nodes);
         lines.push(bar(&done, Bytes::of(push), width));

@@ -38,9 +38,8 @@ pub(crate) fn in_phase(push: &PushBody, wanted: Phase) -> u32 {
 
 /// Tells how many of all bytes are where they belong.
 pub(super) fn moved(bytes: &PushBytes) -> u64 {
-    let useful = bytes.fetched.saturating_sub(bytes.wasted);
-    let moved =
-        useful.saturating_add(bytes.reused).saturating_add(bytes.resumed).saturating_add(bytes.present);
+    let come = bytes.fetched.saturating_add(bytes.reused).saturating_add(bytes.resumed);
+    let moved = come.saturating_add(bytes.present);
     moved.min(bytes.total)
 }
 

@@ -37,6 +37,7 @@ pub(super) fn node(name: &str, state: NodeState) -> NodeSummary {
         name: name.into(),
         state,
         degraded: vec![],
+        busy: None,
         partitions: vec!["shared".into(), "viz".into()],
         images: 3,
         last_seen: Some("2026-03-01T11:59:00Z".into()),

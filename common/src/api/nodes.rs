@@ -17,6 +17,8 @@ super::body! {
         pub state: NodeState,
         /// Why its watching is impaired, one sentence a root, or why no other node fetches from it; empty when all is well.
         pub degraded: Vec<String>,
+        /// Why it is held to the limits of busy nodes; absent if it is not.
+        pub busy: Option<String>,
         /// Partitions it belongs to.
         pub partitions: Vec<String>,
         /// Replicas a job can run.

@@ -4,6 +4,7 @@
 //! changes what differs. So a lost session costs nothing, and a restarted coordinator merely says everything again.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub const MAX_ASSIGNMENTS: usize = 64;
 pub const MAX_SOURCES: usize = MAX_PEERS;
 /// Longest explanation, in bytes.
 pub const MAX_DETAIL: usize = 512;
+/// How long a removal counts that was said and is not answered; afterwards the coordinator gives it up, and takes the
+/// replica for one that stays. An agent begins nothing of it then.
+pub const REMOVAL_GIVEN_UP: Duration = Duration::from_secs(180);
 
 /// Numbers an assignment within one life of the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -117,6 +117,15 @@ impl<T: Copy + Ord> Ring<T> {
         }
     }
 
+    /// Lets a member be asked again.
+    pub fn unsilence(&mut self, member: T) {
+        if self.mute.remove(&member)
+            && let Some(place) = self.at.get(&member).copied()
+        {
+            self.announce(place);
+        }
+    }
+
     /// Notes that those who may ask a member have to hear of it again.
     pub fn touch(&mut self, member: T) {
         if let Some(place) = self.at.get(&member).copied() {
@@ -290,6 +299,7 @@ mod tests {
             let member = next(120);
             match next(20) {
                 0 => ring.silence(member),
+                1 => ring.unsilence(member),
                 _ if ring.contains(member) => ring.leave(member),
                 _ => ring.join(member),
             }
@@ -307,6 +317,20 @@ mod tests {
                 assert_eq!(reached(&ring, *giver), givers);
             }
         }
+    }
+
+    #[test]
+    fn one_that_may_be_asked_again_is_news_for_those_who_may() {
+        let mut ring = ring(100);
+        let before = ring.peers(7, &none());
+        ring.silence(before[0]);
+        assert!(!ring.peers(7, &none()).contains(&before[0]));
+        ring.take_changed(usize::MAX);
+        ring.unsilence(before[0]);
+        assert_eq!(ring.peers(7, &none()), before);
+        assert!(ring.take_changed(usize::MAX).contains(&7));
+        ring.unsilence(before[0]);
+        assert!(!ring.is_changed(), "it was not silent");
     }
 
     #[test]

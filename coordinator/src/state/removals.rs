@@ -21,7 +21,7 @@ use sifleet_common::digest::Digest;
 use sifleet_common::name::NodeName;
 use sifleet_common::removal::RemovalPhase;
 use sifleet_common::time::{Monotonic, Now};
-use sifleet_common::wire::assignment::AssignmentId;
+use sifleet_common::wire::assignment::{AssignmentId, REMOVAL_GIVEN_UP};
 
 use super::State;
 use super::index::NodeId;
@@ -84,6 +84,18 @@ struct Ordered {
     said: Option<Monotonic>,
     /// When it said that the image is gone; its inventory has the last word.
     answered: Option<Monotonic>,
+    /// When it was told last, in whichever session: so long after it may still do it.
+    told: Monotonic,
+    /// Whether its file is counted as gone.
+    counted: bool,
+}
+
+impl Ordered {
+    /// Tells until when the agent may do it, though nobody waits for it any longer.
+    fn may_happen(&self, now: Now) -> Option<Monotonic> {
+        let until = self.since.unwrap_or(self.told).after(REMOVAL_GIVEN_UP);
+        Some(until).filter(|until| self.answered.is_none() && *until > now.mono)
+    }
 }
 
 impl Removing {
@@ -153,6 +165,8 @@ pub(super) struct Removals {
     /// Parts that have not come to an end.
     of_node: BTreeMap<NodeId, BTreeSet<Place>>,
     orders: BTreeMap<AssignmentId, Place>,
+    /// The number of the last one.
+    last_order: u64,
     /// Replicas that agents were told to remove.
     leaving: BTreeMap<Digest, Leaving>,
     timers: BTreeSet<(Monotonic, Timer)>,

@@ -21,15 +21,15 @@ impl fmt::Display for PushNo {
 
 /// Says that a text is no number of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a push is called p- and a number, such as p-000042")]
+#[error("a push is called p- and a number, such as p-000042; the number alone will do")]
 pub struct NotAPush;
 
 impl FromStr for PushNo {
     type Err = NotAPush;
 
     fn from_str(text: &str) -> Result<Self, NotAPush> {
-        let digits =
-            text.strip_prefix("p-").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let digits = text.strip_prefix("p-").unwrap_or(text);
+        let digits = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
         digits.and_then(|digits| digits.parse().ok()).map(Self).ok_or(NotAPush)
     }
 }
@@ -191,7 +191,8 @@ mod tests {
         assert_eq!(PushNo(42).to_string(), "p-000042");
         assert_eq!("p-000042".parse(), Ok(PushNo(42)));
         assert_eq!("p-42".parse(), Ok(PushNo(42)));
-        for wrong in ["", "p-", "42", "p-+1", "p--1", "p-99999999999999999999999"] {
+        assert_eq!("42".parse(), Ok(PushNo(42)), "as the command line's help has it");
+        for wrong in ["", "p-", "r-42", "+1", "-1", "p-p-1", "p-+1", "p--1", "p-99999999999999999999999"] {
             assert_eq!(wrong.parse::<PushNo>(), Err(NotAPush), "{wrong}");
         }
     }

@@ -23,15 +23,15 @@ impl fmt::Display for RemovalNo {
 
 /// Says that a text is no number of a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a removal is called r- and a number, such as r-000042")]
+#[error("a removal is called r- and a number, such as r-000042; the number alone will do")]
 pub struct NotARemoval;
 
 impl FromStr for RemovalNo {
     type Err = NotARemoval;
 
     fn from_str(text: &str) -> Result<Self, NotARemoval> {
-        let digits =
-            text.strip_prefix("r-").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let digits = text.strip_prefix("r-").unwrap_or(text);
+        let digits = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
         digits.and_then(|digits| digits.parse().ok()).map(Self).ok_or(NotARemoval)
     }
 }
@@ -105,7 +105,8 @@ mod tests {
     fn a_removal_is_called_by_a_number_that_sorts_as_it_counts() {
         assert_eq!(RemovalNo(42).to_string(), "r-000042");
         assert_eq!("r-000042".parse(), Ok(RemovalNo(42)));
-        for wrong in ["", "r-", "42", "p-42", "r-+1", "r-99999999999999999999999"] {
+        assert_eq!("42".parse(), Ok(RemovalNo(42)));
+        for wrong in ["", "r-", "+42", "p-42", "r-+1", "r-99999999999999999999999"] {
             assert_eq!(wrong.parse::<RemovalNo>(), Err(NotARemoval), "{wrong}");
         }
     }

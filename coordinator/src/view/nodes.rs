@@ -1,7 +1,11 @@
 //! Answers what nodes there are, and what lies on one.
 
+use std::collections::BTreeSet;
+
 use sifleet_common::api::nodes::{NodeDetail, NodeList, NodeState, NodeSummary, ReplicaBody, RootBody};
 use sifleet_common::inventory::{Content, Pending, Replica, ReplicaKey, Root, RootState};
+use sifleet_common::name::NodeName;
+use sifleet_common::nodeset::NodeSet;
 use sifleet_common::time::Now;
 
 use super::{NodeInfo, QueryError, Stats, View, shorten};
@@ -13,11 +17,12 @@ impl View {
     /// Lists all nodes in natural order.
     #[must_use]
     pub fn nodes(&self, now: Now) -> NodeList {
+        let busy = self.busy_nodes();
         let nodes = self
             .table
             .natural()
             .into_iter()
-            .filter_map(|id| Some(self.node_summary(id, self.info(id)?, now)))
+            .filter_map(|id| Some(self.node_summary((id, self.info(id)?), &busy, now)))
             .collect();
         NodeList { nodes, as_of: now.wall.to_string() }
     }
@@ -33,7 +38,7 @@ impl View {
         };
         let inventory = &node.inventory;
         Ok(NodeDetail {
-            summary: self.node_summary(id, node, now),
+            summary: self.node_summary((id, node), &self.busy_nodes(), now),
             roots: inventory.roots().map(|(_, root)| root_body(root)).collect(),
             replicas: inventory
                 .replicas()
@@ -45,7 +50,16 @@ impl View {
         })
     }
 
-    fn node_summary(&self, id: u32, node: &NodeInfo, now: Now) -> NodeSummary {
+    /// Reads who is busy out of what is shown of limits.
+    fn busy_nodes(&self) -> BusyNodes {
+        let names = |folded: &str| {
+            let nodes: Option<NodeSet> = folded.parse().ok();
+            nodes.map(NodeSet::into_names).unwrap_or_default().into_iter().collect()
+        };
+        BusyNodes { all: names(&self.limits.busy), marked: names(&self.limits.marked) }
+    }
+
+    fn node_summary(&self, (id, node): (u32, &NodeInfo), busy: &BusyNodes, now: Now) -> NodeSummary {
         let partitions = self.partitions.values().filter(|partition| partition.members.contains(id));
         NodeSummary {
             name: node.name.to_string(),
@@ -57,6 +71,7 @@ impl View {
                 .chain(&node.distrusted)
                 .cloned()
                 .collect(),
+            busy: busy.why(&node.name).map(str::to_owned),
             partitions: partitions.map(|partition| partition.name.to_string()).collect(),
             images: u32::try_from(node.inventory.images()).unwrap_or(u32::MAX),
             last_seen: node.last_seen.map(|time| time.to_string()),
@@ -100,6 +115,24 @@ impl View {
             }
         }
         stats
+    }
+}
+
+/// Nodes that are held to the limits of busy ones.
+struct BusyNodes {
+    all: BTreeSet<NodeName>,
+    marked: BTreeSet<NodeName>,
+}
+
+impl BusyNodes {
+    fn why(&self, node: &NodeName) -> Option<&'static str> {
+        if self.marked.contains(node) {
+            Some("somebody marked it as busy")
+        } else if self.all.contains(node) {
+            Some("Slurm runs jobs on it")
+        } else {
+            None
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use sifleet_common::inventory::{RootState, UnusableCode};
 
 use super::QueryError;
+use crate::state::Event;
+use crate::state::limits::LimitCommand;
 use crate::state::testing::{Site, digest, gone, hung, image, library, pending, root, unusable};
 
 fn watched() -> RootState {
@@ -226,4 +228,24 @@ fn a_node_whose_lease_ends_this_moment_is_silent_and_not_on_its_way() {
     site.now.mono = site.now.mono.after(std::time::Duration::from_secs(3_600));
     check(&mut site, "a.sif", ["", "", "", "n1"]);
     assert_eq!(site.codes("a.sif", "p"), ["lease_expired"]);
+}
+
+#[test]
+fn a_node_says_why_it_is_busy() {
+    let mut site = Site::new();
+    for node in ["n1", "n2", "n3"] {
+        site.agent(node, vec![root(watched())]);
+    }
+    let name = |node: &str| node.parse().unwrap();
+    let mark = LimitCommand::Mark { nodes: [name("n1")].into(), busy: true };
+    site.state.limit(mark, site.now);
+    site.handle(Event::JobsRunOn { nodes: [name("n1"), name("n2")].into() });
+    let (view, now) = (site.view(), site.now);
+    let busy = |node: &str| view.node(node, now).unwrap().summary.busy.unwrap_or_default();
+    assert_eq!(
+        [busy("n1"), busy("n2"), busy("n3")],
+        ["somebody marked it as busy", "Slurm runs jobs on it", ""]
+    );
+    let listed: Vec<bool> = view.nodes(now).nodes.iter().map(|node| node.busy.is_some()).collect();
+    assert_eq!(listed, [true, true, false]);
 }

@@ -34,9 +34,12 @@ fn no_line_is_wider_than_the_terminal_and_none_acts_on_it() {
     hostile.phases.iter_mut().for_each(|one| one.nodes = "n\u{202e}".repeat(100));
     let nodes = [push_node("\u{1b}]0;x\u{7}", 1, 1)];
     for width in [1, 20, 79] {
-        for line in
-            frame(&hostile, &nodes, width).iter().chain(&top(&[(hostile.clone(), nodes.to_vec())], width, 24))
-        {
+        for line in frame(&hostile, &nodes, width).iter().chain(&top(
+            &[(hostile.clone(), nodes.to_vec())],
+            None,
+            width,
+            24,
+        )) {
             let shown = anstream::adapter::strip_str(line).to_string();
             assert!(unicode_width::UnicodeWidthStr::width(shown.as_str()) <= width, "{shown:?}");
             assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{shown:?}");
@@ -61,10 +64,11 @@ fn a_log_has_one_line_for_a_push() {
 #[test]
 fn top_shows_the_busiest_nodes_that_fit() {
     let nodes: Vec<_> = (1..=50).map(|n: u8| push_node(&format!("n{n}"), 1, u64::from(n))).collect();
-    let shown = seen(&top(&[(push(PushState::Running), nodes)], 100, 6));
+    let shown = seen(&top(&[(push(PushState::Running), nodes)], None, 100, 6));
     let lines: Vec<_> = shown.lines().collect();
     assert_eq!(lines.len(), 6, "{shown}");
     assert!(lines[0].starts_with("1 push running, 97.7 KiB/s"), "{shown}");
     assert!(lines[3].starts_with("n50 ") && lines[5].starts_with("n48 "), "{shown}");
-    assert_eq!(seen(&top(&[], 100, 6)), "0 pushes running, 0 B/s\n");
+    assert_eq!(seen(&top(&[], None, 100, 6)), "0 pushes running, 0 B/s\n");
+    assert_eq!(seen(&top(&[], Some("nobody answers"), 100, 6)), "0 pushes running, 0 B/s\nnobody answers\n");
 }

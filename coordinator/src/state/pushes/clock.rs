@@ -7,6 +7,7 @@ use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::time::{Monotonic, Now};
 use sifleet_common::wire::assignment::AssignmentId;
 
+use super::maps::MAKING;
 use super::{STEPS, State, Timer, Work};
 use crate::store::push::PushNo;
 
@@ -47,7 +48,7 @@ impl State {
             match timer {
                 Timer::Share(id) => self.look_after(id, now),
                 Timer::Map(image) => {
-                    let why = format!("nothing was heard of it for {} s", GIVEN_UP.as_secs());
+                    let why = format!("nothing was heard of it for {} s", MAKING.as_secs());
                     self.no_map_from(image, &why);
                 }
                 Timer::Pardon(node) => self.pardon(node),

@@ -18,7 +18,7 @@ use crate::state::{Effect, SessionId};
 use crate::store::Op;
 
 /// How long making a map may take: half a terabyte from a busy disk.
-const MAKING: Duration = Duration::from_secs(300);
+pub(super) const MAKING: Duration = Duration::from_secs(300);
 
 /// On so many nodes a map has to fail before it is forgotten: one with bad memory must not have it made again and again.
 const DOUBTS: usize = 2;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use sifleet_common::digest::Digest;
 use sifleet_common::time::{Monotonic, Now};
 
 use super::{State, Timer};
@@ -68,10 +69,13 @@ impl State {
         }
     }
 
-    /// Lets a node give again; swarms in which it is silent stay as they are.
+    /// Lets a node give again, in every swarm, and those look again who wait for a source.
     pub(super) fn pardon(&mut self, node: NodeId) {
         self.pushes.quarantine.0.remove(&node);
         self.shown.touch(node);
+        self.pushes.swarms.values_mut().for_each(|swarm| swarm.ring.unsilence(node));
+        let images: Vec<Digest> = self.pushes.swarms.keys().copied().collect();
+        images.into_iter().for_each(|image| self.wake(image));
     }
 
     /// Says why a node is not trusted to give, if it is not.

@@ -157,13 +157,14 @@ impl State {
         let ordered = match known.filter(|ordered| ordered.root == path) {
             Some(before) => {
                 let since = before.since.or(Some(now.mono));
-                Ordered { since, said: Some(now.mono), ..before }
+                Ordered { since, said: Some(now.mono), told: now.mono, ..before }
             }
             None => {
                 self.release(place);
-                let id = self.next_assignment();
+                let id = self.next_order(now);
                 self.removals.orders.insert(id, place);
-                Ordered { id, root: path, since: Some(now.mono), said: Some(now.mono), answered: None }
+                let (since, said, told) = (Some(now.mono), Some(now.mono), now.mono);
+                Ordered { id, root: path, since, said, answered: None, told, counted: false }
             }
         };
         let Some((removing, part)) = self.part(place) else { return };
@@ -196,10 +197,12 @@ impl State {
             RemovalOutcome::Gone | RemovalOutcome::Absent => {
                 let gone = said.outcome == RemovalOutcome::Gone;
                 if let Some(part) = self.part_mut(place) {
-                    part.stands.files += u32::from(gone);
                     part.note = words.filter(|_| gone).or(part.note.take());
                     if let Some(ordered) = &mut part.ordered {
                         ordered.answered.get_or_insert(now.mono);
+                        // It may say the same twice.
+                        part.stands.files += u32::from(gone && !ordered.counted);
+                        ordered.counted |= gone;
                     }
                 }
                 self.removals.waiting.insert(place);
@@ -246,7 +249,8 @@ impl State {
     pub(super) fn end_part(&mut self, place: Place, phase: RemovalPhase, why: Why, now: Now) {
         let (no, _) = place;
         // The inventory may be sooner than the answer.
-        let unheard = |part: &&mut Part| part.ordered.as_ref().is_some_and(|order| order.answered.is_none());
+        let is_unheard = |order: &Ordered| order.answered.is_none() && !order.counted;
+        let unheard = |part: &&mut Part| part.ordered.as_ref().is_some_and(is_unheard);
         if phase == RemovalPhase::Done
             && let Some(part) = self.part_mut(place).filter(unheard)
         {
@@ -348,8 +352,11 @@ impl State {
         self.removals.removals.get_mut(&no)?.parts.get_mut(at)
     }
 
-    fn next_assignment(&mut self) -> AssignmentId {
-        self.pushes.next_number()
+    /// Returns a number that no removal had, not even in an earlier life of the coordinator: agents remember them.
+    fn next_order(&mut self, now: Now) -> AssignmentId {
+        let time = u64::try_from(now.wall.0).unwrap_or(0);
+        self.removals.last_order = self.removals.last_order.saturating_add(1).max(time);
+        AssignmentId(self.removals.last_order)
     }
 
     /// Sets the deadlines of removals found at start: how much of their time is left, the wall clock tells.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sifleet_common::inventory::{Content, Inventory, ReplicaKey, RootId, RootState};
 use sifleet_common::removal::{RemovalCode, RemovalPhase};
 use sifleet_common::time::{Monotonic, Now};
+use sifleet_common::wire::assignment::REMOVAL_GIVEN_UP as GIVEN_UP;
 
 use super::rule::{Holdings, Leaving};
 use super::{Ordered, Part, Place, Removing, State};
@@ -14,8 +15,6 @@ use crate::store::removal::RemovalRecord;
 
 /// So long an agent may take before it is told again.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
-/// So long before it is given up.
-const GIVEN_UP: Duration = Duration::from_secs(180);
 /// How often it is looked whether others that hold the image are back.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -51,13 +50,18 @@ impl State {
         if part.stands.phase.is_end() {
             return;
         }
-        match self.next_step(removing, part, now) {
-            Step::End(phase, why) => self.end_part(place, phase, why, now),
-            Step::Wait(phase, why, due) => {
+        let may_happen = part.ordered.as_ref().and_then(|ordered| ordered.may_happen(now));
+        match (self.next_step(removing, part, now), may_happen) {
+            // Others must not count on a replica that may go in a moment.
+            (Step::End(phase, _), Some(until)) if phase != RemovalPhase::Done => {
+                self.set_part_due(place, Some(until));
+            }
+            (Step::End(phase, why), _) => self.end_part(place, phase, why, now),
+            (Step::Wait(phase, why, due), _) => {
                 self.set_part_due(place, due);
                 self.turn_part(place, phase, why, now);
             }
-            Step::Order(root, path) => self.order_removal(place, (root, path), now),
+            (Step::Order(root, path), _) => self.order_removal(place, (root, path), now),
         }
     }
 

@@ -137,9 +137,11 @@ fn nothing_is_removed_after_the_deadline_or_when_it_was_cancelled() {
         bench.answers(&node, &order, RemovalOutcome::Busy);
     }
     bench.lose("n2");
-    // What an agent was told last it may be at, for half a minute.
+    // What an agent was told last it may do, for three minutes.
     bench.pass(80);
-    assert_eq!(bench.shown(no), "failed n[1-2] (deadline n[1-2])");
+    assert_eq!(bench.shown(no), "removing n1 failed n2 (deadline n2)");
+    bench.pass(120);
+    assert_eq!(bench.shown(no), "failed n[1-2] (deadline n2) (silent n1)");
     bench.told();
     bench.connect("n2", vec![watched(), image("a.sif", 1)]);
     bench.pass(700);
@@ -222,6 +224,65 @@ fn a_node_that_comes_back_is_told_anew() {
     bench.pass(3_600);
     bench.connect("n1", vec![watched(), image("a.sif", 1)]);
     assert_eq!((bench.told().len(), bench.shown(no).as_str()), (1, "removing n1"));
+}
+
+#[test]
+fn a_replica_that_an_agent_may_still_remove_is_not_counted_on() {
+    let mut bench = Bench::new(false, &["n1", "n2"]);
+    let no = bench.remove(&request("n1"));
+    let (_, order) = bench.told().remove(0);
+    bench.lose("n1");
+    bench.ask(RemovalCommand::Cancel(no)).unwrap();
+    bench.pass(5);
+    bench.connect("n1", vec![watched(), image("a.sif", 1)]);
+    assert_eq!(bench.told(), [], "it is not wanted any longer");
+    assert!(matches!(bench.try_remove(&request("n2")), Err(RemovalError::LastReplica { .. })));
+    // What is heard of it late counts.
+    bench.answers("n1", &order, RemovalOutcome::Busy);
+    assert_eq!(bench.shown(no), "failed n1 (busy n1)");
+    bench.remove(&request("n2"));
+    assert_eq!(bench.told_names(), ["n2"]);
+}
+
+#[test]
+fn a_cancelled_removal_of_which_nothing_is_heard_ends_when_no_agent_does_it_any_longer() {
+    let mut bench = Bench::new(false, &["n1", "n2"]);
+    let no = bench.remove(&request("n1"));
+    bench.told();
+    bench.lose("n1");
+    bench.ask(RemovalCommand::Cancel(no)).unwrap();
+    bench.pass(170);
+    assert_eq!(bench.shown(no), "deferred n1 (deferred n1)");
+    bench.pass(15);
+    assert_eq!(bench.shown(no), "cancelled n1");
+    assert_eq!(bench.told(), []);
+}
+
+#[test]
+fn an_answer_that_is_said_twice_counts_one_file() {
+    let mut bench = Bench::new(true, &["n1"]);
+    let no = bench.remove(&request("n1"));
+    let (_, order) = bench.told().remove(0);
+    bench.answers("n1", &order, RemovalOutcome::Gone);
+    bench.answers("n1", &order, RemovalOutcome::Gone);
+    bench.lose("n1");
+    bench.connect("n1", vec![watched()]);
+    let body = bench.body(no);
+    assert_eq!((body.state, body.files), (RemovalState::Done, 1));
+}
+
+#[test]
+fn orders_have_other_numbers_after_a_restart() {
+    let mut bench = Bench::new(true, &["n1", "n2"]);
+    bench.remove(&request("n1"));
+    let (_, before) = bench.told().remove(0);
+    bench.pass(5);
+    bench.restart();
+    bench.connect("head", vec![library(RootState::Watched), image("a.sif", 1)]);
+    bench.connect("n1", vec![watched(), image("a.sif", 1)]);
+    bench.pass(15);
+    let (_, after) = bench.told().remove(0);
+    assert!(after.id > before.id, "{after:?}");
 }
 
 #[test]

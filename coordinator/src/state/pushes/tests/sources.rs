@@ -204,6 +204,26 @@ fn who_was_shut_out_gives_nothing_of_any_image_for_an_hour_and_the_node_says_so(
         ["n1", "n2", "n3", "n4"].iter().for_each(|node| lab.progress(node, Phase::Fetching, 1))
     });
     assert_eq!(lab.degraded("n2"), "");
+    lab.pass(1);
+    assert!(["n1", "n3", "n4"].iter().any(|node| lab.peers(node).contains("n2")), "it gives again");
+}
+
+#[test]
+fn a_sole_source_that_was_shut_out_gives_again_after_an_hour() {
+    let mut lab = site("n[1-4]");
+    lab.lose("n4");
+    lab.push(&request("a", partition()));
+    lab.map("head");
+    lab.accuses("n1", "head", Fault::Poisoned);
+    lab.accuses("n2", "head", Fault::Poisoned);
+    lab.connect("n4", vec![watched()]);
+    lab.pass(1);
+    assert!(!lab.peers("n3").contains("head"));
+    assert_eq!(lab.times_told("n4"), 0, "there is nobody to fetch it from");
+    lab.pass_with(3_700, |lab| {
+        ["n1", "n2", "n3"].iter().for_each(|node| lab.progress(node, Phase::Fetching, 1));
+    });
+    assert!(lab.peers("n3").contains("head") && lab.peers("n4").contains("head"));
 }
 
 #[test]
