@@ -73,6 +73,7 @@ impl StagingError {
             Some(Errno::ROFS) => FailCode::ReadOnly,
             Some(Errno::ACCESS | Errno::PERM) => FailCode::Permission,
             Some(Errno::NOENT | Errno::NOTDIR) if *step == OPEN_ROOT => FailCode::NoRoot,
+            Some(Errno::ISDIR | Errno::NOTDIR) => FailCode::InTheWay,
             _ => FailCode::Io,
         }
     }

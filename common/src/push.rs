@@ -99,6 +99,8 @@ pub enum FailCode {
     Deadline,
     /// The node could not run the image, or not read it.
     Unusable,
+    /// Something that is no file has the image's name on the node.
+    InTheWay,
 }
 
 impl FailCode {
@@ -119,6 +121,7 @@ impl FailCode {
             Self::Silent => "silent",
             Self::Deadline => "deadline",
             Self::Unusable => "unusable",
+            Self::InTheWay => "in_the_way",
         }
     }
 
@@ -146,6 +149,9 @@ impl FailCode {
             Self::Refused => "see the agent's version and its `transfer` settings",
             Self::Silent => "see `systemctl status sifleet-agent` on the node",
             Self::Deadline => "push again, with a later --deadline",
+            Self::InTheWay => {
+                "remove the directory that has the image's name on the node, or the file that has its folder's"
+            }
             Self::Unusable => {
                 "push an image built for the node's processor; let everybody pass the folders of the root (chmod o+x)"
             }
@@ -167,7 +173,7 @@ impl FailCode {
     /// Tells whether the same attempt may go well a little later without anybody's doing.
     #[must_use]
     pub const fn may_pass(self) -> bool {
-        !matches!(self, Self::Refused | Self::Deadline | Self::NoRoot | Self::Unusable)
+        !matches!(self, Self::Refused | Self::Deadline | Self::NoRoot | Self::Unusable | Self::InTheWay)
     }
 }
 
@@ -243,6 +249,7 @@ mod tests {
             FailCode::Silent,
             FailCode::Deadline,
             FailCode::Unusable,
+            FailCode::InTheWay,
         ];
         for code in codes {
             assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{code}\""));

@@ -41,6 +41,8 @@ pub struct Plan {
 pub struct Cluster {
     plan: Plan,
     folder: PathBuf,
+    /// Held while it is used: another one of the name would clear the folder.
+    _lock: File,
     http: u16,
     control: u16,
     running: BTreeMap<String, Child>,
@@ -57,12 +59,21 @@ impl Cluster {
     /// When a file cannot be written, or the authority cannot be made.
     pub fn lay_out(plan: Plan) -> anyhow::Result<Self> {
         let folder = programs::workspace().join("target").join("clusters").join(plan.name);
-        if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("clear {}", folder.display()))?;
-        }
+        fs::create_dir_all(&folder)?;
+        let lock = File::create(folder.with_extension("lock"))?;
+        ensure!(lock.try_lock().is_ok(), "{} runs already: end it first", folder.display());
+        fs::remove_dir_all(&folder).with_context(|| format!("clear {}", folder.display()))?;
         fs::create_dir_all(folder.join("logs"))?;
         let (http, control) = (free_tcp_port()?, free_udp_port()?);
-        let cluster = Self { plan, folder, http, control, running: BTreeMap::new(), under: BTreeMap::new() };
+        let cluster = Self {
+            plan,
+            folder,
+            _lock: lock,
+            http,
+            control,
+            running: BTreeMap::new(),
+            under: BTreeMap::new(),
+        };
         cluster.write_settings()?;
         cluster.make_certificates()?;
         Ok(cluster)

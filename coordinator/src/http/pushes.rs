@@ -16,6 +16,7 @@ use sifleet_common::api::pushes::{PushBody, PushList, PushNodes, PushPlan, PushR
 use super::App;
 use super::extract::{Json, Segment, idempotency_key};
 use super::problem::{ApiError, cut, problems};
+use crate::state::pushes::wish::check_rate;
 use crate::state::pushes::{Command, PushError};
 use crate::store::push::{Key, PushNo};
 use crate::view::meant::MeantError;
@@ -164,10 +165,7 @@ pub(super) async fn rate(
     Segment(id): Segment,
     Json(request): Json<RateRequest>,
 ) -> Result<Json<PushBody>, ApiError> {
-    if request.rate == Some(0) {
-        let detail = "a rate of 0 brings nothing to anybody: cancel the push, or leave it out for no limit";
-        return Err(PushError::from(MeantError::bad(detail)).into());
-    }
+    check_rate(request.rate)?;
     command(&app, Command::Rate(number(&id)?, request.rate)).await
 }
 

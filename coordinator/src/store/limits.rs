@@ -1,5 +1,8 @@
 //! What is kept of limits on transfers: how fast bytes may move, and how many images at once.
 
+/// No rate that somebody sets is lower, in bytes a second: an image of a gigabyte takes three hours.
+pub const LEAST_RATE: u64 = 100_000;
+
 /// What a node may do. Rates are bytes a second; no limit if absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caps {

@@ -114,7 +114,7 @@ impl View {
         let left = holdings.left(&wish.digest, &[&own, &others]) & &*live;
         let lost = losing(&own);
         let files: u64 = own.values().map(|nodes| (nodes & &*live).len()).sum();
-        let library = self.library_named(wish) & &wish.nodes;
+        let library = (self.in_library(wish) & &wish.nodes) - losing(&held);
         let refused = [
             (RemovalCode::BeingPushed, pushed & losing(&held), "a push is bringing the same image to it"),
             (RemovalCode::Library, library.clone(), "its library is not removed from"),
@@ -136,13 +136,13 @@ impl View {
         }
     }
 
-    /// Lists the nodes that hold the image in the library that is named.
-    fn library_named(&self, wish: &RemovalWish) -> RoaringBitmap {
+    /// Lists the nodes that hold the image in a library that is meant.
+    fn in_library(&self, wish: &RemovalWish) -> RoaringBitmap {
         let mut nodes = RoaringBitmap::new();
-        let Some(root) = &wish.root else { return nodes };
+        let meant = |path: &str| wish.root.as_deref().is_none_or(|root| root == path);
         let ready = self.names.get(&wish.image).into_iter().flat_map(|entry| &entry.ready);
         for (_, held) in
-            ready.filter(|(place, _)| place.digest == wish.digest && place.library && *place.root == **root)
+            ready.filter(|(place, _)| place.digest == wish.digest && place.library && meant(&place.root))
         {
             nodes |= held;
         }

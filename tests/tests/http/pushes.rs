@@ -93,7 +93,7 @@ async fn a_dry_run_does_nothing_and_says_what_would_be_done() {
     let site = Site::new(Limits::default()).await;
     let mut wish = wish();
     wish["dry_run"] = true.into();
-    wish["rate"] = 100.into();
+    wish["rate"] = 100_000.into();
     let answer = site.post("/v1/pushes", &wish).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     check("push_plan", answer.json());

@@ -15,7 +15,7 @@ use sifleet_common::wire::assignment::{
 };
 use sifleet_common::wire::chunk::{Choice, MapPart, Offer, Opening, Run, Turn, Wish};
 
-const CODES: [FailCode; 13] = [
+const CODES: [FailCode; 14] = [
     FailCode::NoSpace,
     FailCode::Quota,
     FailCode::ReadOnly,
@@ -29,6 +29,7 @@ const CODES: [FailCode; 13] = [
     FailCode::Silent,
     FailCode::Deadline,
     FailCode::Unusable,
+    FailCode::InTheWay,
 ];
 
 const FAULTS: [Fault; 5] = [Fault::Poisoned, Fault::Lied, Fault::Garbage, Fault::Stalled, Fault::Unreachable];

@@ -4,12 +4,10 @@
 
 use sifleet_common::api::limits::LimitsChange;
 
-use crate::store::limits::{Caps, LimitSet, lower};
+use crate::store::limits::{Caps, LEAST_RATE, LimitSet, lower};
 
 /// A share of the total is never less, in bytes a second: below it a source would be taken for silent.
 const LEAST_SHARE: u64 = 16_000;
-/// No limit is lower, in bytes a second: an image of a gigabyte would take three hours.
-const LEAST_RATE: u64 = 100_000;
 /// Most images at once that can be asked for: as many as an agent takes orders for.
 const MOST_CONCURRENT: u16 = 64;
 

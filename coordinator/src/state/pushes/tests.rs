@@ -190,7 +190,7 @@ fn what_cannot_be_meant_is_refused_with_what_can() {
     let changes: [fn(&mut PushRequest); 7] = [
         |wish| wish.completion = Some("most".into()),
         |wish| wish.deadline_s = Some(0),
-        |wish| wish.rate = Some(0),
+        |wish| wish.rate = Some(99_999),
         |wish| wish.root = Some("opt".into()),
         |wish| wish.digest = Some("blake3:1".into()),
         |wish| wish.image = None,
@@ -214,7 +214,7 @@ fn a_dry_run_says_who_gets_it_and_who_cannot() {
     lab.lose("n2");
     lab.change("n3", vec![root(hung())]);
     let mut wish = request("a", partition());
-    wish.rate = Some(1);
+    wish.rate = Some(100_000);
     let plan = lab.plan(&wish);
     assert_eq!((plan.nodes.as_str(), plan.ready.as_str(), plan.deferred.as_str()), ("n[2,4]", "n1", "n2"));
     assert_eq!((plan.refused[0].code.as_str(), plan.refused[0].nodes.as_str()), ("no_root", "n3"));
@@ -293,14 +293,14 @@ fn no_more_than_an_agent_takes_is_said_to_it_and_the_most_urgent_first() {
 fn another_rate_is_said_at_once_and_the_most_generous_counts() {
     let mut lab = site("n1");
     let mut wish = request("a", partition());
-    wish.rate = Some(100);
+    wish.rate = Some(200_000);
     let one = lab.push(&wish);
     lab.map("head");
-    assert_eq!(lab.only("n1").rate, Some(100));
-    lab.rate(one, Some(50));
-    assert_eq!((lab.only("n1").rate, lab.body(one).rate), (Some(50), Some(50)));
+    assert_eq!(lab.only("n1").rate, Some(200_000));
+    lab.rate(one, Some(150_000));
+    assert_eq!((lab.only("n1").rate, lab.body(one).rate), (Some(150_000), Some(150_000)));
     lab.push(&wish);
-    assert_eq!(lab.only("n1").rate, Some(100));
+    assert_eq!(lab.only("n1").rate, Some(200_000));
     lab.rate(one, None);
     assert_eq!(lab.only("n1").rate, None);
     assert_eq!(lab.only("n1").id, AssignmentId(lab.only("n1").id.0));

@@ -7,6 +7,7 @@ use sifleet_common::digest::Digest;
 use sifleet_common::name::{ImageName, NodeName};
 
 use crate::state::index::NodeId;
+use crate::store::limits::LEAST_RATE;
 use crate::store::push::{Completion, Key, PushNo};
 use crate::view::View;
 use crate::view::meant::MeantError;
@@ -110,4 +111,15 @@ pub enum PushError {
         /// Of what.
         what: String,
     },
+}
+
+/// Looks whether a push can be meant to be so slow.
+///
+/// # Errors
+/// When it is below [`LEAST_RATE`].
+pub fn check_rate(rate: Option<u64>) -> Result<Option<u64>, PushError> {
+    let Some(low) = rate.filter(|rate| *rate < LEAST_RATE) else { return Ok(rate) };
+    let detail =
+        format!("rate is {low} bytes a second: set {LEAST_RATE} or more, or leave it out for no limit");
+    Err(MeantError::bad(detail).into())
 }

@@ -37,7 +37,7 @@ enum Found {
     There(RootId, Arc<str>),
     /// Nobody knows at present, in words.
     Open(Arc<str>),
-    /// It is in the library that was named.
+    /// It is in a library, and nowhere else that is meant.
     InLibrary,
     /// It is not there.
     Nowhere,
@@ -74,6 +74,10 @@ impl State {
         };
         let (id, root) = match find(&node.inventory, record) {
             Found::Nowhere => return Step::End(RemovalPhase::Done, None),
+            // What was to go is gone, and the library's is another one.
+            Found::InLibrary if part.ordered.is_some() && record.root.is_none() => {
+                return Step::End(RemovalPhase::Done, None);
+            }
             Found::InLibrary => return fail(RemovalCode::Library, "its library is not removed from"),
             Found::Open(words) => {
                 return stop.unwrap_or(Step::Wait(RemovalPhase::Waiting, Some((None, words)), None));
@@ -182,7 +186,7 @@ fn find(inventory: &Inventory, record: &RemovalRecord) -> Found {
     let (mut open, mut in_library) = (None, false);
     for (id, root) in inventory.roots() {
         let named = record.root.as_deref();
-        if named.is_some_and(|named| root.path != named) || named.is_none() && root.library {
+        if named.is_some_and(|named| root.path != named) {
             continue;
         }
         let key = ReplicaKey { root: id, name: record.image.clone() };

@@ -17,7 +17,7 @@ use sifleet_common::push::FailCode;
 use sifleet_common::time::Now;
 
 use crate::state::index::NodeId;
-use crate::state::pushes::wish::{MAX_PATIENCE, PATIENCE, PRIORITY, PushError, Wish};
+use crate::state::pushes::wish::{MAX_PATIENCE, PATIENCE, PRIORITY, PushError, Wish, check_rate};
 use crate::store::limits::lower;
 use crate::store::push::Completion;
 use crate::view::availability::count;
@@ -59,13 +59,7 @@ impl View {
                 .map_err(|error| MeantError::bad(error.to_string()))?
                 .unwrap_or_default(),
             patience: patience(request.deadline_s)?,
-            rate: match request.rate {
-                Some(0) => {
-                    let detail = "a rate of 0 brings nothing to anybody: leave it out for no limit";
-                    return Err(MeantError::bad(detail).into());
-                }
-                rate => rate,
-            },
+            rate: check_rate(request.rate)?,
             priority: request.priority.unwrap_or(PRIORITY),
             key: None,
             image,
