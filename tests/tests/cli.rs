@@ -11,6 +11,8 @@ mod push;
 mod remove;
 #[path = "cli/stub.rs"]
 mod stub;
+#[path = "cli/top.rs"]
+mod top;
 
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};

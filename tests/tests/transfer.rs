@@ -87,7 +87,13 @@ async fn what_a_node_gave_or_fetched_a_moment_ago_it_can_remove() {
         }
         assert_eq!(removed.outcome, RemovalOutcome::Gone, "{name}: {}", removed.detail);
         assert!(!movers[at].root.join(name).exists());
-        assert_eq!(movers[at].remove(removal).await.unwrap().outcome, RemovalOutcome::Absent);
+        assert_eq!(
+            movers[at].remove(removal.clone()).await.unwrap(),
+            removed,
+            "the same order, the same answer"
+        );
+        let again = Removal { id: AssignmentId(10), ..removal };
+        assert_eq!(movers[at].remove(again).await.unwrap().outcome, RemovalOutcome::Absent);
     }
 }
 

@@ -150,6 +150,15 @@ impl State {
         }
     }
 
+    /// Notes that nobody handed a map out to a node. Unless whoever made it is there to do so, nobody may have that map.
+    pub(super) fn doubt_unserved_map(&mut self, image: Digest, node: NodeId) {
+        let maker = self.pushes.maps.made_by.get(&image);
+        let is_maker = |id| self.node(NodeId(id))?.session.as_ref().map(|session| Some(&session.id) == maker);
+        if !self.holders(image).into_iter().any(|id| is_maker(id) == Some(true)) {
+            self.doubt_map(image, node);
+        }
+    }
+
     /// Asks others for what was asked in a session that ended.
     pub(in crate::state) fn maps_lost(&mut self, session: SessionId) {
         let lost: Vec<Digest> = self

@@ -49,10 +49,15 @@ impl State {
             Phase::Failed => {
                 let (code, words) =
                     said.failure.unwrap_or_else(|| (FailCode::Io, "the agent did not say why".to_owned()));
-                if matches!(code, FailCode::NoMap | FailCode::WrongDigest)
-                    && let Some(image) = self.pushes.shares.get(&id).map(|share| share.image)
+                if let Some((image, before)) =
+                    self.pushes.shares.get(&id).map(|share| (share.image, share.phase))
                 {
-                    self.doubt_map(image, node);
+                    match (code, before) {
+                        (FailCode::NoMap | FailCode::WrongDigest, _) => self.doubt_map(image, node),
+                        // Before it had the map.
+                        (FailCode::NoSource, Phase::Preparing) => self.doubt_unserved_map(image, node),
+                        _ => {}
+                    }
                 }
                 self.fail(id, code, words, now);
             }

@@ -77,6 +77,25 @@ fn a_map_that_leads_nowhere_on_two_nodes_is_made_anew_by_somebody_else() {
 }
 
 #[test]
+fn a_map_that_nobody_hands_out_is_made_anew_when_its_maker_is_gone() {
+    let mut lab = holders();
+    lab.push(&request("a", partition()));
+    lab.map("h1");
+    let nobody_hands_it_out = |lab: &mut Lab| {
+        for node in ["n1", "n2"] {
+            lab.progress(node, Phase::Preparing, 0);
+            lab.fails(node, FailCode::NoSource);
+        }
+        lab.pass(31);
+    };
+    nobody_hands_it_out(&mut lab);
+    assert!(lab.makers().is_empty(), "its maker is there");
+    lab.lose("h1");
+    nobody_hands_it_out(&mut lab);
+    assert_eq!(lab.makers(), ["h2"]);
+}
+
+#[test]
 fn a_push_of_what_nobody_online_holds_waits_for_a_holder() {
     let mut lab = site("n[1-2]");
     lab.lose("head");
