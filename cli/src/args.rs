@@ -16,7 +16,7 @@ use clap_complete::Shell;
 use sifleet_common::availability::Require;
 use sifleet_common::name::{NodeName, PartitionName};
 use sifleet_common::nodeset::NodeSet;
-use sifleet_common::units::Period;
+use sifleet_common::units::{Period, Rate};
 
 pub(crate) use limits::LimitsVerb;
 pub(crate) use push::{Interval, Progress, PushArgs, PushVerb, Wish};
@@ -196,7 +196,7 @@ pub(crate) enum NodeVerb {
     },
     /// Marks nodes as busy: they are held to lower limits
     #[command(
-        after_help = "Examples:\n  sifleet node busy 'viz[001-004]'\n  sifleet node busy \"$SLURMD_NODENAME\"    in a prolog of Slurm\n\n`sifleet limits set --busy-up 50M` says to which. Ends with 0 when all are marked, 3 when only some, 1 when none."
+        after_help = "Examples:\n  sifleet node busy 'viz[001-004]'\n  sifleet node busy \"$SLURMD_NODENAME\"    in a prolog of Slurm\n\n`sifleet limits set --busy-up 50M` says to which. Ends with 0 when all are marked, 3 when only some, 12 when no node is called so."
     )]
     Busy {
         /// The nodes, such as compute[001-128],viz001.
@@ -228,14 +228,25 @@ pub(crate) enum PartitionVerb {
     },
 }
 
-/// Longest time that makes sense: a year.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+/// Longest deadline that the coordinator takes: a month.
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+/// Least rate that the coordinator takes, in bytes a second.
+const LEAST_RATE: u64 = 100_000;
 
-/// Reads a time such as `90m` or `1h30m`.
-fn time(text: &str) -> Result<Duration, String> {
+/// Reads how long something may go on, such as `90m` or `1h30m`.
+fn deadline(text: &str) -> Result<Duration, String> {
     let time = text.parse::<Period>().map(Period::get).ok();
     let fits = |time: &Duration| (Duration::from_secs(1)..=LONGEST).contains(time);
-    time.filter(fits).ok_or_else(|| "write a time such as 90s, 30m, 1h30m or 2d".to_owned())
+    time.filter(fits).ok_or_else(|| "write a time from 1s to 30d, such as 30m, 1h30m or 2d".to_owned())
+}
+
+/// Reads a rate that the coordinator takes.
+fn rate(text: &str) -> Result<Rate, String> {
+    let rate = text.parse::<Rate>().ok();
+    let fits = |rate: &Rate| rate.get().is_none_or(|rate| rate >= LEAST_RATE);
+    rate.filter(fits).ok_or_else(|| {
+        "write a rate of at least 100kB, such as 100M, 1.5GB or 64MiB (bytes a second), or none".to_owned()
+    })
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -249,7 +260,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
-    use sifleet_common::units::Rate;
 
     #[test]
     fn the_grammar_is_sound() {
@@ -287,12 +297,12 @@ mod tests {
     }
 
     #[test]
-    fn a_time_has_units_and_an_end() {
-        for (text, seconds) in [("90s", 90), ("1h30m", 5_400), ("2d", 172_800)] {
-            assert_eq!(time(text), Ok(Duration::from_secs(seconds)), "{text}");
+    fn a_deadline_has_units_and_an_end() {
+        for (text, seconds) in [("90s", 90), ("1h30m", 5_400), ("2d", 172_800), ("30d", 2_592_000)] {
+            assert_eq!(deadline(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for bad in ["", "90", "m", "1x", "0s", "500ms", "1000d", "99999999999999999999s", "1h 30m"] {
-            assert!(time(bad).is_err(), "{bad}");
+        for bad in ["", "90", "m", "1x", "0s", "500ms", "31d", "99999999999999999999s", "1h 30m"] {
+            assert!(deadline(bad).is_err(), "{bad}");
         }
     }
 
@@ -306,9 +316,15 @@ mod tests {
             ("sifleet node rescan n[1-1000000]", "at most 100000 names"),
             ("sifleet push x", "--partition"),
             ("sifleet push x -p viz -w n1", "cannot be used with"),
-            ("sifleet push x -p viz --rate fast", "write a rate"),
-            ("sifleet push x -p viz --completion most", "all, best_effort or a share"),
-            ("sifleet push x -p viz --deadline soon", "write a time"),
+            ("sifleet push x -p viz --rate fast", "at least 100kB"),
+            ("sifleet push x -p viz --rate 10", "at least 100kB"),
+            ("sifleet push rate 7 99kB", "at least 100kB"),
+            ("sifleet limits set --total 10K", "or none"),
+            ("sifleet push x -p viz --completion most", "from 1% to 100%"),
+            ("sifleet push x -p viz --completion 0%", "from 1% to 100%"),
+            ("sifleet push x -p viz --deadline soon", "from 1s to 30d"),
+            ("sifleet image rm x -p viz --deadline 400d", "from 1s to 30d"),
+            ("sifleet top --interval 2h", "from 1s to 1h"),
             ("sifleet push rate 7", "<RATE>"),
             ("sifleet drift --timeout 0", "1 to 3600"),
             ("sifleet drift -o yaml", "table, wide, json, name, csv"),

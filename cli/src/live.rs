@@ -7,7 +7,7 @@ mod painter;
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sifleet_common::api::pushes::{PushBody, PushNode};
 
 use crate::args::Progress;
@@ -91,12 +91,18 @@ impl Live {
         Ok(())
     }
 
-    /// Says a sentence to people, above what is drawn.
-    pub(crate) fn remark(&mut self, screen: &mut Screen, text: &str) {
+    /// Says what happened: a sentence to people, above what is drawn; an event to programs.
+    pub(crate) fn remark(&mut self, screen: &mut Screen, event: &Value, text: &str) -> io::Result<()> {
         self.clear();
         if self.is_for_people() {
             screen.say(&format!("{}\n", output::safe_line(text)));
         }
+        self.event_alone(screen, event)
+    }
+
+    /// Says an event that brings no answer of the coordinator with it, if events are wanted.
+    pub(crate) fn event_alone(&self, screen: &mut Screen, event: &Value) -> io::Result<()> {
+        if self.is_json() { screen.print_json(&event.to_string()) } else { Ok(()) }
     }
 
     /// Says how far a step is.

@@ -2,6 +2,7 @@
 //!
 //! The codes are a contract with scripts and are listed in `--help`; they are only ever added to.
 
+use std::fmt::{self, Display, Formatter};
 use std::process::ExitCode;
 
 use crate::client::ClientError;
@@ -18,7 +19,8 @@ Exit codes:
   11  not authorised
   12  no such image, node, partition or push
   13  what arrived is not what was sent, or is no image
-  14  too little space";
+  14  too little space
+  130 ended by Ctrl-C before anything was begun";
 
 /// Tells how the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,20 +43,44 @@ pub(crate) enum Outcome {
     Unverified,
     /// Too little space.
     NoSpace,
+    /// Somebody had enough before anything was begun.
+    Interrupted,
 }
 
-/// A command line that cannot be meant: what is wrong with it and what to write instead.
+/// What cannot be done, found out on this side: what is wrong and what to do instead.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub(crate) struct Wrong {
-    /// What is wrong.
-    pub(crate) what: String,
-    /// What to do.
-    pub(crate) hint: String,
+    what: String,
+    hint: String,
+    outcome: Outcome,
+}
+
+impl Wrong {
+    /// Says what is wrong with a command line, and what to write instead.
+    pub(crate) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: hint.into(), outcome: Outcome::Usage }
+    }
+
+    /// Ends the program otherwise than for a wrong command line.
+    pub(crate) fn ending(self, outcome: Outcome) -> Self {
+        Self { outcome, ..self }
+    }
+}
+
+/// What this side can add to a refusal of the coordinator: the context of such an error.
+#[derive(Debug)]
+pub(crate) struct Advice(pub(crate) String);
+
+impl Display for Advice {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl Outcome {
-    fn code(self) -> u8 {
+    /// Returns the exit code.
+    pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Yes => 0,
             Self::No => 1,
@@ -65,6 +91,7 @@ impl Outcome {
             Self::NotFound => 12,
             Self::Unverified => 13,
             Self::NoSpace => 14,
+            Self::Interrupted => 130,
         }
     }
 }
@@ -78,16 +105,16 @@ impl From<Outcome> for ExitCode {
 /// Tells a failure on standard error: what happened, why, and what to do; returns how to end.
 pub(crate) fn report(failure: &anyhow::Error, screen: &mut Screen) -> Outcome {
     let known = failure.downcast_ref::<ClientError>();
-    let mut notes = vec![Note::Error(failure.to_string())];
-    notes.extend(failure.chain().skip(1).map(|cause| Note::Because(cause.to_string())));
+    let advice = failure.downcast_ref::<Advice>();
+    let mut chain = failure.chain().skip(usize::from(advice.is_some())).map(ToString::to_string);
+    let mut notes: Vec<Note> = chain.next().map(Note::Error).into_iter().collect();
+    notes.extend(chain.map(Note::Because));
+    notes.extend(advice.map(|advice| Note::Hint(advice.to_string())));
     notes.extend(known.into_iter().flat_map(ClientError::notes));
     let wrong = failure.downcast_ref::<Wrong>();
     notes.extend(wrong.map(|wrong| Note::Hint(wrong.hint.clone())));
     screen.tell(&notes);
-    if wrong.is_some() {
-        return Outcome::Usage;
-    }
-    known.map_or(Outcome::No, ClientError::outcome)
+    wrong.map_or_else(|| known.map_or(Outcome::No, ClientError::outcome), |wrong| wrong.outcome)
 }
 
 #[cfg(test)]
@@ -106,6 +133,7 @@ mod tests {
             Outcome::NotFound,
             Outcome::Unverified,
             Outcome::NoSpace,
+            Outcome::Interrupted,
         ] {
             let listed = format!("\n  {:<4}", outcome.code());
             assert!(EXIT_CODES.contains(&listed), "{outcome:?}");

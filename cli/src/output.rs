@@ -25,7 +25,8 @@ use std::io::{self, Write};
 use crate::client::Answer;
 
 pub(crate) use events::event_line;
-pub(crate) use human::lasting;
+pub(crate) use human::{digest, lasting};
+pub(crate) use nodes::MarkedAs;
 pub(crate) use progress::{Bytes, bar, frame, line, plain, top};
 pub(crate) use pushes::in_phase;
 pub(crate) use removals::gone_from;
@@ -98,10 +99,9 @@ impl Screen {
         Ok(())
     }
 
-    /// Prints an answer for people on standard error, before what is asked for is done.
+    /// Prints an answer for people on standard error, before what is asked for is done; without its notes.
     pub(crate) fn announce<T: Render>(&mut self, answer: &T) {
         self.say(&text::layout(&answer.blocks(self.format == Format::Wide)));
-        self.tell(&answer.notes());
     }
 
     /// Prints text that is safe for a terminal on standard error.

@@ -25,6 +25,7 @@ use tracing::{info, warn};
 
 pub use error::LibraryError;
 use place::Place;
+pub(crate) use publish::check_name;
 use upload::{Busy, Wish};
 pub use upload::{UploadId, Writing};
 
@@ -108,7 +109,7 @@ impl Library {
     /// # Errors
     /// [`LibraryError`]; nothing is visible, and what an earlier attempt sent stays.
     pub fn begin(&self, name: ImageName, size: u64, digest: Digest) -> Result<Standing, LibraryError> {
-        publish::check_name(&name)?;
+        check_name(&name)?;
         if size == 0 || size > MAX_IMAGE {
             return Err(LibraryError::BadSize { name, size, max: MAX_IMAGE });
         }

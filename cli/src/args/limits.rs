@@ -4,6 +4,8 @@ use clap::{Args, Subcommand};
 use sifleet_common::api::limits::{LimitsChange, Said};
 use sifleet_common::units::Rate;
 
+use super::rate;
+
 const SET_HELP: &str = "\
 Examples:
   sifleet limits set --total 2G                   all nodes together fetch 2 GB a second at most
@@ -29,23 +31,23 @@ pub(crate) enum LimitsVerb {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub(crate) struct Setting {
-    /// Bytes a second that all nodes together may fetch: 2G, 500MiB; or none.
-    #[arg(long, value_name = "RATE")]
+    /// Bytes a second that all nodes together may fetch: 2G, 500MiB, at least 100kB as all rates; or none.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
     total: Option<Rate>,
     /// Bytes a second that each node may send to others.
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
     up: Option<Rate>,
     /// Bytes a second that each node may fetch.
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
     down: Option<Rate>,
     /// Images that each node fetches at once, 1 to 64; none: what the settings of its agent say.
     #[arg(long, value_name = "N", value_parser = count)]
     concurrent: Option<Count>,
     /// The same as --up for busy nodes; the lower one counts.
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
     busy_up: Option<Rate>,
     /// The same as --down for busy nodes; the lower one counts.
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
     busy_down: Option<Rate>,
     /// The same as --concurrent for busy nodes; the lower one counts.
     #[arg(long, value_name = "N", value_parser = count)]
@@ -67,15 +69,15 @@ fn count(text: &str) -> Result<Count, String> {
 impl Setting {
     /// Says it in the words of the API.
     pub(crate) fn body(&self) -> LimitsChange {
-        let rate = |rate: Option<Rate>| said(rate.map(Rate::get));
+        let bytes = |rate: Option<Rate>| said(rate.map(Rate::get));
         let count = |count: Option<Count>| said(count.map(|Count(count)| count));
         LimitsChange {
-            total: rate(self.total),
-            up: rate(self.up),
-            down: rate(self.down),
+            total: bytes(self.total),
+            up: bytes(self.up),
+            down: bytes(self.down),
             concurrent: count(self.concurrent),
-            busy_up: rate(self.busy_up),
-            busy_down: rate(self.busy_down),
+            busy_up: bytes(self.busy_up),
+            busy_down: bytes(self.busy_down),
             busy_concurrent: count(self.busy_concurrent),
         }
     }

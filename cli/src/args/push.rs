@@ -10,9 +10,12 @@ use clap::{Args, Subcommand, ValueHint};
 use sifleet_common::api::pushes::PushTarget;
 use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::nodeset::NodeSet;
-use sifleet_common::units::Rate;
+use sifleet_common::units::{Period, Rate};
 
-use super::time;
+use super::{deadline, rate};
+
+/// Longest time between two looks of `sifleet top`.
+const LONGEST: Duration = Duration::from_secs(3_600);
 
 const PUSH_HELP: &str = "\
 Examples:
@@ -26,9 +29,14 @@ Examples:
 IMAGE is a file of this machine if it contains a slash or ends in .sif, and is one; else the name or digest of an
 image. An image that is called like a command (ls) is written ./ls or ls.sif.
 
-Ctrl-C only stops watching: the push goes on, and ends with 3. Progress is told on standard error, with
---progress json on standard output.
-Ends with 0 when the push is done (with --detach: was begun), 3 when only some nodes have the image, 1 when none.";
+A FILE that takes the place of another image of the library is asked about on a terminal unless -y is given, and elsewhere
+replaces it at once. Nothing is sent before the coordinator has said that the push can be meant.
+
+Ctrl-C before the push has begun ends with 130, and nothing is pushed; the same command goes on with the upload. Later it only
+stops watching: the push goes on, and ends with 3. Progress is told on standard error, with --progress json as events on
+standard output: hashing, uploading, verifying, published, waiting, plan, begun, push, ended; replaces for an image of the library.
+Ends with 0 when the push is done (with --detach: was begun), 3 when some nodes have the image or nodes that are away will get
+it when they are back, 1 when none has it and none is away.";
 
 pub(super) const TOP_HELP: &str = "\
 Examples:
@@ -70,15 +78,18 @@ pub(crate) struct Wish {
     /// When it counts as done.
     #[arg(long, value_name = "all|N%|best_effort", value_parser = completion)]
     pub(crate) completion: Option<String>,
-    /// Nodes that have not got it by then fail: 30m, 2h; a day by default.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Nodes that have not got it by then fail: 30m, 2h, at most 30d; a day by default.
+    #[arg(long, value_name = "TIME", value_parser = deadline)]
     pub(crate) deadline: Option<Duration>,
-    /// Bytes a second that each node may fetch: 100M, 64MiB.
-    #[arg(long)]
+    /// Bytes a second that each node may fetch: 100M, 64MiB, at least 100kB.
+    #[arg(long, value_parser = rate)]
     pub(crate) rate: Option<Rate>,
     /// Pushes with a higher one come first on each node, 0 to 255; 100 by default.
     #[arg(long, value_name = "N")]
     pub(crate) priority: Option<u8>,
+    /// Does not ask whether an image of the library is to be replaced.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
     /// Says what would be done, and does nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -135,7 +146,7 @@ pub(crate) enum Progress {
 #[derive(Debug, Args)]
 pub(crate) struct Interval {
     /// How often to look: 1s to 1h.
-    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = time)]
+    #[arg(long, default_value = "2s", value_name = "TIME", value_parser = interval)]
     pub(crate) interval: Duration,
 }
 
@@ -184,7 +195,8 @@ pub(crate) enum PushVerb {
     Rate {
         /// The push.
         id: String,
-        /// Bytes a second: 100M, 64MiB; or none.
+        /// Bytes a second: 100M, 64MiB, at least 100kB; or none.
+        #[arg(value_parser = rate)]
         rate: Rate,
     },
 }
@@ -194,6 +206,12 @@ fn completion(text: &str) -> Result<String, String> {
     match (text, share) {
         ("all" | "best_effort", _) | (_, Some(1..=100_u8)) => Ok(text.to_owned()),
         ("best-effort", _) => Ok("best_effort".to_owned()),
-        _ => Err("write all, best_effort or a share of the nodes such as 80%".to_owned()),
+        _ => Err("write all, best_effort or a share of the nodes from 1% to 100%, such as 80%".to_owned()),
     }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<Period>().map(Period::get).ok();
+    let fits = |time: &Duration| (Duration::from_secs(1)..=LONGEST).contains(time);
+    time.filter(fits).ok_or_else(|| "write a time from 1s to 1h, such as 2s or 1m".to_owned())
 }

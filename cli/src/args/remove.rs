@@ -8,7 +8,7 @@ use sifleet_common::api::removals::RemovalTarget;
 use sifleet_common::name::PartitionName;
 use sifleet_common::nodeset::NodeSet;
 
-use super::time;
+use super::deadline;
 
 pub(super) const RM_HELP: &str = "\
 Examples:
@@ -46,8 +46,8 @@ pub(crate) struct Removing {
     /// Tries again, until the deadline, where somebody uses the file.
     #[arg(long)]
     pub(crate) when_idle: bool,
-    /// Nodes that still have it by then fail: 30m, 2h; a day by default.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Nodes that still have it by then fail: 30m, 2h, at most 30d; a day by default.
+    #[arg(long, value_name = "TIME", value_parser = deadline)]
     pub(crate) deadline: Option<Duration>,
     /// Says what would be done, and does nothing.
     #[arg(long)]

@@ -4,9 +4,9 @@ use sifleet_common::api::nodes::{Marked, NodeDetail, NodeList, Rescan};
 use sifleet_common::nodeset::NodeSet;
 
 use crate::args::NodeVerb;
-use crate::client::{Client, Target};
-use crate::outcome::Outcome;
-use crate::output::Screen;
+use crate::client::{Answer, Client, Target};
+use crate::outcome::{Outcome, Wrong};
+use crate::output::{MarkedAs, Screen};
 
 /// Asks, or has nodes scan or be marked, and prints.
 pub(super) fn run(client: &Client, screen: &mut Screen, verb: NodeVerb) -> anyhow::Result<Outcome> {
@@ -28,12 +28,15 @@ pub(super) fn run(client: &Client, screen: &mut Screen, verb: NodeVerb) -> anyho
 
 fn mark(client: &Client, screen: &mut Screen, nodes: &NodeSet, verb: &str) -> anyhow::Result<Outcome> {
     let answer = client.post::<Marked>(&Target::v1("nodes").segment(&nodes.to_string()).segment(verb))?;
-    screen.show(&answer)?;
-    Ok(match &answer.value {
-        marked if marked.nodes.is_empty() => Outcome::No,
-        marked if marked.unheard_of.is_empty() => Outcome::Yes,
-        _ => Outcome::Partial,
-    })
+    let Answer { value: marked, text } = answer;
+    if marked.nodes.is_empty() {
+        let what = format!("no node is called {}", marked.unheard_of);
+        return Err(Wrong::new(what, "see `sifleet node ls`").ending(Outcome::NotFound).into());
+    }
+    let outcome = if marked.unheard_of.is_empty() { Outcome::Yes } else { Outcome::Partial };
+    let what = if verb == "busy" { "marked as busy" } else { "no longer marked as busy" };
+    screen.show(&Answer { value: MarkedAs { marked, what }, text })?;
+    Ok(outcome)
 }
 
 fn outcome(rescan: &Rescan) -> Outcome {

@@ -1,23 +1,28 @@
 //! `sifleet push`: puts an image onto nodes and watches; `push ls`, `show`, `watch`, `cancel`, `retry`, `rate`.
 
+mod early;
 mod file;
+mod library;
 mod watch;
 
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+use serde_json::json;
 use sifleet_common::api::pushes::{
-    PushBody, PushList, PushNodes, PushPlan, PushRequest, PushState, RateRequest,
+    PushBody, PushList, PushNodes, PushPlan, PushRequest, PushState, PushTarget, RateRequest,
 };
 use sifleet_common::push::Phase;
 use sifleet_common::units::Rate;
 
-use super::wish::begin;
+use super::wish::{agreed, begin, has_terminal};
 use crate::args::{PushArgs, PushVerb, Wish};
 use crate::client::{Answer, Client, ClientError, Target};
 use crate::live::Live;
 use crate::outcome::{Outcome, Wrong};
-use crate::output::{Note, Screen, in_phase};
+use crate::output::{Note, Render as _, Screen, in_phase};
 use crate::waiting::pause;
+use early::Early;
 use file::Local;
 use watch::{Ended, watch};
 
@@ -40,11 +45,11 @@ pub(super) fn run(client: &Client, screen: &mut Screen, args: PushArgs) -> anyho
             screen.show(&client.get::<PushNodes>(&one(&id).segment("nodes"))?)?;
         }
         PushVerb::Watch { id, progress } => return follow(client, screen, &mut Live::new(progress), &id),
-        PushVerb::Cancel { id } => screen.show(&client.post::<PushBody>(&one(&id).segment("cancel"))?)?,
-        PushVerb::Retry { id } => screen.show(&client.post::<PushBody>(&one(&id).segment("retry"))?)?,
+        PushVerb::Cancel { id } => return command::<()>(client, screen, (&id, "cancel"), None),
+        PushVerb::Retry { id } => return command::<()>(client, screen, (&id, "retry"), None),
         PushVerb::Rate { id, rate } => {
             let body = RateRequest { rate: rate.get() };
-            screen.show(&client.send::<PushBody>(&one(&id).segment("rate"), &body, None)?)?;
+            return command(client, screen, (&id, "rate"), Some(&body));
         }
     }
     Ok(Outcome::Yes)
@@ -54,14 +59,48 @@ fn push(client: &Client, screen: &mut Screen, wish: &Wish) -> anyhow::Result<Out
     let mut live = Live::new(wish.progress);
     // The grammar sees to it that both are there.
     let (Some(image), Some(to)) = (&wish.image, wish.target.body()) else {
-        let (what, hint) = ("nothing is said to be pushed", "write an image and -p, -w or --missing-on");
-        return Err(Wrong { what: what.to_owned(), hint: hint.to_owned() }.into());
+        let hint = "write an image and -p, -w or --missing-on";
+        return Err(Wrong::new("nothing is said to be pushed", hint).into());
     };
     let local = file::find(image, wish.library_name.as_ref())?;
+    let early = Early::listen(local.is_some())?;
     let local = local.map(|found| found.read(&mut live, screen)).transpose()?;
-    let mut request = PushRequest {
-        image: Some(local.as_ref().map_or_else(|| image.clone(), |local| local.name.to_string())),
-        digest: local.as_ref().map(|local| local.digest.to_string()),
+    let mut request = request(wish, local.as_ref(), image, to);
+    if let Some(local) = &local {
+        if let Some(outcome) = bring(client, screen, &mut live, (wish, &request), local)? {
+            return Ok(outcome);
+        }
+        request.upload = None;
+    }
+    let plan = plan(client, screen, &mut live, &request, local.as_ref())?;
+    live.clear();
+    if wish.dry_run {
+        return preview(screen, &live, &plan);
+    }
+    live.event(screen, "plan", "plan", &plan.text)?;
+    if live.is_for_people() {
+        screen.announce(&plan.value);
+    }
+    request.dry_run = false;
+    early.begin();
+    let begun: Answer<PushBody> = begin(client, &Target::v1("pushes"), &request)?;
+    early.begun();
+    live.event(screen, "begun", "push", &begun.text)?;
+    if wish.detach {
+        if !live.is_json() {
+            screen.show(&begun)?;
+            screen.tell(&[Note::Hint(how_to_go_on(&begun.value.id))]);
+        }
+        return Ok(Outcome::Yes);
+    }
+    follow(client, screen, &mut live, &begun.value.id)
+}
+
+/// Says what is wanted in the words of the API, as a dry run.
+fn request(wish: &Wish, local: Option<&Local>, image: &str, to: PushTarget) -> PushRequest {
+    PushRequest {
+        image: Some(local.map_or_else(|| image.to_owned(), |local| local.name.to_string())),
+        digest: local.map(|local| local.digest.to_string()),
         from: wish.from.as_ref().map(ToString::to_string),
         to,
         root: wish.root.clone(),
@@ -70,30 +109,55 @@ fn push(client: &Client, screen: &mut Screen, wish: &Wish) -> anyhow::Result<Out
         rate: wish.rate.and_then(Rate::get),
         priority: wish.priority,
         dry_run: true,
-        upload: local.as_ref().filter(|_| wish.dry_run).map(|local| local.size),
-    };
-    if let Some(local) = local.as_ref().filter(|_| !wish.dry_run) {
-        local.upload(client, &mut live, screen)?;
+        upload: local.map(|local| local.size),
     }
-    let uploaded = local.as_ref().filter(|_| !wish.dry_run);
-    let plan = plan(client, screen, &mut live, &request, uploaded)?;
-    live.clear();
+}
+
+/// Brings a file into the library, once it is certain that it can go on from there; tells how to end where that is all.
+fn bring(
+    client: &Client,
+    screen: &mut Screen,
+    live: &mut Live,
+    (wish, request): (&Wish, &PushRequest),
+    local: &Local,
+) -> anyhow::Result<Option<Outcome>> {
+    let plan = client.send::<PushPlan>(&Target::v1("pushes"), request, None)?;
+    let replaced = library::replaced_by(client, local)?;
+    if let Some(replaced) = &replaced {
+        let event = json!({"event": "replaces", "name": replaced.name, "digest": replaced.digest});
+        live.event_alone(screen, &event)?;
+        if !live.is_json() {
+            screen.tell(&[Note::Warning(replaced.words())]);
+        }
+    }
     if wish.dry_run {
-        screen.show(&plan)?;
-        return Ok(planned(&plan.value));
+        return preview(screen, live, &plan).map(Some);
     }
-    live.event(screen, "plan", "plan", &plan.text)?;
-    if live.is_for_people() {
-        screen.announce(&plan.value);
+    if planned(&plan.value) == Outcome::No {
+        live.event(screen, "plan", "plan", &plan.text)?;
+        if live.is_for_people() {
+            screen.announce(&plan.value);
+            screen.tell(&plan.value.notes());
+        }
+        let what = "no node can take it: nothing was sent, and nothing is pushed";
+        return Err(Wrong::new(what, "see `sifleet node show NODE`").ending(Outcome::No).into());
     }
-    request.dry_run = false;
-    let begun: Answer<PushBody> = begin(client, &Target::v1("pushes"), &request)?;
-    if wish.detach {
-        finish(screen, &live, &begun)?;
-        screen.tell(&[Note::Hint(how_to_go_on(&begun.value.id))]);
-        return Ok(Outcome::Yes);
+    if replaced.is_some() && !wish.yes && has_terminal() && !agreed(screen, "Replace it?")? {
+        screen.tell(&[Note::Hint("nothing was sent, and nothing is pushed".to_owned())]);
+        return Ok(Some(Outcome::No));
     }
-    follow(client, screen, &mut live, &begun.value.id)
+    local.upload(client, live, screen)?;
+    Ok(None)
+}
+
+/// Shows what would be done.
+fn preview(screen: &mut Screen, live: &Live, plan: &Answer<PushPlan>) -> anyhow::Result<Outcome> {
+    if live.is_json() {
+        live.event(screen, "plan", "plan", &plan.text)?;
+    } else {
+        screen.show(plan)?;
+    }
+    Ok(planned(&plan.value))
 }
 
 /// Tells whether nobody has reported the image so far.
@@ -108,7 +172,7 @@ fn plan(
     live: &mut Live,
     request: &PushRequest,
     uploaded: Option<&Local>,
-) -> Result<Answer<PushPlan>, ClientError> {
+) -> anyhow::Result<Answer<PushPlan>> {
     let target = Target::v1("pushes");
     let patience = SEEN + Duration::from_secs(uploaded.map_or(0, |local| local.size / READ));
     let (begun, mut told) = (Instant::now(), false);
@@ -116,14 +180,59 @@ fn plan(
         match client.send::<PushPlan>(&target, request, None) {
             Err(error) if uploaded.is_some() && is_unheard_of(&error) && begun.elapsed() < patience => {
                 if !told {
-                    live.remark(screen, "waiting until the library's agent has seen the image");
+                    let words = "waiting until the library's agent has seen the image";
+                    live.remark(screen, &json!({"event": "waiting", "for": "library"}), words)?;
                     told = true;
                 }
                 pause(LOOK);
             }
-            answer => return answer,
+            Err(error) => {
+                let image = request.image.as_deref().unwrap_or_default();
+                return Err(library::advised(client, image, error));
+            }
+            Ok(answer) => return Ok(answer),
         }
     }
+}
+
+/// Has a push ended, tried again or slowed down, unless it is past that.
+fn command<B: Serialize>(
+    client: &Client,
+    screen: &mut Screen,
+    (id, verb): (&str, &str),
+    body: Option<&B>,
+) -> anyhow::Result<Outcome> {
+    let own = Target::v1("pushes").segment(id);
+    let before = client.get::<PushBody>(&own)?;
+    if let Some(words) = past(&before.value, verb) {
+        screen.show(&before)?;
+        screen.tell(&[Note::Hint(words)]);
+        return Ok(Outcome::Yes);
+    }
+    let target = own.segment(verb);
+    let answer = match body {
+        Some(body) => client.send::<PushBody>(&target, body, None)?,
+        None => client.post::<PushBody>(&target)?,
+    };
+    screen.show(&answer)?;
+    Ok(Outcome::Yes)
+}
+
+/// Says why nothing is left to be done; nodes that failed may try again, as long as nobody cancelled.
+fn past(push: &PushBody, verb: &str) -> Option<String> {
+    let is_final = match push.state {
+        PushState::Cancelled => true,
+        PushState::Running => false,
+        PushState::Done | PushState::Partial | PushState::Failed => {
+            let open = in_phase(push, Phase::Deferred) > 0;
+            match verb {
+                "cancel" => !open,
+                "retry" => in_phase(push, Phase::Failed) == 0,
+                _ => !open && in_phase(push, Phase::Failed) == 0,
+            }
+        }
+    };
+    is_final.then(|| format!("nothing to do: it ended ({})", push.state.name()))
 }
 
 fn follow(client: &Client, screen: &mut Screen, live: &mut Live, id: &str) -> anyhow::Result<Outcome> {

@@ -9,23 +9,17 @@ use sifleet_common::api::pushes::{PushBody, PushList, PushNode, PushNodes, PushS
 
 use crate::client::{Answer, Client, ClientError, Target};
 use crate::live::Painter;
-use crate::outcome::{Outcome, Wrong};
+use crate::outcome::Outcome;
 use crate::output::{self, Format, Screen};
 use crate::waiting::{Keys, signals};
 
 /// Most pushes whose nodes are asked for: each may have thousands.
 const MAX_PUSHES: usize = 8;
-/// How long to wait between two looks.
-const LONGEST: Duration = Duration::from_secs(3_600);
 /// What is shown off a terminal, in columns and rows: everything that may be of use.
 const PAGE: (usize, usize) = (200, 1_000);
 
 /// Shows until `q` or Ctrl-C; off a terminal once.
 pub(super) fn run(client: &Client, screen: &mut Screen, interval: Duration) -> anyhow::Result<Outcome> {
-    if interval > LONGEST {
-        let hint = "write --interval 2s, or any time up to 1h".to_owned();
-        return Err(Wrong { what: "that is too long to wait between two looks".to_owned(), hint }.into());
-    }
     match screen.format() {
         Format::Table | Format::Wide => {}
         Format::Json => {

@@ -1,11 +1,13 @@
-//! Has a wish begun once, however often it has to be asked for.
+//! Has a wish begun once, however often it has to be asked for; and asks people whether they mean it.
 
+use std::io::{self, BufRead as _, IsTerminal as _};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::client::{Answer, Client, ClientError, Target};
+use crate::output::Screen;
 use crate::waiting::pause;
 
 /// How often a request is sent again that nobody answered.
@@ -28,6 +30,19 @@ pub(super) fn begin<T: DeserializeOwned>(
             answer => return answer,
         }
     }
+}
+
+/// Tells whether there is somebody to ask.
+pub(super) fn has_terminal() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks for a yes.
+pub(super) fn agreed(screen: &mut Screen, question: &str) -> io::Result<bool> {
+    screen.say(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Names a wish as nobody else names another.

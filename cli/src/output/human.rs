@@ -5,18 +5,29 @@ use jiff::Timestamp;
 
 /// Shows a length in bytes with the largest binary unit that leaves at least 1.
 pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
+    scaled(bytes, 1_024, ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
+}
+
+/// Shows bytes a second in thousands, as rates are typed.
+pub(super) fn rate(bytes: u64) -> String {
+    scaled(bytes, 1_000, ["B/s", "kB/s", "MB/s", "GB/s", "TB/s", "PB/s", "EB/s"])
+}
+
+/// Shows a number with the largest unit that leaves at least 1, and one digit after the point while small.
+fn scaled(number: u64, step: u128, units: [&str; 7]) -> String {
+    let number = u128::from(number);
+    let mut unit = 1;
+    let mut names = units.into_iter();
+    let mut name = names.next().unwrap_or_default();
+    while let Some(larger) = names.as_slice().first().filter(|_| number >= unit * step) {
+        (unit, name) = (unit * step, larger);
+        names.next();
     }
-    let power = (bytes.ilog2() / 10).clamp(1, 6);
-    let unit = UNITS.get(usize::try_from(power - 1).unwrap_or_default()).copied().unwrap_or("EiB");
-    let divisor = 1_u128 << (10 * power);
-    let tenths = (u128::from(bytes) * 10 + divisor / 2) / divisor;
-    if tenths < 1000 {
-        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    let tenths = (number * 10 + unit / 2) / unit;
+    if unit > 1 && tenths < 1000 {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
     } else {
-        format!("{} {unit}", tenths / 10)
+        format!("{} {name}", tenths / 10)
     }
 }
 
@@ -43,15 +54,10 @@ pub(super) fn moment(seconds: i64) -> String {
 }
 
 /// Shortens a digest to what is enough to ask for it, unless `wide`.
-pub(super) fn digest(digest: &str, wide: bool) -> String {
+pub(crate) fn digest(digest: &str, wide: bool) -> String {
     /// `blake3:` and the twelve digits that a question needs.
     const SHORT: usize = 7 + 12;
     if wide { digest.to_owned() } else { digest.get(..SHORT).unwrap_or(digest).to_owned() }
-}
-
-/// Shows bytes a second.
-pub(super) fn rate(bytes: u64) -> String {
-    format!("{}/s", size(bytes))
 }
 
 /// Shows a time in its two largest units.
@@ -91,6 +97,22 @@ mod tests {
             (u64::MAX, "16.0 EiB"),
         ] {
             assert_eq!(size(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn rates_are_shown_as_they_are_typed() {
+        for (bytes, shown) in [
+            (0, "0 B/s"),
+            (999, "999 B/s"),
+            (100_000, "100 kB/s"),
+            (1_500_000, "1.5 MB/s"),
+            (64 << 20, "67.1 MB/s"),
+            (2_000_000_000, "2.0 GB/s"),
+            (999_960_000, "1000 MB/s"),
+            (u64::MAX, "18.4 EB/s"),
+        ] {
+            assert_eq!(rate(bytes), shown);
         }
     }
 

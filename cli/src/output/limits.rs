@@ -78,32 +78,32 @@ mod tests {
     #[test]
     fn what_is_limited_and_what_is_not_can_be_told_apart() {
         let limits = LimitsBody {
-            total: Some(2 << 30),
+            total: Some(2_000_000_000),
             up: None,
-            down: Some(500 << 20),
+            down: Some(500_000_000),
             concurrent: None,
-            busy_up: Some(50 << 20),
+            busy_up: Some(50_000_000),
             busy_down: None,
             busy_concurrent: Some(1),
             busy: "viz[001-002]".into(),
             marked: "viz001".into(),
             divided: 4,
-            share: Some(512 << 20),
+            share: Some(500_000_000),
             as_of: "2026-03-01T12:00:00Z".into(),
         };
         let shown = anstream::adapter::strip_str(&layout(&limits.blocks(false))).to_string();
         assert_eq!(
             shown,
-            "all nodes together fetch 2.0 GiB/s at most: 512 MiB/s each, among 4 nodes\n\
-             EACH               UP       DOWN  IMAGES AT ONCE\n\
-             node         no limit  500 MiB/s    as set there\n\
-             busy node  50.0 MiB/s   no limit               1\n\
+            "all nodes together fetch 2.0 GB/s at most: 500 MB/s each, among 4 nodes\n\
+             EACH              UP      DOWN  IMAGES AT ONCE\n\
+             node        no limit  500 MB/s    as set there\n\
+             busy node  50.0 MB/s  no limit               1\n\
              busy            viz[001-002]\n\
              marked as busy  viz001\n"
         );
         assert_eq!(limits.names(), ["viz[001-002]"]);
         assert!(
-            limits.csv().to_string().ends_with("2147483648,,524288000,,52428800,,1,viz[001-002],viz001\n")
+            limits.csv().to_string().ends_with("2000000000,,500000000,,50000000,,1,viz[001-002],viz001\n")
         );
     }
 }

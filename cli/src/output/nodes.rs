@@ -202,27 +202,33 @@ impl Render for NodeDetail {
     }
 }
 
-impl Render for Marked {
+/// Nodes that were marked, and as what in words.
+pub(crate) struct MarkedAs {
+    /// Which ones.
+    pub(crate) marked: Marked,
+    /// As what.
+    pub(crate) what: &'static str,
+}
+
+impl Render for MarkedAs {
     fn blocks(&self, wide: bool) -> Vec<Block> {
-        let mut table = Table::new(&[]);
-        for (word, nodes, tone) in
-            [("told", &self.nodes, Tone::Good), ("unheard of", &self.unheard_of, Tone::Bad)]
-        {
-            if !nodes.is_empty() {
-                table.row(vec![Cell::new(word).tone(tone), Cell::long(nodes, wide)]);
-            }
-        }
-        vec![Block::Table(table)]
+        let what = Cell::new(self.what).tone(Tone::Good);
+        vec![Block::Line(vec![what, Cell::new(": "), Cell::long(&self.marked.nodes, wide)])]
     }
 
     fn names(&self) -> Vec<String> {
-        Some(self.nodes.clone()).filter(|nodes| !nodes.is_empty()).into_iter().collect()
+        Some(self.marked.nodes.clone()).filter(|nodes| !nodes.is_empty()).into_iter().collect()
     }
 
     fn csv(&self) -> Csv {
         let mut csv = Csv::new(&["nodes", "unheard_of"]);
-        csv.row(vec![self.nodes.clone(), self.unheard_of.clone()]);
+        csv.row(vec![self.marked.nodes.clone(), self.marked.unheard_of.clone()]);
         csv
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        let strangers = Some(&self.marked.unheard_of).filter(|nodes| !nodes.is_empty());
+        strangers.map(|nodes| Note::Warning(format!("no node is called {nodes}"))).into_iter().collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use sifleet_common::api::pushes::{
     PushBody, PushBytes, PushList, PushNode, PushNodes, PushPlan, PushReason, PushState,
 };
-use sifleet_common::push::Phase;
+use sifleet_common::push::{FailCode, Phase};
 
 use super::text::{Block, Cell, Csv, Note, Table, Tone};
 use super::{Render, human};
@@ -44,7 +44,7 @@ pub(super) fn moved(bytes: &PushBytes) -> u64 {
 }
 
 fn reasons(table: &mut Table, reasons: &[PushReason], wide: bool) {
-    for reason in reasons {
+    for reason in reasons.iter().filter(|reason| !is_of_phase(reason)) {
         table.row(vec![
             Cell::new(&reason.code).tone(Tone::Bad),
             Cell::number(reason.count),
@@ -54,15 +54,29 @@ fn reasons(table: &mut Table, reasons: &[PushReason], wide: bool) {
     }
 }
 
-fn hints(reasons: &[PushReason]) -> impl Iterator<Item = Note> {
-    let hints = reasons.iter().filter(|reason| !reason.hint.is_empty());
-    hints.map(|reason| Note::Hint(format!("{} ({}): {}", reason.code, reason.nodes, reason.hint)))
+/// Says what to do; for whom, only where that is not plain.
+fn hints(reasons: &[PushReason]) -> Vec<Note> {
+    let needed = |reason: &&PushReason| !reason.hint.is_empty() && !reason.hint.starts_with("nothing");
+    let asked: Vec<&PushReason> = reasons.iter().filter(needed).collect();
+    match asked.as_slice() {
+        [only] => vec![Note::Hint(only.hint.clone())],
+        several => {
+            let words = |reason: &&PushReason| format!("{} ({}): {}", reason.code, reason.nodes, reason.hint);
+            several.iter().map(|reason| Note::Hint(words(reason))).collect()
+        }
+    }
+}
+
+/// Tells whether a reason is only another word for the phase that its nodes are in.
+fn is_of_phase(reason: &PushReason) -> bool {
+    Phase::ALL.iter().any(|phase| phase.name() == reason.code)
 }
 
 impl Render for PushPlan {
     fn blocks(&self, wide: bool) -> Vec<Block> {
         let said = format!(" onto {}: {} at most", human::nodes(self.count), human::size(self.bytes));
-        let time = self.seconds.map_or_else(String::new, |s| format!(", {} at least", human::lasting(s)));
+        let time = self.seconds.filter(|seconds| *seconds > 0);
+        let time = time.map_or_else(String::new, |seconds| format!(", {} at least", human::lasting(seconds)));
         let mut table = Table::new(&[]).indented();
         let mut line = |name: &str, text: &str, tone: Tone| {
             if !text.is_empty() {
@@ -76,6 +90,15 @@ impl Render for PushPlan {
         line("have it already", &self.ready, Tone::Good);
         line("away, get it later", &self.deferred, Tone::Unsure);
         line("from", &self.sources, Tone::Plain);
+        let roots = match self.roots.as_slice() {
+            [only] => only.path.clone(),
+            several => several
+                .iter()
+                .map(|root| format!("{} ({})", root.path, root.nodes))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        line("below", &roots, Tone::Plain);
         line("image", &human::digest(&self.digest, wide), Tone::Plain);
         line("space on each", &human::size(self.size), Tone::Plain);
         let mut refused = Table::new(&[]).indented();
@@ -110,7 +133,7 @@ impl Render for PushPlan {
     }
 
     fn notes(&self) -> Vec<Note> {
-        hints(&self.refused).collect()
+        hints(&self.refused)
     }
 }
 
@@ -184,16 +207,21 @@ impl Render for PushBody {
         let done = in_phase(self, Phase::Done);
         let mut phases = Table::new(&[]).indented();
         for one in &self.phases {
+            let why = self.reasons.iter().find(|reason| reason.code == one.phase.name());
             phases.row(vec![
                 Cell::new(one.phase.name()).tone(phase(one.phase)),
                 Cell::number(one.count),
                 Cell::long(&one.nodes, wide),
+                Cell::new(why.map_or("", |reason| &reason.message)).tone(Tone::Faint),
             ]);
         }
         let mut facts = Table::new(&[]).indented();
         let mut line =
             |name: &str, text: String| facts.row(vec![Cell::new(name).tone(Tone::Faint), Cell::new(text)]);
-        line("bytes", origins(&self.bytes));
+        let origins = origins(&self.bytes);
+        if !origins.is_empty() {
+            line("bytes", origins);
+        }
         if wide {
             line("digest", self.digest.clone());
             line("counts as done", self.completion.clone());
@@ -243,7 +271,9 @@ impl Render for PushBody {
             Note::Warning(format!("{} is left alone as a source: {}, says {}", one.node, one.fault, one.by))
         });
         let mut notes: Vec<Note> = dropped.chain(hints(&self.reasons)).collect();
-        if in_phase(self, Phase::Failed) > 0 && self.state != PushState::Running {
+        let helps = |reason: &PushReason| !is_of_phase(reason) && reason.code != FailCode::NoRoot.name();
+        let failed = in_phase(self, Phase::Failed) > 0 && self.reasons.iter().any(helps);
+        if failed && !matches!(self.state, PushState::Running | PushState::Cancelled) {
             notes.push(Note::Hint(format!("`sifleet push retry {}` tries the failed nodes again", self.id)));
         }
         notes

@@ -68,6 +68,7 @@ impl Render for RemovalPlan {
         };
         line("nodes", &self.nodes, Tone::Plain);
         line("do not have it", &self.absent, Tone::Faint);
+        line("hold another version", &self.others, Tone::Faint);
         line("away, lose it later", &self.deferred, Tone::Unsure);
         line("still have it afterwards", &self.left, Tone::Good);
         let bytes = format!("{}, {}", human::digest(&self.digest, wide), human::size(self.size));
@@ -85,6 +86,7 @@ impl Render for RemovalPlan {
     fn csv(&self) -> Csv {
         let mut csv = Csv::new(&[
             "image", "digest", "size", "nodes", "count", "absent", "deferred", "bytes", "left", "last",
+            "others",
         ]);
         csv.row(vec![
             self.image.clone(),
@@ -97,6 +99,7 @@ impl Render for RemovalPlan {
             self.bytes.to_string(),
             self.left.clone(),
             self.last.to_string(),
+            self.others.clone(),
         ]);
         csv
     }

@@ -76,6 +76,9 @@ super::body! {
         /// cross the network.
         #[serde(default)]
         pub replaces: String,
+        /// Below which roots it will lie, most nodes first.
+        #[serde(default)]
+        pub roots: Vec<super::availability::PathNodes>,
         /// Most bytes that go into the library first; absent if that is not asked about.
         #[serde(default)]
         pub upload: Option<u64>,

@@ -52,8 +52,11 @@ super::body! {
         pub nodes: String,
         /// How many.
         pub count: u32,
-        /// Nodes that do not have it.
+        /// Nodes that do not have it, and nothing else under its name either.
         pub absent: String,
+        /// Nodes that hold other bytes under its name, which stay.
+        #[serde(default)]
+        pub others: String,
         /// Nodes that are away: they lose it when they come back before the deadline.
         pub deferred: String,
         /// Nodes that keep it, and why.

@@ -18,7 +18,7 @@ use super::{LibraryError, UploadId};
 const OWNER: Owner = Owner { ids: None, mode: 0o644 };
 
 /// Refuses names that agents do not list, and those that stand for what cannot be written.
-pub(super) fn check_name(name: &ImageName) -> Result<(), LibraryError> {
+pub(crate) fn check_name(name: &ImageName) -> Result<(), LibraryError> {
     let reason = if name.as_str().split('/').any(|part| part.starts_with('.')) {
         "a part of it is hidden"
     } else if name.as_str().split('/').any(|part| part.starts_with("tmp-copy-")) {

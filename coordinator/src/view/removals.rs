@@ -120,6 +120,8 @@ impl View {
             (RemovalCode::Library, library.clone(), "its library is not removed from"),
         ];
         let refused = refused.into_iter().filter(|(_, nodes, _)| !nodes.is_empty());
+        let without = (&wish.nodes & &*live) - losing(&held) - library;
+        let others = self.others_under_name(wish) & &without;
         let nodes = &lost & &*live;
         RemovalPlan {
             image: wish.image.to_string(),
@@ -127,13 +129,27 @@ impl View {
             size: wish.size,
             nodes: self.fold(&nodes),
             count: count(&nodes),
-            absent: self.fold(&((&wish.nodes & &*live) - losing(&held) - library)),
+            absent: self.fold(&(without - &others)),
+            others: self.fold(&others),
             deferred: self.fold(&(&wish.nodes - &*live)),
             refused: refused.map(|(code, nodes, words)| self.reason(code, &nodes, words)).collect(),
             bytes: wish.size.saturating_mul(files),
             left: self.fold(&left),
             last: !lost.is_empty() && left.is_empty(),
         }
+    }
+
+    /// Lists the nodes that hold other bytes under the image's name where it is meant to go from.
+    fn others_under_name(&self, wish: &RemovalWish) -> RoaringBitmap {
+        let meant = |path: &str, library: bool| wish.root.as_deref().map_or(!library, |root| root == path);
+        let ready = self.names.get(&wish.image).into_iter().flat_map(|entry| &entry.ready);
+        let mut others = RoaringBitmap::new();
+        for (_, held) in
+            ready.filter(|(place, _)| place.digest != wish.digest && meant(&place.root, place.library))
+        {
+            others |= held;
+        }
+        others
     }
 
     /// Lists the nodes that hold the image in a library that is meant.

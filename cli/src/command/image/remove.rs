@@ -1,6 +1,5 @@
 //! `sifleet image rm`: shows what would go, asks, and watches to the end; `image removals` tells of those that go on.
 
-use std::io::{self, BufRead as _, IsTerminal as _};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -9,9 +8,9 @@ use sifleet_common::removal::RemovalPhase;
 
 use crate::args::Removing;
 use crate::client::{Answer, Client, ClientError, Target};
-use crate::command::wish::begin;
+use crate::command::wish::{agreed, begin, has_terminal};
 use crate::outcome::{Outcome, Wrong};
-use crate::output::{Note, Screen, gone_from};
+use crate::output::{Note, Render as _, Screen, gone_from};
 use crate::waiting;
 
 /// How often it is asked how the removal stands.
@@ -34,14 +33,13 @@ pub(super) fn list(client: &Client, screen: &mut Screen, cancel: Option<&str>) -
 /// Removes an image from nodes.
 pub(super) fn run(client: &Client, screen: &mut Screen, wish: &Removing) -> anyhow::Result<Outcome> {
     let asks = !(wish.yes || wish.dry_run);
-    if asks && !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        let what = "images are removed only after a yes, and there is no terminal to ask on".to_owned();
-        return Err(Wrong { what, hint: "add -y, or --dry-run to see what would go".to_owned() }.into());
+    if asks && !has_terminal() {
+        let what = "images are removed only after a yes, and there is no terminal to ask on";
+        return Err(Wrong::new(what, "add -y, or --dry-run to see what would go").into());
     }
     // The grammar sees to it that it is there.
     let Some(from) = wish.nodes.body() else {
-        let what = "nothing is said of the nodes".to_owned();
-        return Err(Wrong { what, hint: "write -p or -w".to_owned() }.into());
+        return Err(Wrong::new("nothing is said of the nodes", "write -p or -w").into());
     };
     let mut request = RemovalRequest {
         image: Some(wish.image.clone()),
@@ -59,7 +57,8 @@ pub(super) fn run(client: &Client, screen: &mut Screen, wish: &Removing) -> anyh
         return Ok(planned(&plan.value, wish.force));
     }
     screen.announce(&plan.value);
-    if asks && !agreed(screen)? {
+    screen.tell(&plan.value.notes());
+    if asks && !agreed(screen, "Remove it?")? {
         screen.tell(&[Note::Hint("nothing was removed".to_owned())]);
         return Ok(Outcome::No);
     }
@@ -68,14 +67,6 @@ pub(super) fn run(client: &Client, screen: &mut Screen, wish: &Removing) -> anyh
     request.image = Some(plan.value.image.clone());
     let begun = begin(client, &Target::v1("removals"), &request)?;
     watch(client, screen, begun)
-}
-
-/// Asks for a yes.
-fn agreed(screen: &mut Screen) -> io::Result<bool> {
-    screen.say("Remove it? [y/N] ");
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Tells how it goes until it ends, or somebody has seen enough.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use serde_json::json;
 use sifleet_common::api::library::{Upload, UploadRequest, UploadState};
 use sifleet_common::digest::Digest;
 use sifleet_common::image;
@@ -13,7 +14,7 @@ use sifleet_common::name::ImageName;
 
 use crate::client::{Client, ClientError, Target};
 use crate::live::{Live, Step};
-use crate::outcome::Wrong;
+use crate::outcome::{Outcome, Wrong};
 use crate::output::{Bytes, Screen};
 use crate::waiting::pause;
 
@@ -56,8 +57,12 @@ pub(super) fn find(image: &str, library_name: Option<&ImageName>) -> Result<Opti
         };
         return Ok(Some(Found { path: path.to_owned(), name }));
     }
-    let wrong = |what: String, hint: &str| Err(Wrong { what, hint: hint.to_owned() });
-    if ["/", "./", "../"].iter().any(|start| image.starts_with(start)) {
+    let wrong = |what: String, hint: &str| Err(Wrong::new(what, hint));
+    let is_meant = ["/", "./", "../"].iter().any(|start| image.starts_with(start));
+    if (is_meant || image.ends_with('/') || library_name.is_some()) && path.is_dir() {
+        return wrong(format!("{image} is a directory"), "name a file in it: one image is pushed at once");
+    }
+    if is_meant {
         let hint = "name a file of this machine, or an image as `sifleet image ls` does";
         return wrong(format!("{} is no file of this machine", image), hint);
     }
@@ -71,9 +76,9 @@ pub(super) fn find(image: &str, library_name: Option<&ImageName>) -> Result<Opti
 
 fn named_after(path: &Path) -> Result<ImageName, Wrong> {
     let own = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    own.parse().map_err(|error| Wrong {
-        what: format!("{} cannot keep its name in the library: {error}", path.display()),
-        hint: "give it another one with --as NAME.sif".to_owned(),
+    own.parse().map_err(|error| {
+        let what = format!("{} cannot keep its name in the library: {error}", path.display());
+        Wrong::new(what, "give it another one with --as NAME.sif")
     })
 }
 
@@ -86,7 +91,7 @@ impl Found {
             let hint =
                 "push a SIF, a squashfs or an ext3 file system; build the image again if it is damaged";
             let what = format!("{} is no image: {error}", path.display());
-            return Err(Wrong { what, hint: hint.to_owned() }.into());
+            return Err(Wrong::new(what, hint).ending(Outcome::Unverified).into());
         }
         let total = file.metadata()?.len();
         let (mut hasher, mut piece, mut pace) = (blake3::Hasher::new(), vec![0; READ], Pace::new(0, total));
@@ -119,11 +124,9 @@ impl Local {
                         UploadState::Deduplicated => "had it under another name",
                         UploadState::Open | UploadState::Published => "took it in",
                     };
-                    live.remark(
-                        screen,
-                        &format!("{}: the library {said}, as {}", self.path.display(), self.name),
-                    );
-                    return Ok(());
+                    let event = json!({"event": "published", "name": self.name.as_str(), "state": state});
+                    let words = format!("{}: the library {said}, as {}", self.path.display(), self.name);
+                    return Ok(live.remark(screen, &event, &words)?);
                 }
                 Err(error) => error,
             };
@@ -164,7 +167,8 @@ impl Local {
                 Told { file: file.take(len), live: &mut *live, screen: &mut *screen, pace: &mut pace };
             upload = client.append::<Upload>(&own, upload.offset, len, &mut told)?.value;
         }
-        live.remark(screen, "the library verifies what it got");
+        let event = json!({"event": "verifying", "name": self.name.as_str()});
+        live.remark(screen, &event, "the library verifies what it got")?;
         Ok(client.post_patiently::<Upload>(&own.segment("finish"), patience)?.value.state)
     }
 }

@@ -17,12 +17,12 @@ fn a_frame_shows_bar_phases_and_the_slowest_nodes() {
     assert_eq!(
         seen(&frame(&push(PushState::Running), &nodes, 100)),
         "\
-vnc_desktop.sif  ████████████░░░░░░░░░░░░   50 %  2.4 MiB of 4.8 MiB  97.7 KiB/s  25s left
+vnc_desktop.sif  ████████████░░░░░░░░░░░░   50 %  2.4 MiB of 4.8 MiB  100 kB/s  25s left
   fetching      1  viz003
   done          2  viz[001-002]
   failed        1  viz004
   deferred      1  viz005
-  slowest          n1 10 % 1.0 KiB/s, n2 20 % 1.0 KiB/s, n3 30 % 1.0 KiB/s
+  slowest          n1 10 % 1.0 kB/s, n2 20 % 1.0 kB/s, n3 30 % 1.0 kB/s
 "
     );
 }
@@ -52,7 +52,7 @@ fn a_log_has_one_line_for_a_push() {
     let shown = anstream::adapter::strip_str(&line(&push(PushState::Running))).to_string();
     assert_eq!(
         shown,
-        "push 7: vnc_desktop.sif: 1 fetching, 2 done, 1 failed, 1 deferred; 50 %  2.4 MiB of 4.8 MiB  97.7 KiB/s  25s left"
+        "push 7: vnc_desktop.sif: 1 fetching, 2 done, 1 failed, 1 deferred; 50 %  2.4 MiB of 4.8 MiB  100 kB/s  25s left"
     );
     let bytes = Bytes { done: 5, total: 10, rate: 0 };
     assert_eq!(
@@ -67,7 +67,7 @@ fn top_shows_the_busiest_nodes_that_fit() {
     let shown = seen(&top(&[(push(PushState::Running), nodes)], None, 100, 6));
     let lines: Vec<_> = shown.lines().collect();
     assert_eq!(lines.len(), 6, "{shown}");
-    assert!(lines[0].starts_with("1 push running, 97.7 KiB/s"), "{shown}");
+    assert!(lines[0].starts_with("1 push running, 100 kB/s"), "{shown}");
     assert!(lines[3].starts_with("n50 ") && lines[5].starts_with("n48 "), "{shown}");
     assert_eq!(seen(&top(&[], None, 100, 6)), "0 pushes running, 0 B/s\n");
     assert_eq!(seen(&top(&[], Some("nobody answers"), 100, 6)), "0 pushes running, 0 B/s\nnobody answers\n");

@@ -1,6 +1,7 @@
 //! Pushes as people and programs see them.
 #![cfg(test)]
 
+use sifleet_common::api::availability::PathNodes;
 use sifleet_common::api::pushes::DroppedSource;
 use sifleet_common::push::{FailCode, Fault};
 
@@ -24,11 +25,29 @@ push 7: vnc_desktop.sif: partial — on 2 of 5 nodes
   no_space  1  viz004  /opt has 5 bytes free
 ---
 warning: viz009 is left alone as a source: poisoned, says viz001
-hint: no_space (viz004): remove images from the root, or name another one with --root; tried again when there is space
+hint: remove images from the root, or name another one with --root; tried again when there is space
 hint: `sifleet push retry 7` tries the failed nodes again
 "
     );
     assert_eq!(partial.names(), ["7"]);
+    let reason = |code: &str, message: &str, hint: &str| PushReason {
+        code: code.into(),
+        count: 1,
+        nodes: "viz009".into(),
+        message: message.into(),
+        hint: hint.into(),
+    };
+    partial.reasons.push(reason("deferred", "silent for an hour", "nothing: it goes on by itself"));
+    partial.bytes = PushBytes::default();
+    let shown = both(&partial, false);
+    assert!(shown.contains("  deferred  1  viz005        silent for an hour\n  no_space"), "{shown}");
+    assert!(!shown.contains("nothing: it") && !shown.contains("  bytes"), "{shown}");
+    assert_eq!(shown.matches("deferred").count(), 1, "{shown}");
+    partial.reasons.push(reason("io", "bad disk", "look into the log"));
+    assert!(both(&partial, false).contains("hint: io (viz009): look into the log\n"));
+    partial.reasons = vec![reason("no_root", "none", "name another")];
+    assert!(!both(&partial, false).contains("push retry"), "that would fail again");
+    partial = push(PushState::Partial);
     assert_eq!(partial.csv().to_string().lines().last(), Some(",no_space,1,viz004,/opt has 5 bytes free"));
     assert!(plain(&partial, true).contains("the first root of each node"));
 }
@@ -39,8 +58,8 @@ fn a_list_has_a_line_for_each_push() {
     assert_eq!(
         plain(&list, false),
         "\
-ID  IMAGE            STATE    DONE  NODES  BYTES        RATE  AGE
-7   vnc_desktop.sif  running     2      5   50 %  97.7 KiB/s  60s
+ID  IMAGE            STATE    DONE  NODES  BYTES      RATE  AGE
+7   vnc_desktop.sif  running     2      5   50 %  100 kB/s  60s
 "
     );
     assert!(plain(&PushList { pushes: vec![], as_of: NOW.into() }, false).starts_with("no pushes"));
@@ -59,6 +78,7 @@ fn a_plan_says_who_gets_what_and_how_long_it_takes() {
         refused: vec![],
         sources: "head".into(),
         replaces: String::new(),
+        roots: vec![PathNodes { path: "/opt/apptainers".into(), count: 2, nodes: "viz[001-002]".into() }],
         upload: None,
         bytes: 2_000_000,
         seconds: Some(75),
@@ -70,11 +90,14 @@ vnc_desktop.sif onto 2 nodes: 1.9 MiB at most, 1m15s at least
   nodes            viz[001-002]
   have it already  viz003
   from             head
+  below            /opt/apptainers
   image            blake3:000000000000
   space on each    976 KiB
 ---
 "
     );
+    plan.seconds = Some(0);
+    assert!(!both(&plan, false).contains("at least"), "that says nothing");
     plan.refused = push(PushState::Failed).reasons;
     assert!(both(&plan, false).contains("no_space  1  viz004"));
     assert_eq!(plan.names(), ["viz[001-002]"]);
@@ -93,9 +116,9 @@ fn node_by_node_the_reason_stands_beside_the_bytes() {
     assert_eq!(
         plain(&nodes, false),
         "\
-NODE    PHASE     FETCHED  REUSED  RESUMED       RATE  WHY
-viz003  fetching  2.0 KiB     0 B      0 B  1.0 KiB/s
-viz004  failed        0 B     0 B      0 B             no_space: full
+NODE    PHASE     FETCHED  REUSED  RESUMED      RATE  WHY
+viz003  fetching  2.0 KiB     0 B      0 B  1.0 kB/s
+viz004  failed        0 B     0 B      0 B            no_space: full
 "
     );
     assert!(plain(&nodes, true).contains("head 2.0 KiB"));

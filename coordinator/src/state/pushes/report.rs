@@ -107,7 +107,11 @@ impl Share {
     fn learn(&mut self, said: &Progress, now: Now) {
         let took = now.mono.since(self.heard).as_millis().max(1);
         let came = u128::from(said.bytes.fetched.saturating_sub(self.bytes.fetched));
-        let rate = u64::try_from(came.saturating_mul(1_000) / took).unwrap_or(u64::MAX);
+        let rate = match self.bytes.fetched {
+            // Perhaps it fetched long before it was heard: this coordinator, or the agent's connection, is new.
+            0 => 0,
+            _ => u64::try_from(came.saturating_mul(1_000) / took).unwrap_or(u64::MAX),
+        };
         // Half of what it was: a bar that jumps helps nobody.
         self.rate = if self.rate == 0 { rate } else { self.rate / 2 + rate / 2 };
         self.heard = now.mono;

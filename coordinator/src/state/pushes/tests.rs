@@ -232,11 +232,27 @@ fn a_dry_run_of_an_image_that_is_to_be_uploaded_takes_its_word() {
         let refused = lab.site.state.view().wish(&wish, lab.site.now).unwrap_err();
         assert!(matches!(refused, PushError::Meant(_)), "{refused}");
         wish.upload = Some(1_000);
+        wish.from = Some("head".into());
+        assert!(lab.site.state.view().wish(&wish, lab.site.now).is_ok(), "the library will hold it");
+        wish.from = Some("n2".into());
+        let refused = lab.site.state.view().wish(&wish, lab.site.now).unwrap_err().to_string();
+        assert!(refused.contains("n2 does not hold") && refused.ends_with("alone: head"), "{refused}");
+        wish.from = None;
         let plan = lab.plan(&wish);
         assert_eq!((plan.image.as_str(), plan.nodes.as_str(), plan.bytes), (meant, "n[1-3]", 3_000));
         assert_eq!((plan.ready.as_str(), plan.deferred.as_str(), plan.sources.as_str()), ("", "n3", ""));
         assert_eq!(plan.replaces, if name == "a.sif" { "n1" } else { "" });
     }
+    let mut wish = request("p/.new.sif", partition());
+    (wish.digest, wish.dry_run, wish.upload) = (Some(digest(9).to_string()), true, Some(1_000));
+    let refused = lab.site.state.view().wish(&wish, lab.site.now).unwrap_err().to_string();
+    assert_eq!(refused, "p/.new.sif cannot be the name of an image in the library: a part of it is hidden");
+    wish.image = Some("new.sif".into());
+    let roots = lab.plan(&wish).roots;
+    assert_eq!(
+        (roots[0].path.as_str(), roots[0].nodes.as_str(), roots.len()),
+        ("/opt/apptainers", "n[1-3]", 1)
+    );
 }
 
 #[test]

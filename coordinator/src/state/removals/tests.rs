@@ -21,6 +21,11 @@ use bench::{Bench, request, watched};
 fn nodes_are_told_once_and_are_done_when_their_inventories_no_longer_show_the_image() {
     let mut bench = Bench::new(true, &["n1", "n2"]);
     bench.connect("n3", vec![watched()]);
+    bench.connect("n4", vec![watched(), image("a.sif", 2)]);
+    let mut other = request("n[3-4]");
+    other.digest = Some(digest(1).to_string());
+    let plan = bench.plan(&other);
+    assert_eq!((plan.nodes.as_str(), plan.absent.as_str(), plan.others.as_str()), ("", "n3", "n4"));
     let plan = bench.plan(&request("n[1-3]"));
     assert_eq!((plan.nodes.as_str(), plan.absent.as_str(), plan.left.as_str()), ("n[1-2]", "n3", "head"));
     assert_eq!((plan.bytes, plan.last), (2, false));

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use roaring::RoaringBitmap;
+use sifleet_common::api::availability::PathNodes;
 use sifleet_common::api::pushes::{PushPlan, PushReason, PushRequest, PushTarget};
 use sifleet_common::digest::Digest;
 use sifleet_common::image::Arch;
@@ -16,6 +17,7 @@ use sifleet_common::nodeset::NodeSet;
 use sifleet_common::push::FailCode;
 use sifleet_common::time::Now;
 
+use crate::library::check_name;
 use crate::state::index::NodeId;
 use crate::state::pushes::wish::{MAX_PATIENCE, PATIENCE, PRIORITY, PushError, Wish, check_rate};
 use crate::store::limits::lower;
@@ -23,7 +25,7 @@ use crate::store::push::Completion;
 use crate::view::availability::count;
 use crate::view::meant::MeantError;
 use crate::view::resolve::{Expected, unheard_of};
-use crate::view::{QueryError, View, shorten};
+use crate::view::{NodeInfo, QueryError, View, shorten};
 
 /// Most digests that an error offers.
 const MAX_CANDIDATES: usize = 10;
@@ -36,6 +38,7 @@ impl View {
     pub fn wish(&self, request: &PushRequest, now: Now) -> Result<Wish, PushError> {
         let live = self.live_at(now);
         let (members, partition) = self.members_of(&request.to)?;
+        check_upload(request)?;
         let named = (request.image.as_deref(), request.digest.as_deref());
         let found = self.meant(named, partition.as_ref(), &live).and_then(|(image, digest)| {
             let none = || MeantError::NoHolder { image: format!("{image}@{digest}") };
@@ -52,7 +55,7 @@ impl View {
         }
         let completion = request.completion.as_deref().map(str::parse::<Completion>);
         Ok(Wish {
-            from: self.holder_named(request.from.as_deref(), &image, digest)?,
+            from: self.holder_named(request, &image, digest)?,
             root: root(request.root.as_deref())?,
             completion: completion
                 .transpose()
@@ -112,6 +115,7 @@ impl View {
             refused: reasons.collect(),
             sources: self.fold(&sources),
             replaces: self.fold(&(&self.others_as(wish) & &nodes)),
+            roots: self.roots_of(wish, &nodes),
             upload: None,
             bytes: wish.size.saturating_mul(nodes.len()),
             seconds: self.least_time(wish, nodes.len()),
@@ -225,11 +229,11 @@ impl View {
     /// Finds the only node that the image is to be taken from.
     fn holder_named(
         &self,
-        from: Option<&str>,
+        request: &PushRequest,
         image: &ImageName,
         digest: Digest,
     ) -> Result<Option<NodeId>, PushError> {
-        let Some(from) = from else { return Ok(None) };
+        let Some(from) = request.from.as_deref() else { return Ok(None) };
         let found = self.nodes.iter().zip(0..).find(|(node, _)| node.name.as_str() == from);
         let Some((node, id)) = found else {
             let unknown = QueryError::UnknownNode { name: shorten(from), candidates: Vec::new() };
@@ -238,6 +242,19 @@ impl View {
         let holders = self.holders_of(&digest);
         if holders.contains(id) {
             return Ok(Some(NodeId(id)));
+        }
+        if request.upload.is_some() {
+            let libraries = self.nodes.iter().zip(0..).filter(|(node, _)| watches_library(node));
+            let libraries: RoaringBitmap = libraries.map(|(_, id)| id).collect();
+            return if libraries.contains(id) {
+                Ok(Some(NodeId(id)))
+            } else {
+                let names = self.fold(&libraries);
+                let detail = format!(
+                    "from: {from} does not hold {image}; a file that goes into the library first is on the library's node alone: {names}"
+                );
+                Err(MeantError::bad(detail).into())
+            };
         }
         let names = holders.iter().filter_map(|id| self.info(id)).take(MAX_CANDIDATES);
         Err(PushError::NotThere {
@@ -290,6 +307,24 @@ impl View {
         others
     }
 
+    /// Groups nodes by the root below which they will have the image, most nodes first.
+    fn roots_of(&self, wish: &Wish, nodes: &RoaringBitmap) -> Vec<PathNodes> {
+        let mut by_path: BTreeMap<&str, RoaringBitmap> = BTreeMap::new();
+        for (id, node) in nodes.iter().filter_map(|id| Some((id, self.info(id)?))) {
+            if let Some(path) = root_for(wish, node) {
+                by_path.entry(path).or_default().insert(id);
+            }
+        }
+        let place = |(path, nodes): (&str, RoaringBitmap)| PathNodes {
+            path: path.to_owned(),
+            count: count(&nodes),
+            nodes: self.fold(&nodes),
+        };
+        let mut roots: Vec<PathNodes> = by_path.into_iter().map(place).collect();
+        roots.sort_by_key(|root| std::cmp::Reverse(root.count));
+        roots
+    }
+
     /// Finds the nodes that have no root for the image, or could not run it.
     fn refused(&self, wish: &Wish, nodes: &RoaringBitmap) -> BTreeMap<FailCode, (RoaringBitmap, String)> {
         let mut refused: BTreeMap<FailCode, (RoaringBitmap, String)> = BTreeMap::new();
@@ -298,13 +333,9 @@ impl View {
         };
         let arch = self.digests.get(&wish.digest).map_or(Arch::Unknown, |known| known.image.arch);
         for (id, node) in nodes.iter().filter_map(|id| Some((id, self.info(id)?))) {
-            let fits = node.inventory.roots().any(|(_, root)| {
-                let meant = wish.root.as_ref().map_or(!root.library, |path| root.path == *path);
-                meant && !matches!(root.state, RootState::Unknown { .. })
-            });
             if !node.facts.as_ref().is_none_or(|facts| facts.arch.runs(arch)) {
                 refuse(FailCode::Unusable, id, &|| format!("the image is built for {arch}"));
-            } else if !fits {
+            } else if root_for(wish, node).is_none() {
                 refuse(FailCode::NoRoot, id, &|| match &wish.root {
                     Some(path) => format!("no such root at present: {path}"),
                     None => "no root at present but libraries".to_owned(),
@@ -313,6 +344,26 @@ impl View {
         }
         refused
     }
+}
+
+/// Finds the root below which a node would have the image.
+fn root_for<'a>(wish: &Wish, node: &'a NodeInfo) -> Option<&'a str> {
+    let fits = node.inventory.roots().map(|(_, root)| root).find(|root| {
+        let meant = wish.root.as_ref().map_or(!root.library, |path| root.path == *path);
+        meant && !matches!(root.state, RootState::Unknown { .. })
+    });
+    fits.map(|root| &*root.path)
+}
+
+fn watches_library(node: &NodeInfo) -> bool {
+    node.inventory.roots().any(|(_, root)| root.library)
+}
+
+/// Looks whether the library would take an image of that name, as it will when the image comes.
+fn check_upload(request: &PushRequest) -> Result<(), MeantError> {
+    let uploaded = request.image.as_deref().filter(|_| request.upload.is_some() && request.dry_run);
+    let Some(Ok(name)) = uploaded.map(str::parse) else { return Ok(()) };
+    check_name(&name).map_err(|error| MeantError::bad(error.to_string()))
 }
 
 pub(in crate::view) fn root(path: Option<&str>) -> Result<Option<String>, MeantError> {
