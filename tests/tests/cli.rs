@@ -3,6 +3,8 @@
 
 #![cfg(test)]
 
+#[path = "cli/early.rs"]
+mod early;
 #[path = "cli/limits.rs"]
 mod limits;
 #[path = "cli/push.rs"]

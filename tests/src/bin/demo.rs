@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::IsTerminal;
-use std::process::Stdio;
+use std::io::{IsTerminal, Read as _};
+use std::process::{ExitCode, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -19,12 +19,22 @@ use sifleet_tests::wait::{pause, until};
 const LEASE: Duration = Duration::from_secs(6);
 const NODES: [&str; 6] = ["head", "compute001", "compute002", "compute003", "viz001", "viz002"];
 
-fn main() -> anyhow::Result<()> {
+const USAGE: &str = "\
+usage: cargo demo [--once]
+
+Tells the story of Sifleet on a cluster of real processes on this machine; then the cluster stays up to be played with,
+until Ctrl-C. With --once it ends by itself.";
+
+fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let once = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => false,
         ["--once"] => true,
-        _ => anyhow::bail!("usage: cargo demo [--once]"),
+        other => {
+            say(USAGE);
+            let asked = matches!(other, ["--help" | "-h"]);
+            return Ok(if asked { ExitCode::SUCCESS } else { ExitCode::from(2) });
+        }
     };
     say("Building the programs (the first time takes some minutes) ...");
     programs::own("sifleet")?;
@@ -38,9 +48,10 @@ fn main() -> anyhow::Result<()> {
     demo.next_version()?;
     if once {
         say("\nEverything above was checked. That is the demo.");
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
-    demo.stay()
+    demo.stay()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn start() -> anyhow::Result<Cluster> {
@@ -229,10 +240,15 @@ impl Demo {
     /// Runs the command line, shows what it says and checks how it ends.
     fn sifleet(&self, arguments: &[&str], code: i32) -> anyhow::Result<()> {
         say(&format!("$ sifleet {}", arguments.join(" ")));
-        let output = self.cluster.cli(arguments)?;
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
-            say(&format!("  {line}"));
-        }
+        // One pipe for both, so that what is told stands in the order in which it was told.
+        let (mut told, writer) = std::io::pipe()?;
+        let mut command = self.cluster.command(arguments)?;
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        let mut running = command.spawn().context("run sifleet")?;
+        drop(command);
+        let mut stderr = Vec::new();
+        told.read_to_end(&mut stderr)?;
+        let output = Output { status: running.wait()?, stdout: Vec::new(), stderr };
         for line in String::from_utf8_lossy(&output.stderr).lines() {
             say(&format!("  {line}"));
         }
@@ -248,6 +264,10 @@ impl Demo {
         say(&format!("alias sifleet={}", program.display()));
         say("Try:");
         say("  sifleet image ls; sifleet image show openfoam_v2312; sifleet partition show viz");
+        say("  sifleet push paraview_v5 -p compute --rate 5M --detach; sifleet top   # q ends it");
+        say("  sifleet push ls; sifleet push blender_v4 -p compute --dry-run");
+        say("  sifleet limits set --total 50M; sifleet limits show; sifleet limits set --total none");
+        say("  sifleet image rm paraview_v5 -p compute");
         say("  sifleet events &   # then change something:");
         say(&format!(
             "  cp {0}/openfoam_v2312.sif {1}/",
