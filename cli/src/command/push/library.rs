@@ -27,13 +27,13 @@ impl Replaced {
 /// Finds another image that the library holds under the name of a file.
 ///
 /// # Errors
-/// [`ClientError`], unless it only says that nobody knows the name.
+/// [`ClientError`] when nobody answers; who does and knows of no such image knows of none that is replaced.
 pub(super) fn replaced_by(client: &Client, local: &Local) -> Result<Option<Replaced>, ClientError> {
     let name = local.name.to_string();
     let summary = match client.get::<ImageDetail>(&Target::v1("images").segment(&name)) {
         Ok(answer) => answer.value.summary,
-        Err(ClientError::Refused { .. }) => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error) if error.may_pass() => return Err(error),
+        Err(_) => return Ok(None),
     };
     // A name that is only alike is another image.
     let held = summary.digests.into_iter().filter(|_| summary.name == name).find(|held| held.in_library);

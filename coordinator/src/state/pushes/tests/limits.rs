@@ -1,6 +1,7 @@
 //! Limits: what agents are told of them, when, and what survives a restart.
 
 use sifleet_common::api::limits::LimitsChange;
+use sifleet_common::inventory::RootState;
 use sifleet_common::push::Phase;
 use sifleet_common::wire::assignment::{Order, Rates};
 
@@ -8,7 +9,7 @@ use super::lab::{Lab, partition, request};
 use super::{Transfers, site, watched};
 use crate::state::Event;
 use crate::state::limits::LimitCommand;
-use crate::state::testing::image;
+use crate::state::testing::{image, library};
 
 fn change(text: &str) -> LimitCommand {
     LimitCommand::Change(serde_json::from_str::<LimitsChange>(text).unwrap())
@@ -163,4 +164,21 @@ fn limits_and_marks_survive_a_restart() {
     lab.connect("n1", vec![watched()]);
     lab.connect("n2", vec![watched()]);
     assert_eq!((may(&lab, "n1").0, may(&lab, "n2").0), (Some(200_000), Some(500_000)));
+}
+
+#[test]
+fn bytes_that_came_before_a_restart_are_no_rate() {
+    let mut lab = site("n1");
+    let push = lab.push(&request("a", partition()));
+    lab.map("head");
+    lab.progress("n1", Phase::Fetching, 500_000_000);
+    lab.restart(Transfers::default());
+    lab.connect("head", vec![library(RootState::Watched), image("a.sif", 1)]);
+    lab.connect("n1", vec![watched()]);
+    lab.map("head");
+    lab.progress("n1", Phase::Fetching, 1_000_000_000);
+    assert_eq!(lab.body(push).bytes.rate, 0, "nobody knows since when");
+    lab.pass(1);
+    lab.progress("n1", Phase::Fetching, 1_000_100_000);
+    assert_eq!(lab.body(push).bytes.rate, 100_000);
 }
