@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use quinn::{ReadError, VarInt};
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::name::NodeName;
@@ -13,12 +14,15 @@ use sifleet_common::removal::RemovalCode;
 use sifleet_common::wire::assignment::{
     Assignment, AssignmentId, Order, Peer, Rates, Removal, RemovalOutcome,
 };
+use sifleet_common::wire::chunk::{Run, StopCode};
 use sifleet_tests::mover::{self, Mover, assignment};
-use sifleet_tests::rogue::{Crime, Rogue};
+use sifleet_tests::rogue::{Crime, Dialler, Rogue};
 use sifleet_tests::sif::SifBuilder;
 
 /// A rate at which [`small`] takes longer than anybody waits for a silent peer.
 const SLOW: u64 = 40_000;
+/// The only span of [`small`].
+const ALL: Run = Run { first: 0, count: 1 };
 
 /// An image of one span.
 fn small(seed: u64) -> Vec<u8> {
@@ -206,6 +210,19 @@ async fn rogues_are_named_and_left_alone_and_everybody_else_gets_the_image() {
         // The span in which it is found out, and the next, asked for so that no link waits.
         assert!(asked <= 2 * 4, "four nodes asked {name} for {asked} spans, each for two at most");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_too_slow_to_choose_is_told_so_and_not_given_an_end_without_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (movers, assignment) = nodes(folder.path(), 1, &small(9)).await;
+    let slow = Dialler::start(folder.path(), "slow").unwrap();
+    let mut following = slow.follow(&movers[0].peer, &assignment, vec![ALL]).await.unwrap();
+    let (_send, mut receive) = following.turn().await.unwrap();
+    // An end would look like a giver that answers with nothing, which is malice.
+    let ended = receive.read(&mut [0; 1]).await;
+    let stopping = VarInt::from_u32(StopCode::Stopping as u32);
+    assert!(matches!(ended, Err(ReadError::Reset(code)) if code == stopping), "{ended:?}");
 }
 
 /// Listens until an assignment ends; tells whether another one had begun by then.

@@ -14,6 +14,7 @@ use sifleet_common::digest::Digest;
 use sifleet_common::task::Tasks;
 use sifleet_common::wire::chunk::{Offer, Run, runs};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::find::Finder;
@@ -73,6 +74,7 @@ impl Serving {
             fetching: BTreeSet::new(),
             looked_for: BTreeMap::new(),
             followers: BTreeMap::new(),
+            turning: BTreeMap::new(),
             finder,
             up,
             serving: Self(inputs.clone()),
@@ -119,6 +121,15 @@ struct LookedFor {
     waited: usize,
 }
 
+/// The turns of a follower.
+#[derive(Default)]
+struct Turning {
+    turns: usize,
+    /// Ends them.
+    stop: CancellationToken,
+    left: bool,
+}
+
 struct Owner {
     giving: Giving,
     held: BTreeMap<Digest, Arc<Held>>,
@@ -129,6 +140,8 @@ struct Owner {
     /// Who waits for an image that is being looked for, or is not here.
     looked_for: BTreeMap<Digest, LookedFor>,
     followers: BTreeMap<FollowerId, Follower>,
+    /// Followers that are being given something, also those that have left and whose turns have not ended yet.
+    turning: BTreeMap<FollowerId, Turning>,
     finder: Finder,
     up: Arc<Tap>,
     serving: Serving,
@@ -157,19 +170,16 @@ impl Owner {
             Input::Follow(follower) => self.follow(follower),
             Input::Found(image, found) => self.found(image, found),
             Input::Event(event) => {
-                if let Event::Left(id) = &event {
-                    self.followers.remove(id);
-                    for waiting in self.looked_for.values_mut() {
-                        waiting.followers.retain(|follower| follower.id != *id);
-                        waiting.waited = waiting.waited.min(waiting.followers.len());
-                    }
-                }
                 if let Event::Gained(image, spans) = &event
                     && let Some(held) = self.held.get(image)
                 {
                     held.gained(spans);
                 }
-                self.tell(event);
+                match event {
+                    Event::Left(id) => self.left(id),
+                    Event::Ended(id, ..) => self.ended(id, event),
+                    other => self.tell(other),
+                }
             }
             Input::Broken(image) => {
                 self.fetching.remove(&image);
@@ -181,8 +191,53 @@ impl Owner {
             }
             Input::Release(image) => {
                 self.fetching.remove(&image);
+                self.hold_whole(image);
             }
         }
+    }
+
+    /// Looks from here on whether the file stays what it is: published, it can be written to by others.
+    fn hold_whole(&mut self, image: Digest) {
+        let Some(held) = self.held.get(&image) else { return };
+        match held.published() {
+            Ok(whole) => {
+                self.held.insert(image, Arc::new(whole));
+            }
+            Err(error) => {
+                debug!(digest = %image, error = &error as &dyn std::error::Error, "a published image cannot be given");
+                self.close(image);
+            }
+        }
+    }
+
+    /// Lets a follower go. Its turns are ended, and count until they have.
+    fn left(&mut self, id: FollowerId) {
+        self.followers.remove(&id);
+        for waiting in self.looked_for.values_mut() {
+            waiting.followers.retain(|follower| follower.id != id);
+            waiting.waited = waiting.waited.min(waiting.followers.len());
+        }
+        match self.turning.get_mut(&id) {
+            Some(turning) => {
+                turning.left = true;
+                turning.stop.cancel();
+            }
+            None => self.tell(Event::Left(id)),
+        }
+    }
+
+    fn ended(&mut self, id: FollowerId, ended: Event) {
+        if let Some(turning) = self.turning.get_mut(&id) {
+            turning.turns = turning.turns.saturating_sub(1);
+            if turning.turns == 0 {
+                let left = turning.left;
+                self.turning.remove(&id);
+                if left {
+                    return self.tell(Event::Left(id));
+                }
+            }
+        }
+        self.tell(ended);
     }
 
     fn follow(&mut self, follower: Follower) {
@@ -294,6 +349,9 @@ impl Owner {
     }
 
     fn give(&mut self, id: FollowerId) {
+        let turning = self.turning.entry(id).or_default();
+        turning.turns += 1;
+        let stop = turning.stop.clone();
         let both = self.followers.get(&id).and_then(|follower| {
             Some((follower.connection.clone(), Arc::clone(self.held.get(&follower.image)?)))
         });
@@ -302,7 +360,8 @@ impl Owner {
             self.tasks.spawn("turn", async move { serving.put(Input::Event(ended)).await });
             return;
         };
-        let turn = Turn { id, connection, held, up: Arc::clone(&self.up), serving: self.serving.clone() };
+        let (up, serving) = (Arc::clone(&self.up), self.serving.clone());
+        let turn = Turn { id, connection, held, up, serving, stop };
         self.tasks.spawn("turn", turn.run());
     }
 }
