@@ -7,7 +7,7 @@ use sifleet_common::chunk::ChunkMap;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::name::ImageName;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::debug;
 
 use super::held::Held;
@@ -23,13 +23,15 @@ use crate::map::kept::Maps;
 pub struct Finder {
     commands: mpsc::Sender<Command>,
     maps: Arc<Maps>,
+    /// For making a map: an image is read from one end to the other, and threads that do that give nothing.
+    making: Arc<Semaphore>,
 }
 
 impl Finder {
     /// Finds by asking the inventory.
     #[must_use]
-    pub const fn new(commands: mpsc::Sender<Command>, maps: Arc<Maps>) -> Self {
-        Self { commands, maps }
+    pub fn new(commands: mpsc::Sender<Command>, maps: Arc<Maps>) -> Self {
+        Self { commands, maps, making: Arc::new(Semaphore::new(1)) }
     }
 
     /// Returns the maps.
@@ -76,8 +78,15 @@ impl Finder {
         if candidates.is_empty() {
             return Err("the image is not on this node".to_owned());
         }
+        if let Some(map) = self.kept(image).await {
+            return Ok((map, candidates));
+        }
+        let permit = Arc::clone(&self.making).acquire_owned().await.map_err(|lost| lost.to_string())?;
         let maps = Arc::clone(&self.maps);
         let make = move || {
+            // Making goes on when nobody waits for it any longer, and so does the permit.
+            let _permit = permit;
+            // Whoever had the permit before may have made it.
             let found = match maps.get(&image) {
                 Some(map) => Ok(map),
                 None => make(image, &candidates).inspect(|map| maps.put(map)),
