@@ -8,5 +8,6 @@ pub mod find;
 pub mod giving;
 pub mod held;
 pub mod offer;
+mod places;
 pub mod run;
 mod turn;

@@ -114,7 +114,12 @@ impl Dialler {
     ///
     /// # Errors
     /// When it cannot be reached.
-    pub async fn follow(&self, peer: &Peer, image: &Assignment, lacks: Vec<Run>) -> anyhow::Result<Following> {
+    pub async fn follow(
+        &self,
+        peer: &Peer,
+        image: &Assignment,
+        lacks: Vec<Run>,
+    ) -> anyhow::Result<Following> {
         let connection = self.dial(peer).await?;
         let (mut wishes, offers) = connection.open_bi().await?;
         let opening = Opening::Follow { image: image.image, map: image.map, lacks };

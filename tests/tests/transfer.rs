@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use quinn::{ReadError, VarInt};
+use quinn::{ConnectionError, ReadError, VarInt};
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::name::NodeName;
@@ -14,8 +14,8 @@ use sifleet_common::removal::RemovalCode;
 use sifleet_common::wire::assignment::{
     Assignment, AssignmentId, Order, Peer, Rates, Removal, RemovalOutcome,
 };
-use sifleet_common::wire::chunk::{Run, StopCode};
-use sifleet_tests::mover::{self, Mover, assignment};
+use sifleet_common::wire::chunk::{Offer, Run, StopCode};
+use sifleet_tests::mover::{self, LIMIT, Mover, assignment};
 use sifleet_tests::rogue::{Crime, Dialler, Rogue};
 use sifleet_tests::sif::SifBuilder;
 
@@ -223,6 +223,46 @@ async fn a_follower_that_is_too_slow_to_choose_is_told_so_and_not_given_an_end_w
     let ended = receive.read(&mut [0; 1]).await;
     let stopping = VarInt::from_u32(StopCode::Stopping as u32);
     assert!(matches!(ended, Err(ReadError::Reset(code)) if code == stopping), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lacks_what_cannot_be_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (movers, assignment) = nodes(folder.path(), 1, &small(10)).await;
+    let rogue = Dialler::start(folder.path(), "rogue").unwrap();
+    let beyond = Run { first: 1, count: 1 };
+    for lacks in [vec![ALL; 2], vec![Run { first: 0, count: u32::MAX }], vec![beyond]] {
+        let following = rogue.follow(&movers[0].peer, &assignment, lacks).await.unwrap();
+        let closed = tokio::time::timeout(LIMIT, following.connection.closed()).await.unwrap();
+        let protocol = VarInt::from_u32(StopCode::Protocol as u32);
+        assert!(
+            matches!(&closed, ConnectionError::ApplicationClosed(close) if close.error_code == protocol),
+            "{closed}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_cannot_take_the_connections_of_all_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (movers, assignment) = nodes(folder.path(), 1, &small(11)).await;
+    let greedy = Dialler::start(folder.path(), "greedy").unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..16 {
+        let mut following = greedy.follow(&movers[0].peer, &assignment, vec![ALL]).await.unwrap();
+        following.offers.next::<Offer>().await.unwrap().unwrap();
+        kept.push(following);
+    }
+    let refused = greedy.dial(&movers[0].peer).await.unwrap();
+    let closed = tokio::time::timeout(LIMIT, refused.closed()).await.unwrap();
+    let stopping = VarInt::from_u32(StopCode::Stopping as u32);
+    assert!(
+        matches!(&closed, ConnectionError::ApplicationClosed(close) if close.error_code == stopping),
+        "{closed}"
+    );
+    let other = Dialler::start(folder.path(), "other").unwrap();
+    let mut following = other.follow(&movers[0].peer, &assignment, vec![ALL]).await.unwrap();
+    following.offers.next::<Offer>().await.unwrap().unwrap();
 }
 
 /// Listens until an assignment ends; tells whether another one had begun by then.

@@ -12,16 +12,17 @@ use sifleet_common::chunk::MapDigest;
 use sifleet_common::chunk::span::SpanId;
 use sifleet_common::digest::Digest;
 use sifleet_common::task::Tasks;
-use sifleet_common::wire::chunk::{Offer, Run, runs};
+use sifleet_common::wire::chunk::{Offer, runs};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::find::Finder;
-use super::giving::{Action, Event, Giving, TURNS};
+use super::giving::{Action, Event, Giving, MAX_FOLLOWERS, TURNS};
 use super::held::Held;
 use super::offer::FollowerId;
 use super::turn::Turn;
+use crate::fetch::set::SpanSet;
 use crate::pace::Tap;
 
 /// Messages that wait for the loop; whoever sends more waits.
@@ -53,7 +54,8 @@ pub(super) struct Follower {
     pub(super) id: FollowerId,
     pub(super) image: Digest,
     pub(super) map: MapDigest,
-    pub(super) lacks: Vec<Run>,
+    /// Which spans, of as many as the last of them.
+    pub(super) lacks: SpanSet,
     pub(super) connection: Connection,
     pub(super) offers: mpsc::Sender<Offer>,
 }
@@ -119,6 +121,17 @@ struct LookedFor {
     /// It was not found; whoever came before the last look has waited long enough.
     absent: bool,
     waited: usize,
+}
+
+impl LookedFor {
+    /// Tells those that have waited long enough.
+    fn turn_away(&mut self) {
+        for follower in self.followers.drain(..self.waited) {
+            // One that does not read has no use for it either.
+            drop(follower.offers.try_send(Offer::Absent));
+        }
+        self.waited = self.followers.len();
+    }
 }
 
 /// The turns of a follower.
@@ -246,15 +259,25 @@ impl Owner {
             self.admit(follower);
             return;
         }
+        let waiting: usize = self.looked_for.values().map(|waiting| waiting.followers.len()).sum();
+        if waiting >= MAX_FOLLOWERS {
+            // One that does not read has no use for it either.
+            drop(follower.offers.try_send(Offer::Absent));
+            return;
+        }
         let is_new = !self.looked_for.contains_key(&image);
         self.looked_for.entry(image).or_default().followers.push(follower);
         if is_new {
-            let (finder, serving) = (self.finder.clone(), self.serving.clone());
-            self.tasks.spawn("find", async move {
-                let found = finder.held(image).await.map(Arc::new);
-                serving.put(Input::Found(image, found)).await;
-            });
+            self.look_for(image);
         }
+    }
+
+    fn look_for(&self, image: Digest) {
+        let (finder, serving) = (self.finder.clone(), self.serving.clone());
+        self.tasks.spawn("find", async move {
+            let found = finder.held(image).await.map(Arc::new);
+            serving.put(Input::Found(image, found)).await;
+        });
     }
 
     fn found(&mut self, image: Digest, found: Option<Arc<Held>>) {
@@ -268,31 +291,43 @@ impl Owner {
         }
     }
 
-    /// Tells those that have waited that what they follow is not here.
+    /// Tells those that have waited that what they follow is not here, and looks again for the others: an agent that has
+    /// just begun may not have seen all that it has.
     fn turn_away(&mut self) {
-        self.looked_for.retain(|_, waiting| {
-            if waiting.absent {
-                for follower in waiting.followers.drain(..waiting.waited) {
-                    // One that does not read has no use for it either.
-                    drop(follower.offers.try_send(Offer::Absent));
-                }
-                waiting.waited = waiting.followers.len();
+        let mut again = Vec::new();
+        self.looked_for.retain(|image, waiting| {
+            if !waiting.absent {
+                return true;
             }
-            !waiting.absent || !waiting.followers.is_empty()
+            waiting.turn_away();
+            if !waiting.followers.is_empty() {
+                waiting.absent = false;
+                again.push(*image);
+            }
+            !waiting.followers.is_empty()
         });
+        for image in again {
+            self.look_for(image);
+        }
     }
 
     /// Lets somebody follow, if both mean the same spans.
-    fn admit(&mut self, follower: Follower) {
-        let (id, image, lacks) = (follower.id, follower.image, follower.lacks.clone());
-        let agrees = self.held.get(&image).is_some_and(|held| held.layout().map_digest() == follower.map);
-        if !agrees {
+    fn admit(&mut self, mut follower: Follower) {
+        let (id, image) = (follower.id, follower.image);
+        let held = self.held.get(&image).filter(|held| held.layout().map_digest() == follower.map);
+        let Some(spans) = held.map(|held| held.layout().spans().count()) else {
             // One that does not read has no use for it either.
             drop(follower.offers.try_send(Offer::Absent));
             return;
+        };
+        let lacks = std::mem::replace(&mut follower.lacks, SpanSet::empty(0));
+        if lacks.len() > spans {
+            debug!(peer = %follower.connection.remote_address(), "a follower lacks what the image does not have");
+            super::connection::close(&follower.connection);
+            return;
         }
         self.followers.insert(id, follower);
-        self.tell(Event::Followed(id, image, lacks));
+        self.tell(Event::Followed(id, image, runs(lacks.iter().map(|span| span.0))));
     }
 
     fn open(&mut self, image: Digest, held: Arc<Held>) {
