@@ -226,6 +226,21 @@ async fn a_follower_that_is_too_slow_to_choose_is_told_so_and_not_given_an_end_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_seen_after_somebody_asked_for_it_is_given_all_the_same() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), small(12));
+    mover::authority(folder.path()).unwrap();
+    let mut source = Mover::start(folder.path(), "source").unwrap();
+    let map = sifleet_agent::map::make(digest(&bytes), bytes.as_slice()).unwrap().digest();
+    let image = assignment(digest(&bytes), bytes.len() as u64, map, vec![]);
+    let early = Dialler::start(folder.path(), "early").unwrap();
+    let mut following = early.follow(&source.peer, &image, vec![ALL]).await.unwrap();
+    std::fs::write(source.root.join("source.sif"), &bytes).unwrap();
+    source.sees("source.sif", digest(&bytes)).await.unwrap();
+    let offer = following.offers.next::<Offer>().await.unwrap();
+    assert!(matches!(offer, Some(Offer::Alone(_) | Offer::Spans(_))), "{offer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_lacks_what_cannot_be_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let (movers, assignment) = nodes(folder.path(), 1, &small(10)).await;

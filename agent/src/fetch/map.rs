@@ -91,7 +91,7 @@ impl Wanted {
     async fn read(self, connection: &Connection, size: u64) -> Option<ChunkMap> {
         let (mut send, receive) = connection.open_bi().await.ok()?;
         write_frame(&mut send, &Opening::Map { image: self.image }).await.ok()?;
-        let (mut frames, mut joining) = (FrameReader::new(Heard::new(receive)), Joining::of(size));
+        let (mut frames, mut joining) = (FrameReader::new(Heard::new(receive, SILENCE)), Joining::of(size));
         while let Some(part) = frames.next::<MapPart>().await.ok()? {
             if let Some(map) = joining.take(self.image, part).ok()? {
                 return (map.digest() == self.map).then_some(map);
@@ -101,15 +101,16 @@ impl Wanted {
     }
 }
 
-/// Reads until nothing comes for [`SILENCE`].
+/// Reads until nothing comes for so long.
 struct Heard<R> {
     from: R,
+    silence: Duration,
     limit: Pin<Box<Sleep>>,
 }
 
 impl<R> Heard<R> {
-    fn new(from: R) -> Self {
-        Self { from, limit: Box::pin(tokio::time::sleep(SILENCE)) }
+    fn new(from: R, silence: Duration) -> Self {
+        Self { from, silence, limit: Box::pin(tokio::time::sleep(silence)) }
     }
 }
 
@@ -121,7 +122,8 @@ impl<R: AsyncRead + Unpin> AsyncRead for Heard<R> {
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.from).poll_read(context, buffer) {
             Poll::Ready(read) => {
-                self.limit.as_mut().reset(Instant::now() + SILENCE);
+                let silence = self.silence;
+                self.limit.as_mut().reset(Instant::now() + silence);
                 Poll::Ready(read)
             }
             Poll::Pending => self.limit.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into())),
@@ -134,17 +136,18 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_peer_that_falls_silent_is_not_waited_for_and_a_slow_one_is() {
+        const LIMIT: Duration = Duration::from_secs(1);
         let (mut peer, here) = tokio::io::duplex(64);
-        let (mut heard, mut byte) = (Heard::new(here), [0; 1]);
-        for _ in 0..5 {
-            let later = tokio::time::timeout(SILENCE * 3 / 4, heard.read(&mut byte)).await;
+        let (mut heard, mut byte) = (Heard::new(here, LIMIT), [0; 1]);
+        for _ in 0..4 {
+            let later = tokio::time::timeout(LIMIT / 3, heard.read(&mut byte)).await;
             assert!(later.is_err(), "nothing came yet");
             peer.write_all(b"x").await.unwrap();
             heard.read_exact(&mut byte).await.unwrap();
         }
-        let silent = tokio::time::timeout(2 * SILENCE, heard.read(&mut byte)).await.unwrap();
+        let silent = tokio::time::timeout(60 * LIMIT, heard.read(&mut byte)).await.unwrap();
         assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -139,3 +139,42 @@ fn make(image: Digest, candidates: &[Candidate]) -> Result<Arc<ChunkMap>, String
     }
     Err(why)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sifleet_common::time::UnixMillis;
+
+    /// An inventory that shows one file under whatever digest it is asked for.
+    fn inventory(root: &Path) -> mpsc::Sender<Command> {
+        let (sender, mut commands) = mpsc::channel(8);
+        let candidate = Candidate {
+            root: root.to_owned(),
+            name: "a.sif".parse().unwrap(),
+            size: 0,
+            modified: UnixMillis(0),
+        };
+        sifleet_common::task::Tasks::new().spawn("inventory", async move {
+            while let Some(Command::Locate { reply, .. }) = commands.recv().await {
+                drop(reply.send(vec![candidate.clone()]));
+            }
+        });
+        sender
+    }
+
+    #[tokio::test]
+    async fn a_map_that_others_make_already_is_waited_for_and_not_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let maps = Arc::new(Maps::within(folder.path().join("maps")));
+        let finder = Finder::new(inventory(folder.path()), Arc::clone(&maps));
+        let image = Digest::from(blake3::hash(b"image"));
+        let making = Arc::clone(&finder.making).acquire_owned().await.unwrap();
+        let mut asked = std::pin::pin!(finder.map(image));
+        let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut asked).await;
+        assert!(early.is_err(), "another map is being made");
+        maps.put(&Arc::new(map::make(image, &b"image"[..]).unwrap()));
+        drop(making);
+        // The file is not even there: it cannot have been read.
+        assert_eq!(asked.await.unwrap().image(), image);
+    }
+}
