@@ -235,6 +235,6 @@ mod tests {
         assert_eq!(lacks.iter().collect::<Vec<_>>(), [1, 2, 7].map(SpanId));
         assert!(set(&[]).unwrap().is_empty());
         assert!(set(&[run(0, MAX_SPANS + 1)]).is_err());
-        assert!(set(&vec![run(3, 1); 2]).is_err());
+        assert!(set(&[run(3, 1); 2]).is_err());
     }
 }

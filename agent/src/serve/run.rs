@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::find::Finder;
-use super::giving::{Action, Event, Giving, MAX_FOLLOWERS, TURNS};
+use super::giving::{Action, Event, Giving, TURNS};
 use super::held::Held;
+use super::looking::LookedFor;
 use super::offer::FollowerId;
 use super::turn::Turn;
 use crate::fetch::set::SpanSet;
@@ -74,7 +75,7 @@ impl Serving {
             held: BTreeMap::new(),
             idle: BTreeSet::new(),
             fetching: BTreeSet::new(),
-            looked_for: BTreeMap::new(),
+            looked_for: LookedFor::default(),
             followers: BTreeMap::new(),
             turning: BTreeMap::new(),
             finder,
@@ -114,26 +115,6 @@ impl Serving {
     }
 }
 
-/// Who waits for an image.
-#[derive(Default)]
-struct LookedFor {
-    followers: Vec<Follower>,
-    /// It was not found; whoever came before the last look has waited long enough.
-    absent: bool,
-    waited: usize,
-}
-
-impl LookedFor {
-    /// Tells those that have waited long enough.
-    fn turn_away(&mut self) {
-        for follower in self.followers.drain(..self.waited) {
-            // One that does not read has no use for it either.
-            drop(follower.offers.try_send(Offer::Absent));
-        }
-        self.waited = self.followers.len();
-    }
-}
-
 /// The turns of a follower.
 #[derive(Default)]
 struct Turning {
@@ -151,7 +132,7 @@ struct Owner {
     /// Images that are being fetched here, and stay whoever follows them.
     fetching: BTreeSet<Digest>,
     /// Who waits for an image that is being looked for, or is not here.
-    looked_for: BTreeMap<Digest, LookedFor>,
+    looked_for: LookedFor,
     followers: BTreeMap<FollowerId, Follower>,
     /// Followers that are being given something, also those that have left and whose turns have not ended yet.
     turning: BTreeMap<FollowerId, Turning>,
@@ -191,7 +172,13 @@ impl Owner {
                 match event {
                     Event::Left(id) => self.left(id),
                     Event::Ended(id, ..) => self.ended(id, event),
-                    other => self.tell(other),
+                    Event::Followed(..)
+                    | Event::Got(..)
+                    | Event::Wanted(_)
+                    | Event::Lagging(_)
+                    | Event::Gained(..)
+                    | Event::Opened(..)
+                    | Event::Closed(_) => self.tell(event),
                 }
             }
             Input::Broken(image) => {
@@ -226,10 +213,7 @@ impl Owner {
     /// Lets a follower go. Its turns are ended, and count until they have.
     fn left(&mut self, id: FollowerId) {
         self.followers.remove(&id);
-        for waiting in self.looked_for.values_mut() {
-            waiting.followers.retain(|follower| follower.id != id);
-            waiting.waited = waiting.waited.min(waiting.followers.len());
-        }
+        self.looked_for.leave(id);
         match self.turning.get_mut(&id) {
             Some(turning) => {
                 turning.left = true;
@@ -259,15 +243,7 @@ impl Owner {
             self.admit(follower);
             return;
         }
-        let waiting: usize = self.looked_for.values().map(|waiting| waiting.followers.len()).sum();
-        if waiting >= MAX_FOLLOWERS {
-            // One that does not read has no use for it either.
-            drop(follower.offers.try_send(Offer::Absent));
-            return;
-        }
-        let is_new = !self.looked_for.contains_key(&image);
-        self.looked_for.entry(image).or_default().followers.push(follower);
-        if is_new {
+        if self.looked_for.wait(follower) {
             self.look_for(image);
         }
     }
@@ -283,30 +259,14 @@ impl Owner {
     fn found(&mut self, image: Digest, found: Option<Arc<Held>>) {
         match found {
             Some(held) if !self.held.contains_key(&image) => self.open(image, held),
-            _ => {
-                if let Some(waiting) = self.looked_for.get_mut(&image) {
-                    waiting.absent = true;
-                }
-            }
+            _ => self.looked_for.not_found(image),
         }
     }
 
     /// Tells those that have waited that what they follow is not here, and looks again for the others: an agent that has
     /// just begun may not have seen all that it has.
     fn turn_away(&mut self) {
-        let mut again = Vec::new();
-        self.looked_for.retain(|image, waiting| {
-            if !waiting.absent {
-                return true;
-            }
-            waiting.turn_away();
-            if !waiting.followers.is_empty() {
-                waiting.absent = false;
-                again.push(*image);
-            }
-            !waiting.followers.is_empty()
-        });
-        for image in again {
+        for image in self.looked_for.turn_away() {
             self.look_for(image);
         }
     }
@@ -316,8 +276,7 @@ impl Owner {
         let (id, image) = (follower.id, follower.image);
         let held = self.held.get(&image).filter(|held| held.layout().map_digest() == follower.map);
         let Some(spans) = held.map(|held| held.layout().spans().count()) else {
-            // One that does not read has no use for it either.
-            drop(follower.offers.try_send(Offer::Absent));
+            super::looking::turn_away(&follower);
             return;
         };
         let lacks = std::mem::replace(&mut follower.lacks, SpanSet::empty(0));
@@ -335,7 +294,7 @@ impl Owner {
         self.held.insert(image, held);
         self.idle.remove(&image);
         self.tell(Event::Opened(image, kept));
-        for follower in self.looked_for.remove(&image).unwrap_or_default().followers {
+        for follower in self.looked_for.found(&image) {
             self.admit(follower);
         }
     }
