@@ -7,6 +7,8 @@ pub mod connection;
 pub mod find;
 pub mod giving;
 pub mod held;
+mod looking;
 pub mod offer;
+mod places;
 pub mod run;
 mod turn;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use anyhow::Context;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use sifleet_agent::layout::Layout;
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::quic::transfer;
 use sifleet_common::task::Tasks;
 use sifleet_common::tls::{self, Identity};
-use sifleet_common::wire::assignment::Peer;
+use sifleet_common::wire::assignment::{Assignment, Peer};
 use sifleet_common::wire::chunk::{CHUNK_ALPN, Choice, Offer, Opening, Run, Turn, Wish, map_parts, numbers};
 use sifleet_common::wire::frame::{FrameReader, write_frame};
 use sifleet_coordinator::ca;
@@ -53,14 +54,8 @@ impl Rogue {
     /// # Errors
     /// When a certificate or a socket cannot be had.
     pub fn start(folder: &Path, node: &str, crime: Crime, image: Arc<[u8]>) -> anyhow::Result<Self> {
-        let name = node.parse()?;
-        let paths = ca::issue_node(&folder.join("ca"), &name, Duration::from_secs(86_400))?;
-        let identity = Identity::load(&paths.certificate, &paths.key)?;
-        let authorities = tls::load_authorities(&folder.join("ca/ca.pem"))?;
-        let server = tls::server_config(&identity, &authorities, CHUNK_ALPN)?;
-        let client = tls::client_config(&identity, &authorities, CHUNK_ALPN)?;
-        let endpoint = transfer::endpoint(server, client, ([127, 0, 0, 1], 0).into())?;
-        let peer = Peer { node: name, address: endpoint.local_addr()? };
+        let endpoint = endpoint(folder, node)?;
+        let peer = Peer { node: node.parse()?, address: endpoint.local_addr()? };
         let digest = sifleet_common::digest::Digest::from(blake3::hash(&image));
         let map = sifleet_agent::map::make(digest, &*image)?;
         let (tasks, asked) = (Tasks::new(), Arc::new(AtomicUsize::new(0)));
@@ -72,6 +67,80 @@ impl Rogue {
             stop.run_until_cancelled(rogue.accept(accepting)).await;
         });
         Ok(Self { peer, asked, map, tasks, _endpoint: endpoint })
+    }
+}
+
+/// Opens a socket with a certificate for a node, below the authority of [`crate::mover::authority`].
+fn endpoint(folder: &Path, node: &str) -> anyhow::Result<Endpoint> {
+    let paths = ca::issue_node(&folder.join("ca"), &node.parse()?, Duration::from_secs(86_400))?;
+    let identity = Identity::load(&paths.certificate, &paths.key)?;
+    let authorities = tls::load_authorities(&folder.join("ca/ca.pem"))?;
+    let server = tls::server_config(&identity, &authorities, CHUNK_ALPN)?;
+    let client = tls::client_config(&identity, &authorities, CHUNK_ALPN)?;
+    Ok(transfer::endpoint(server, client, ([127, 0, 0, 1], 0).into())?)
+}
+
+/// A node that dials others and says by hand what fetchers say.
+pub struct Dialler(Endpoint);
+
+/// One that follows an image, by hand.
+pub struct Following {
+    /// Where turns come.
+    pub connection: Connection,
+    /// What it says.
+    pub wishes: SendStream,
+    /// What it is told.
+    pub offers: FrameReader<RecvStream>,
+}
+
+impl Dialler {
+    /// Makes a node below the authority of [`crate::mover::authority`].
+    ///
+    /// # Errors
+    /// When a certificate or a socket cannot be had.
+    pub fn start(folder: &Path, node: &str) -> anyhow::Result<Self> {
+        endpoint(folder, node).map(Self)
+    }
+
+    /// Connects to a peer.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn dial(&self, peer: &Peer) -> anyhow::Result<Connection> {
+        Ok(self.0.connect(peer.address, &tls::node_server_name(&peer.node))?.await?)
+    }
+
+    /// Follows at a peer what an assignment names, lacking `lacks` of it.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn follow(
+        &self,
+        peer: &Peer,
+        image: &Assignment,
+        lacks: Vec<Run>,
+    ) -> anyhow::Result<Following> {
+        let connection = self.dial(peer).await?;
+        let (mut wishes, offers) = connection.open_bi().await?;
+        let opening = Opening::Follow { image: image.image, map: image.map, lacks };
+        write_frame(&mut wishes, &opening).await?;
+        Ok(Following { connection, wishes, offers: FrameReader::new(offers) })
+    }
+}
+
+impl Following {
+    /// Waits for an offer, asks for a turn and waits for it, without choosing anything.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub async fn turn(&mut self) -> anyhow::Result<(SendStream, RecvStream)> {
+        // A wish for what was not offered yet is not heard.
+        self.offers.next::<Offer>().await?.context("no offer")?;
+        write_frame(&mut self.wishes, &Wish::Want).await?;
+        let (send, receive) = self.connection.accept_bi().await?;
+        let mut frames = FrameReader::new(receive);
+        frames.next::<Turn>().await?.context("no turn")?;
+        Ok((send, frames.into_inner()))
     }
 }
 

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use quinn::{ConnectionError, ReadError, VarInt};
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::name::NodeName;
@@ -13,12 +14,15 @@ use sifleet_common::removal::RemovalCode;
 use sifleet_common::wire::assignment::{
     Assignment, AssignmentId, Order, Peer, Rates, Removal, RemovalOutcome,
 };
-use sifleet_tests::mover::{self, Mover, assignment};
-use sifleet_tests::rogue::{Crime, Rogue};
+use sifleet_common::wire::chunk::{Offer, Run, StopCode};
+use sifleet_tests::mover::{self, LIMIT, Mover, assignment};
+use sifleet_tests::rogue::{Crime, Dialler, Rogue};
 use sifleet_tests::sif::SifBuilder;
 
 /// A rate at which [`small`] takes longer than anybody waits for a silent peer.
 const SLOW: u64 = 40_000;
+/// The only span of [`small`].
+const ALL: Run = Run { first: 0, count: 1 };
 
 /// An image of one span.
 fn small(seed: u64) -> Vec<u8> {
@@ -212,6 +216,74 @@ async fn rogues_are_named_and_left_alone_and_everybody_else_gets_the_image() {
         // The span in which it is found out, and the next, asked for so that no link waits.
         assert!(asked <= 2 * 4, "four nodes asked {name} for {asked} spans, each for two at most");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_too_slow_to_choose_is_told_so_and_not_given_an_end_without_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (movers, assignment) = nodes(folder.path(), 1, &small(9)).await;
+    let slow = Dialler::start(folder.path(), "slow").unwrap();
+    let mut following = slow.follow(&movers[0].peer, &assignment, vec![ALL]).await.unwrap();
+    let (_send, mut receive) = following.turn().await.unwrap();
+    // An end would look like a giver that answers with nothing, which is malice.
+    let ended = receive.read(&mut [0; 1]).await;
+    let stopping = VarInt::from_u32(StopCode::Stopping as u32);
+    assert!(matches!(ended, Err(ReadError::Reset(code)) if code == stopping), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_seen_after_somebody_asked_for_it_is_given_all_the_same() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), small(12));
+    mover::authority(folder.path()).unwrap();
+    let mut source = Mover::start(folder.path(), "source").unwrap();
+    let map = sifleet_agent::map::make(digest(&bytes), bytes.as_slice()).unwrap().digest();
+    let image = assignment(digest(&bytes), bytes.len() as u64, map, vec![]);
+    let early = Dialler::start(folder.path(), "early").unwrap();
+    let mut following = early.follow(&source.peer, &image, vec![ALL]).await.unwrap();
+    std::fs::write(source.root.join("source.sif"), &bytes).unwrap();
+    source.sees("source.sif", digest(&bytes)).await.unwrap();
+    let offer = following.offers.next::<Offer>().await.unwrap();
+    assert!(matches!(offer, Some(Offer::Alone(_) | Offer::Spans(_))), "{offer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lacks_what_cannot_be_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (movers, assignment) = nodes(folder.path(), 1, &small(10)).await;
+    let rogue = Dialler::start(folder.path(), "rogue").unwrap();
+    let beyond = Run { first: 1, count: 1 };
+    for lacks in [vec![ALL; 2], vec![Run { first: 0, count: u32::MAX }], vec![beyond]] {
+        let following = rogue.follow(&movers[0].peer, &assignment, lacks).await.unwrap();
+        let closed = tokio::time::timeout(LIMIT, following.connection.closed()).await.unwrap();
+        let protocol = VarInt::from_u32(StopCode::Protocol as u32);
+        assert!(
+            matches!(&closed, ConnectionError::ApplicationClosed(close) if close.error_code == protocol),
+            "{closed}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_cannot_take_the_connections_of_all_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (movers, assignment) = nodes(folder.path(), 1, &small(11)).await;
+    let greedy = Dialler::start(folder.path(), "greedy").unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..16 {
+        let mut following = greedy.follow(&movers[0].peer, &assignment, vec![ALL]).await.unwrap();
+        following.offers.next::<Offer>().await.unwrap().unwrap();
+        kept.push(following);
+    }
+    let refused = greedy.dial(&movers[0].peer).await.unwrap();
+    let closed = tokio::time::timeout(LIMIT, refused.closed()).await.unwrap();
+    let stopping = VarInt::from_u32(StopCode::Stopping as u32);
+    assert!(
+        matches!(&closed, ConnectionError::ApplicationClosed(close) if close.error_code == stopping),
+        "{closed}"
+    );
+    let other = Dialler::start(folder.path(), "other").unwrap();
+    let mut following = other.follow(&movers[0].peer, &assignment, vec![ALL]).await.unwrap();
+    following.offers.next::<Offer>().await.unwrap().unwrap();
 }
 
 /// Listens until an assignment ends; tells whether another one had begun by then.

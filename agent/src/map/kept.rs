@@ -20,8 +20,6 @@ use tracing::warn;
 const MAX_KEPT: u64 = 256 * 1024 * 1024;
 /// Maps held in memory for those who ask again.
 const HELD: usize = 4;
-/// Most chunks an image can have; all but the last are at least [`MIN_CHUNK`] long.
-const MAX_CHUNKS: u64 = MAX_IMAGE / MIN_CHUNK as u64 + 1;
 
 /// The maps of this node.
 #[derive(Debug)]
@@ -120,19 +118,35 @@ impl Maps {
 }
 
 /// Puts a map together from its parts, wherever they come from.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Joining {
     chunks: Vec<Chunk>,
+    /// Bytes that these chunks are.
+    bytes: u64,
+    /// Bytes that all of them may be.
+    size: u64,
 }
 
 impl Joining {
+    /// Begins a map of an image of `size` bytes, or of fewer.
+    #[must_use]
+    pub const fn of(size: u64) -> Self {
+        Self { chunks: Vec::new(), bytes: 0, size }
+    }
+
     /// Takes the next part; the map when it was the last one, `Err` when these are no parts of a map.
     ///
     /// # Errors
     /// In words.
     pub fn take(&mut self, image: Digest, part: MapPart) -> Result<Option<ChunkMap>, String> {
-        if (self.chunks.len() + part.chunks.len()) as u64 > MAX_CHUNKS {
-            return Err("the map has more chunks than an image can have".to_owned());
+        // All but the last chunk are at least so long.
+        let most = self.size / MIN_CHUNK as u64 + 1;
+        if (self.chunks.len() + part.chunks.len()) as u64 > most {
+            return Err(format!("the map has more chunks than an image of {} bytes can have", self.size));
+        }
+        self.bytes += part.chunks.iter().map(|chunk| u64::from(chunk.len)).sum::<u64>();
+        if self.bytes > self.size {
+            return Err(format!("the map is one of more than {} bytes", self.size));
         }
         self.chunks.extend(part.chunks);
         if !part.last {
@@ -145,7 +159,7 @@ impl Joining {
 
 fn read(path: &Path, image: Digest) -> Option<ChunkMap> {
     let mut file = io::BufReader::new(File::open(path).ok()?);
-    let mut joining = Joining::default();
+    let mut joining = Joining::of(MAX_IMAGE);
     loop {
         let mut len = [0; size_of::<u32>()];
         file.read_exact(&mut len).ok()?;
@@ -193,6 +207,22 @@ mod tests {
         }
         fs::write(&path, [0xff; 64]).unwrap();
         assert!(Maps::within(folder.path().to_owned()).get(&map.image()).is_none());
+    }
+
+    #[test]
+    fn a_map_of_more_than_the_image_is_refused_before_it_is_whole() {
+        let image = Digest::from(blake3::hash(b"image"));
+        let part = |lens: &[u32]| MapPart {
+            chunker: CHUNKER,
+            chunks: lens.iter().map(|len| Chunk { digest: ChunkDigest::of(b"x"), len: *len }).collect(),
+            last: false,
+        };
+        let mut joining = Joining::of(100_000);
+        assert_eq!(joining.take(image, part(&[50_000, 50_000])), Ok(None));
+        assert!(joining.take(image, part(&[1])).unwrap_err().contains("more than 100000 bytes"));
+        let mut joining = Joining::of(100_000);
+        assert_eq!(joining.take(image, part(&[1; 13])), Ok(None));
+        assert!(joining.take(image, part(&[1])).unwrap_err().contains("more chunks"));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use sifleet_common::chunk::span::{MAX_SPANS, SpanId};
-use sifleet_common::quic::HANDSHAKE_LIMIT;
+use sifleet_common::digest::Digest;
+use sifleet_common::quic::{HANDSHAKE_LIMIT, transfer};
 use sifleet_common::task::Tasks;
-use sifleet_common::wire::chunk::{Offer, Opening, StopCode, Wish, map_parts, numbers};
+use sifleet_common::wire::chunk::{Offer, Opening, Run, StopCode, Wish, are_sound, map_parts, numbers};
 use sifleet_common::wire::frame::{FrameError, FrameReader, write_frame};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::debug;
@@ -16,7 +17,9 @@ use tracing::debug;
 use super::find::Finder;
 use super::giving::{Event, MAX_FOLLOWERS};
 use super::offer::FollowerId;
+use super::places::{OF_ONE, Places};
 use super::run::{Follower, Input, Serving};
+use crate::fetch::set::SpanSet;
 
 /// How long a peer may take to say what it wants, or to take what is said.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,6 +30,7 @@ const OFFERS: usize = 256;
 pub async fn accept(endpoint: Endpoint, finder: Finder, serving: Serving, tasks: Tasks) {
     let stop = tasks.token();
     let (room, numbers) = (Arc::new(Semaphore::new(MAX_FOLLOWERS)), Arc::new(AtomicU64::new(0)));
+    let places = Places::default();
     loop {
         let incoming = tokio::select! {
             () = stop.cancelled() => break,
@@ -41,6 +45,7 @@ pub async fn accept(endpoint: Endpoint, finder: Finder, serving: Serving, tasks:
             finder: finder.clone(),
             serving: serving.clone(),
             numbers: Arc::clone(&numbers),
+            places: places.clone(),
             tasks: tasks.clone(),
         };
         let stop = stop.clone();
@@ -60,11 +65,24 @@ pub(crate) fn close(connection: &Connection) {
     connection.close(VarInt::from_u32(StopCode::Protocol as u32), b"not as told in the protocol");
 }
 
+/// Says how a peer broke the protocol.
+#[derive(Debug, thiserror::Error)]
+enum PeerError {
+    #[error("the peer sent what is no message")]
+    Frame {
+        #[source]
+        source: FrameError,
+    },
+    #[error("the peer names {count} runs of spans, too many or not in order or beyond any image")]
+    Runs { count: usize },
+}
+
 #[derive(Clone)]
 struct Peer {
     finder: Finder,
     serving: Serving,
     numbers: Arc<AtomicU64>,
+    places: Places,
     tasks: Tasks,
 }
 
@@ -79,6 +97,13 @@ impl Peer {
                 return;
             }
             Err(_elapsed) => return,
+        };
+        let place = transfer::certificate(&connection).and_then(|certificate| self.places.take(certificate));
+        let Some(_place) = place else {
+            debug!(peer = %address, limit = OF_ONE, "a peer has too many connections");
+            connection
+                .close(VarInt::from_u32(StopCode::Stopping as u32), b"too many connections of one node");
+            return;
         };
         while let Ok((send, receive)) = connection.accept_bi().await {
             let (peer, connection) = (self.clone(), connection.clone());
@@ -96,13 +121,14 @@ impl Peer {
         connection: &Connection,
         send: SendStream,
         receive: RecvStream,
-    ) -> Result<(), FrameError> {
+    ) -> Result<(), PeerError> {
         let mut frames = FrameReader::new(receive);
         let Ok(opening) = tokio::time::timeout(PATIENCE, frames.next::<Opening>()).await else {
             return Ok(());
         };
-        match opening? {
+        match opening.map_err(|source| PeerError::Frame { source })? {
             Some(Opening::Follow { image, map, lacks }) => {
+                let lacks = set(&lacks)?;
                 let id = FollowerId(self.numbers.fetch_add(1, Ordering::Relaxed));
                 let (offers, receiver) = mpsc::channel(OFFERS);
                 let connection = connection.clone();
@@ -112,7 +138,14 @@ impl Peer {
                 self.serving.put(Input::Event(Event::Left(id))).await;
                 ended
             }
-            Some(Opening::Map { image }) => self.map(image, send).await,
+            Some(Opening::Map { image }) => {
+                // Whoever is gone does not keep others from having a map made.
+                tokio::select! {
+                    _ = connection.closed() => {}
+                    () = self.map(image, send) => {}
+                }
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -124,24 +157,22 @@ impl Peer {
         mut send: SendStream,
         mut frames: FrameReader<RecvStream>,
         mut offers: mpsc::Receiver<Offer>,
-    ) -> Result<(), FrameError> {
+    ) -> Result<(), PeerError> {
         loop {
             tokio::select! {
                 wish = frames.next::<Wish>() => match wish {
                     Ok(Some(Wish::Want)) => self.serving.put(Input::Event(Event::Wanted(id))).await,
                     Ok(Some(Wish::Got(runs))) => {
-                        let spans = numbers(&runs, MAX_SPANS).map(SpanId).collect();
+                        let spans = sound(&runs)?.collect();
                         self.serving.put(Input::Event(Event::Got(id, spans))).await;
                     }
                     // A peer that has everything, or is gone, breaks nothing.
                     Ok(None) | Err(FrameError::Stream { .. }) => return Ok(()),
-                    Err(error) => return Err(error),
+                    Err(source) => return Err(PeerError::Frame { source }),
                 },
                 offer = offers.recv() => {
                     let Some(offer) = offer else { return Ok(()) };
-                    let written = tokio::time::timeout(PATIENCE, write_frame(&mut send, &offer)).await;
-                    if !matches!(written, Ok(Ok(()))) || offer == Offer::Absent {
-                        drop(send.finish());
+                    if !say(&mut send, &offer).await || offer == Offer::Absent {
                         return Ok(());
                     }
                 }
@@ -150,20 +181,60 @@ impl Peer {
     }
 
     /// Hands a chunk map out; the end of the stream says that there is none.
-    async fn map(
-        &self,
-        image: sifleet_common::digest::Digest,
-        mut send: SendStream,
-    ) -> Result<(), FrameError> {
+    async fn map(&self, image: Digest, mut send: SendStream) {
         if let Ok(map) = self.finder.map(image).await {
             for part in map_parts(&map) {
-                let written = tokio::time::timeout(PATIENCE, write_frame(&mut send, &part)).await;
-                if !matches!(written, Ok(Ok(()))) {
-                    return Ok(());
+                if !say(&mut send, &part).await {
+                    return;
                 }
             }
         }
         drop(send.finish());
-        Ok(())
+    }
+}
+
+/// Says something, unless the peer does not listen. Then the stream is reset: half a frame and an end would look like
+/// one that means harm.
+async fn say<T: serde::Serialize>(send: &mut SendStream, what: &T) -> bool {
+    let said = matches!(tokio::time::timeout(PATIENCE, write_frame(send, what)).await, Ok(Ok(())));
+    if !said {
+        // A stream that is gone needs no reset.
+        drop(send.reset(VarInt::from_u32(StopCode::Stopping as u32)));
+    }
+    said
+}
+
+/// Lists the spans of a peer's runs.
+fn sound(runs: &[Run]) -> Result<impl Iterator<Item = SpanId> + '_, PeerError> {
+    if are_sound(runs, MAX_SPANS) {
+        Ok(numbers(runs, MAX_SPANS).map(SpanId))
+    } else {
+        Err(PeerError::Runs { count: runs.len() })
+    }
+}
+
+/// Gathers them in a set, which takes 16 KiB at most, however many runs there are.
+fn set(runs: &[Run]) -> Result<SpanSet, PeerError> {
+    let spans = sound(runs)?;
+    let mut set = SpanSet::empty(runs.last().map_or(0, |run| run.first.saturating_add(run.count)));
+    for span in spans {
+        set.insert(span);
+    }
+    Ok(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_follower_lacks_takes_no_more_than_a_bit_for_each_span_and_nonsense_is_refused() {
+        let run = |first, count| Run { first, count };
+        let lacks = set(&[run(1, 2), run(7, 1)]).unwrap();
+        assert_eq!(lacks.len(), 8);
+        assert_eq!(lacks.iter().collect::<Vec<_>>(), [1, 2, 7].map(SpanId));
+        assert!(set(&[]).unwrap().is_empty());
+        assert!(set(&[run(0, MAX_SPANS + 1)]).is_err());
+        assert!(set(&[run(3, 1); 2]).is_err());
     }
 }

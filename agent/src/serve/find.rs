@@ -7,7 +7,7 @@ use sifleet_common::chunk::ChunkMap;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::name::ImageName;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::debug;
 
 use super::held::Held;
@@ -23,13 +23,15 @@ use crate::map::kept::Maps;
 pub struct Finder {
     commands: mpsc::Sender<Command>,
     maps: Arc<Maps>,
+    /// For making a map: an image is read from one end to the other, and threads that do that give nothing.
+    making: Arc<Semaphore>,
 }
 
 impl Finder {
     /// Finds by asking the inventory.
     #[must_use]
-    pub const fn new(commands: mpsc::Sender<Command>, maps: Arc<Maps>) -> Self {
-        Self { commands, maps }
+    pub fn new(commands: mpsc::Sender<Command>, maps: Arc<Maps>) -> Self {
+        Self { commands, maps, making: Arc::new(Semaphore::new(1)) }
     }
 
     /// Returns the maps.
@@ -76,8 +78,15 @@ impl Finder {
         if candidates.is_empty() {
             return Err("the image is not on this node".to_owned());
         }
+        if let Some(map) = self.kept(image).await {
+            return Ok((map, candidates));
+        }
+        let permit = Arc::clone(&self.making).acquire_owned().await.map_err(|lost| lost.to_string())?;
         let maps = Arc::clone(&self.maps);
         let make = move || {
+            // Making goes on when nobody waits for it any longer, and so does the permit.
+            let _permit = permit;
+            // Whoever had the permit before may have made it.
             let found = match maps.get(&image) {
                 Some(map) => Ok(map),
                 None => make(image, &candidates).inspect(|map| maps.put(map)),
@@ -129,4 +138,43 @@ fn make(image: Digest, candidates: &[Candidate]) -> Result<Arc<ChunkMap>, String
         }
     }
     Err(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sifleet_common::time::UnixMillis;
+
+    /// An inventory that shows one file under whatever digest it is asked for.
+    fn inventory(root: &Path) -> mpsc::Sender<Command> {
+        let (sender, mut commands) = mpsc::channel(8);
+        let candidate = Candidate {
+            root: root.to_owned(),
+            name: "a.sif".parse().unwrap(),
+            size: 0,
+            modified: UnixMillis(0),
+        };
+        sifleet_common::task::Tasks::new().spawn("inventory", async move {
+            while let Some(Command::Locate { reply, .. }) = commands.recv().await {
+                drop(reply.send(vec![candidate.clone()]));
+            }
+        });
+        sender
+    }
+
+    #[tokio::test]
+    async fn a_map_that_others_make_already_is_waited_for_and_not_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let maps = Arc::new(Maps::within(folder.path().join("maps")));
+        let finder = Finder::new(inventory(folder.path()), Arc::clone(&maps));
+        let image = Digest::from(blake3::hash(b"image"));
+        let making = Arc::clone(&finder.making).acquire_owned().await.unwrap();
+        let mut asked = std::pin::pin!(finder.map(image));
+        let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut asked).await;
+        assert!(early.is_err(), "another map is being made");
+        maps.put(&Arc::new(map::make(image, &b"image"[..]).unwrap()));
+        drop(making);
+        // The file is not even there: it cannot have been read.
+        assert_eq!(asked.await.unwrap().image(), image);
+    }
 }

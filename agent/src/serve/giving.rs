@@ -78,7 +78,7 @@ pub struct Giving {
 #[derive(Debug)]
 struct Follower {
     image: Digest,
-    lacks: Lacks,
+    lacks: SpanSet,
     /// Turns it has at present.
     turns: usize,
     /// Those of them that do not count.
@@ -103,7 +103,7 @@ impl Giving {
     pub fn handle(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Followed(id, image, lacks) => self.followed(id, image, lacks, &mut actions),
+            Event::Followed(id, image, lacks) => self.followed(id, image, &lacks, &mut actions),
             Event::Got(id, spans) => {
                 let image = self.followers.get(&id).map(|follower| follower.image);
                 let offers = image.and_then(|image| self.images.get_mut(&image));
@@ -141,14 +141,14 @@ impl Giving {
         actions
     }
 
-    fn followed(&mut self, id: FollowerId, image: Digest, lacks: Lacks, actions: &mut Vec<Action>) {
+    fn followed(&mut self, id: FollowerId, image: Digest, lacks: &[Run], actions: &mut Vec<Action>) {
         let Some(offers) = self.images.get_mut(&image).filter(|_| self.followers.len() < MAX_FOLLOWERS)
         else {
             actions.push(Action::Absent(id));
             return;
         };
-        let all = set(offers.spans(), &lacks);
-        self.followers.insert(id, Follower { image, lacks, turns: 0, lagging: 0, waits: false });
+        let all = set(offers.spans(), lacks);
+        self.followers.insert(id, Follower { image, lacks: all.clone(), turns: 0, lagging: 0, waits: false });
         tell(offers.join(id, all), actions);
     }
 
@@ -166,7 +166,7 @@ impl Giving {
             Kept::Part(spans, have) => Offers::share_of(*spans, have),
         };
         for (id, follower) in self.followers.iter().filter(|(_, follower)| follower.image == image) {
-            tell(offers.join(*id, set(offers.spans(), &follower.lacks)), actions);
+            tell(offers.join(*id, resized(offers.spans(), &follower.lacks)), actions);
         }
         self.images.insert(image, offers);
     }
@@ -204,6 +204,15 @@ fn set(spans: u32, lacks: &[Run]) -> SpanSet {
     let mut set = SpanSet::empty(spans);
     for span in numbers(lacks, spans) {
         set.insert(SpanId(span));
+    }
+    set
+}
+
+/// The same spans as far as there are that many.
+fn resized(spans: u32, lacks: &SpanSet) -> SpanSet {
+    let mut set = SpanSet::empty(spans);
+    for span in lacks.iter() {
+        set.insert(span);
     }
     set
 }

@@ -28,18 +28,30 @@ impl Held {
     /// # Errors
     /// When the system does not say what the file is, or it has another length than its map.
     pub fn whole(layout: Arc<Layout>, file: File) -> io::Result<Self> {
-        let print = print(&file)?;
-        if print.size != layout.size() {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let have = Mutex::new(SpanSet::full(layout.spans().count()));
-        Ok(Self { layout, file: Arc::new(file), print: Some(print), have })
+        Self::of_file(layout, Arc::new(file))
     }
 
     /// Holds what is there of an image that is being fetched.
     #[must_use]
     pub fn part(layout: Arc<Layout>, file: Arc<File>, have: SpanSet) -> Self {
         Self { layout, file, print: None, have: Mutex::new(have) }
+    }
+
+    /// Holds the same image, whole and published: by the same file, which is given only as long as it stays as it is.
+    ///
+    /// # Errors
+    /// As [`Held::whole`].
+    pub fn published(&self) -> io::Result<Self> {
+        Self::of_file(Arc::clone(&self.layout), Arc::clone(&self.file))
+    }
+
+    fn of_file(layout: Arc<Layout>, file: Arc<File>) -> io::Result<Self> {
+        let print = print(&file)?;
+        if print.size != layout.size() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let have = Mutex::new(SpanSet::full(layout.spans().count()));
+        Ok(Self { layout, file, print: Some(print), have })
     }
 
     /// Returns where everything lies.
@@ -107,6 +119,25 @@ mod tests {
         io::Write::write_all(&mut &writer, b"x").unwrap();
         assert_eq!(held.read(10, 20).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert!(Held::whole(layout, File::open(&path).unwrap()).is_err(), "it is longer than its map");
+    }
+
+    #[test]
+    fn a_published_image_that_is_written_over_is_no_longer_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sif");
+        std::fs::write(&path, [7; 100_000]).unwrap();
+        let image = Digest::from(blake3::hash(&[7; 100_000]));
+        let map = crate::map::make(image, File::open(&path).unwrap()).unwrap();
+        let layout = Arc::new(Layout::of(Arc::new(map)));
+        let count = layout.spans().count();
+        let fetched = Held::part(layout, Arc::new(File::open(&path).unwrap()), SpanSet::full(count));
+        let published = fetched.published().unwrap();
+        assert_eq!(published.kept(), Kept::Whole(count));
+        assert_eq!(published.read(10, 20).unwrap(), [7; 20]);
+        // As `cp` does it.
+        std::fs::write(&path, [8; 99_999]).unwrap();
+        assert_eq!(published.read(10, 20).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(fetched.published().is_err(), "it has another length");
     }
 
     #[test]

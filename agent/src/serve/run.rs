@@ -12,15 +12,18 @@ use sifleet_common::chunk::MapDigest;
 use sifleet_common::chunk::span::SpanId;
 use sifleet_common::digest::Digest;
 use sifleet_common::task::Tasks;
-use sifleet_common::wire::chunk::{Offer, Run, runs};
+use sifleet_common::wire::chunk::{Offer, runs};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::find::Finder;
 use super::giving::{Action, Event, Giving, TURNS};
 use super::held::Held;
+use super::looking::LookedFor;
 use super::offer::FollowerId;
 use super::turn::Turn;
+use crate::fetch::set::SpanSet;
 use crate::pace::Tap;
 
 /// Messages that wait for the loop; whoever sends more waits.
@@ -52,7 +55,8 @@ pub(super) struct Follower {
     pub(super) id: FollowerId,
     pub(super) image: Digest,
     pub(super) map: MapDigest,
-    pub(super) lacks: Vec<Run>,
+    /// Which spans, of as many as the last of them.
+    pub(super) lacks: SpanSet,
     pub(super) connection: Connection,
     pub(super) offers: mpsc::Sender<Offer>,
 }
@@ -71,8 +75,9 @@ impl Serving {
             held: BTreeMap::new(),
             idle: BTreeSet::new(),
             fetching: BTreeSet::new(),
-            looked_for: BTreeMap::new(),
+            looked_for: LookedFor::default(),
             followers: BTreeMap::new(),
+            turning: BTreeMap::new(),
             finder,
             up,
             serving: Self(inputs.clone()),
@@ -110,13 +115,13 @@ impl Serving {
     }
 }
 
-/// Who waits for an image.
+/// The turns of a follower.
 #[derive(Default)]
-struct LookedFor {
-    followers: Vec<Follower>,
-    /// It was not found; whoever came before the last look has waited long enough.
-    absent: bool,
-    waited: usize,
+struct Turning {
+    turns: usize,
+    /// Ends them.
+    stop: CancellationToken,
+    left: bool,
 }
 
 struct Owner {
@@ -127,8 +132,10 @@ struct Owner {
     /// Images that are being fetched here, and stay whoever follows them.
     fetching: BTreeSet<Digest>,
     /// Who waits for an image that is being looked for, or is not here.
-    looked_for: BTreeMap<Digest, LookedFor>,
+    looked_for: LookedFor,
     followers: BTreeMap<FollowerId, Follower>,
+    /// Followers that are being given something, also those that have left and whose turns have not ended yet.
+    turning: BTreeMap<FollowerId, Turning>,
     finder: Finder,
     up: Arc<Tap>,
     serving: Serving,
@@ -157,19 +164,22 @@ impl Owner {
             Input::Follow(follower) => self.follow(follower),
             Input::Found(image, found) => self.found(image, found),
             Input::Event(event) => {
-                if let Event::Left(id) = &event {
-                    self.followers.remove(id);
-                    for waiting in self.looked_for.values_mut() {
-                        waiting.followers.retain(|follower| follower.id != *id);
-                        waiting.waited = waiting.waited.min(waiting.followers.len());
-                    }
-                }
                 if let Event::Gained(image, spans) = &event
                     && let Some(held) = self.held.get(image)
                 {
                     held.gained(spans);
                 }
-                self.tell(event);
+                match event {
+                    Event::Left(id) => self.left(id),
+                    Event::Ended(id, ..) => self.ended(id, event),
+                    Event::Followed(..)
+                    | Event::Got(..)
+                    | Event::Wanted(_)
+                    | Event::Lagging(_)
+                    | Event::Gained(..)
+                    | Event::Opened(..)
+                    | Event::Closed(_) => self.tell(event),
+                }
             }
             Input::Broken(image) => {
                 self.fetching.remove(&image);
@@ -181,8 +191,50 @@ impl Owner {
             }
             Input::Release(image) => {
                 self.fetching.remove(&image);
+                self.hold_whole(image);
             }
         }
+    }
+
+    /// Looks from here on whether the file stays what it is: published, it can be written to by others.
+    fn hold_whole(&mut self, image: Digest) {
+        let Some(held) = self.held.get(&image) else { return };
+        match held.published() {
+            Ok(whole) => {
+                self.held.insert(image, Arc::new(whole));
+            }
+            Err(error) => {
+                debug!(digest = %image, error = &error as &dyn std::error::Error, "a published image cannot be given");
+                self.close(image);
+            }
+        }
+    }
+
+    /// Lets a follower go. Its turns are ended, and count until they have.
+    fn left(&mut self, id: FollowerId) {
+        self.followers.remove(&id);
+        self.looked_for.leave(id);
+        match self.turning.get_mut(&id) {
+            Some(turning) => {
+                turning.left = true;
+                turning.stop.cancel();
+            }
+            None => self.tell(Event::Left(id)),
+        }
+    }
+
+    fn ended(&mut self, id: FollowerId, ended: Event) {
+        if let Some(turning) = self.turning.get_mut(&id) {
+            turning.turns = turning.turns.saturating_sub(1);
+            if turning.turns == 0 {
+                let left = turning.left;
+                self.turning.remove(&id);
+                if left {
+                    return self.tell(Event::Left(id));
+                }
+            }
+        }
+        self.tell(ended);
     }
 
     fn follow(&mut self, follower: Follower) {
@@ -191,53 +243,50 @@ impl Owner {
             self.admit(follower);
             return;
         }
-        let is_new = !self.looked_for.contains_key(&image);
-        self.looked_for.entry(image).or_default().followers.push(follower);
-        if is_new {
-            let (finder, serving) = (self.finder.clone(), self.serving.clone());
-            self.tasks.spawn("find", async move {
-                let found = finder.held(image).await.map(Arc::new);
-                serving.put(Input::Found(image, found)).await;
-            });
+        if self.looked_for.wait(follower) {
+            self.look_for(image);
         }
+    }
+
+    fn look_for(&self, image: Digest) {
+        let (finder, serving) = (self.finder.clone(), self.serving.clone());
+        self.tasks.spawn("find", async move {
+            let found = finder.held(image).await.map(Arc::new);
+            serving.put(Input::Found(image, found)).await;
+        });
     }
 
     fn found(&mut self, image: Digest, found: Option<Arc<Held>>) {
         match found {
             Some(held) if !self.held.contains_key(&image) => self.open(image, held),
-            _ => {
-                if let Some(waiting) = self.looked_for.get_mut(&image) {
-                    waiting.absent = true;
-                }
-            }
+            _ => self.looked_for.not_found(image),
         }
     }
 
-    /// Tells those that have waited that what they follow is not here.
+    /// Tells those that have waited that what they follow is not here, and looks again for the others: an agent that has
+    /// just begun may not have seen all that it has.
     fn turn_away(&mut self) {
-        self.looked_for.retain(|_, waiting| {
-            if waiting.absent {
-                for follower in waiting.followers.drain(..waiting.waited) {
-                    // One that does not read has no use for it either.
-                    drop(follower.offers.try_send(Offer::Absent));
-                }
-                waiting.waited = waiting.followers.len();
-            }
-            !waiting.absent || !waiting.followers.is_empty()
-        });
+        for image in self.looked_for.turn_away() {
+            self.look_for(image);
+        }
     }
 
     /// Lets somebody follow, if both mean the same spans.
-    fn admit(&mut self, follower: Follower) {
-        let (id, image, lacks) = (follower.id, follower.image, follower.lacks.clone());
-        let agrees = self.held.get(&image).is_some_and(|held| held.layout().map_digest() == follower.map);
-        if !agrees {
-            // One that does not read has no use for it either.
-            drop(follower.offers.try_send(Offer::Absent));
+    fn admit(&mut self, mut follower: Follower) {
+        let (id, image) = (follower.id, follower.image);
+        let held = self.held.get(&image).filter(|held| held.layout().map_digest() == follower.map);
+        let Some(spans) = held.map(|held| held.layout().spans().count()) else {
+            super::looking::turn_away(&follower);
+            return;
+        };
+        let lacks = std::mem::replace(&mut follower.lacks, SpanSet::empty(0));
+        if lacks.len() > spans {
+            debug!(peer = %follower.connection.remote_address(), "a follower lacks what the image does not have");
+            super::connection::close(&follower.connection);
             return;
         }
         self.followers.insert(id, follower);
-        self.tell(Event::Followed(id, image, lacks));
+        self.tell(Event::Followed(id, image, runs(lacks.iter().map(|span| span.0))));
     }
 
     fn open(&mut self, image: Digest, held: Arc<Held>) {
@@ -245,7 +294,7 @@ impl Owner {
         self.held.insert(image, held);
         self.idle.remove(&image);
         self.tell(Event::Opened(image, kept));
-        for follower in self.looked_for.remove(&image).unwrap_or_default().followers {
+        for follower in self.looked_for.found(&image) {
             self.admit(follower);
         }
     }
@@ -294,6 +343,9 @@ impl Owner {
     }
 
     fn give(&mut self, id: FollowerId) {
+        let turning = self.turning.entry(id).or_default();
+        turning.turns += 1;
+        let stop = turning.stop.clone();
         let both = self.followers.get(&id).and_then(|follower| {
             Some((follower.connection.clone(), Arc::clone(self.held.get(&follower.image)?)))
         });
@@ -302,7 +354,8 @@ impl Owner {
             self.tasks.spawn("turn", async move { serving.put(Input::Event(ended)).await });
             return;
         };
-        let turn = Turn { id, connection, held, up: Arc::clone(&self.up), serving: self.serving.clone() };
+        let (up, serving) = (Arc::clone(&self.up), self.serving.clone());
+        let turn = Turn { id, connection, held, up, serving, stop };
         self.tasks.spawn("turn", turn.run());
     }
 }

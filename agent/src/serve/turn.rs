@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use sifleet_common::chunk::span::SpanId;
 use sifleet_common::wire::chunk::{Choice, Run, StopCode, numbers};
 use sifleet_common::wire::frame::{FrameReader, write_frame};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::giving::Event;
@@ -19,8 +20,12 @@ use crate::pace::Tap;
 
 /// How long a follower may take to choose: it holds one of few places.
 const ANSWER: Duration = Duration::from_secs(1);
-/// How long it may take to take anything.
+/// How long it may take to take [`STEP`] bytes.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes that may take so long: a follower with 52 kbit/s left to it goes on, one that takes nothing does not.
+const STEP: u64 = 64 * 1024;
+/// Bytes that may be on their way when the last ones were written: the window of a stream.
+const UNDER_WAY: u64 = 2 * 1024 * 1024;
 /// A turn that takes longer counts as lagging: several times what the turns beside it take of a link of 100 Mbit/s.
 const LAGGING: Duration = Duration::from_secs(1);
 /// Bytes read from the disk at once.
@@ -32,6 +37,8 @@ pub(super) struct Turn {
     pub(super) held: Arc<Held>,
     pub(super) up: Arc<Tap>,
     pub(super) serving: Serving,
+    /// Cancelled when the follower leaves: nothing it asked for is of use to it.
+    pub(super) stop: CancellationToken,
 }
 
 /// Why a turn came to nothing.
@@ -83,61 +90,61 @@ impl Turn {
     }
 
     async fn give(&self) -> Result<SpanId, TurnError> {
-        let begun = std::time::Instant::now();
-        let choice = tokio::time::timeout(ANSWER, self.choice());
-        let (mut stream, choice) =
-            choice.await.map_err(|_elapsed| TurnError::NoChoice)?.ok_or(TurnError::NoChoice)?;
-        let Choice::Ask { span, chunks } = choice else { return Err(TurnError::Passed) };
+        let begun = Instant::now();
+        let opened = self.within(ANSWER, self.connection.open_bi()).await;
+        let (stream, receive) = opened.ok_or(TurnError::NoChoice)?.map_err(|_gone| TurnError::NoChoice)?;
+        let mut answer = Answer { stream, code: StopCode::Stopping };
+        let rest = ANSWER.saturating_sub(begun.elapsed());
+        let choice = self.within(rest, self.choice(&mut answer.stream, receive)).await;
+        let Choice::Ask { span, chunks } = choice.flatten().ok_or(TurnError::NoChoice)? else {
+            return Err(TurnError::Passed);
+        };
         let chosen = begun.elapsed();
-        match self.send(&mut stream, span, &chunks).await {
-            Ok(()) => {
-                let path = self.connection.stats().path;
-                debug!(?chosen, took = ?begun.elapsed(), rtt = ?path.rtt, window = path.cwnd, lost = path.lost_packets, "a span was given");
-                Ok(span)
-            }
-            Err(error) => {
-                let code = match error {
-                    TurnError::Unreadable { .. } => StopCode::Unreadable,
-                    TurnError::Passed | TurnError::NoChoice | TurnError::NotHere | TurnError::NotTaken => {
-                        StopCode::Stopping
-                    }
-                };
-                // A stream that is gone needs no reset.
-                drop(stream.reset(VarInt::from_u32(code as u32)));
-                Err(error)
-            }
+        let sent = self.send(&mut answer.stream, span, &chunks).await;
+        if let Err(TurnError::Unreadable { .. }) = &sent {
+            answer.code = StopCode::Unreadable;
         }
+        sent?;
+        let path = self.connection.stats().path;
+        debug!(?chosen, took = ?begun.elapsed(), rtt = ?path.rtt, window = path.cwnd, lost = path.lost_packets, "a span was given");
+        Ok(span)
     }
 
-    async fn choice(&self) -> Option<(SendStream, Choice)> {
-        let (mut send, receive): (SendStream, RecvStream) = self.connection.open_bi().await.ok()?;
+    /// Waits for what a follower does, unless it leaves or takes too long.
+    async fn within<F: Future>(&self, limit: Duration, what: F) -> Option<F::Output> {
+        self.stop.run_until_cancelled(tokio::time::timeout(limit, what)).await?.ok()
+    }
+
+    async fn choice(&self, send: &mut SendStream, receive: RecvStream) -> Option<Choice> {
         let turn = sifleet_common::wire::chunk::Turn { image: self.held.layout().image() };
-        write_frame(&mut send, &turn).await.ok()?;
-        let choice = FrameReader::new(receive).next().await.ok()??;
-        Some((send, choice))
+        write_frame(send, &turn).await.ok()?;
+        FrameReader::new(receive).next().await.ok()?
     }
 
     async fn send(&self, stream: &mut SendStream, span: SpanId, chunks: &[Run]) -> Result<(), TurnError> {
         let layout = self.held.layout();
         let place = layout.span(span).filter(|_| self.held.has(span)).ok_or(TurnError::NotHere)?;
         let end = u32::try_from(place.chunks.len()).unwrap_or(u32::MAX);
+        let mut sent = 0;
         for stretch in consecutive(numbers(chunks, end)) {
             let (first, last) = (place.chunks.start + stretch.start, place.chunks.start + stretch.end);
             for piece in layout.stretches(first..last, PIECE) {
                 let bytes = layout.bytes(&piece).ok_or(TurnError::NotHere)?;
+                sent += bytes.end - bytes.start;
                 self.give_bytes(stream, bytes).await?;
             }
         }
         drop(stream.finish());
-        match tokio::time::timeout(PATIENCE, stream.stopped()).await {
-            Ok(Ok(None)) => Ok(()),
-            Ok(Ok(Some(_)) | Err(_)) | Err(_) => Err(TurnError::NotTaken),
+        match self.within(patience(sent.min(UNDER_WAY)), stream.stopped()).await {
+            Some(Ok(None)) => Ok(()),
+            Some(Ok(Some(_)) | Err(_)) | None => Err(TurnError::NotTaken),
         }
     }
 
     async fn give_bytes(&self, stream: &mut SendStream, bytes: Range<u64>) -> Result<(), TurnError> {
         let (held, len) = (Arc::clone(&self.held), bytes.end - bytes.start);
         let read = move || held.read(bytes.start, usize::try_from(len).unwrap_or(usize::MAX));
+        // Waited for even if the follower leaves: what is read takes memory until it was.
         let read = tokio::task::spawn_blocking(read).await;
         let mut piece: Bytes = read
             .map_err(std::io::Error::from)
@@ -145,14 +152,34 @@ impl Turn {
             .map_err(|source| TurnError::Unreadable { source })?
             .into();
         while !piece.is_empty() {
-            let portion = self.up.portion(piece.len() as u64);
-            self.up.draw(portion).await;
+            let portion = self.up.portion(piece.len() as u64).min(STEP);
+            self.stop.run_until_cancelled(self.up.draw(portion)).await.ok_or(TurnError::NotTaken)?;
             let portion = piece.split_to(usize::try_from(portion).unwrap_or(usize::MAX).min(piece.len()));
-            let written = tokio::time::timeout(PATIENCE, stream.write_chunk(portion)).await;
-            written.map_err(|_elapsed| TurnError::NotTaken)?.map_err(|_gone| TurnError::NotTaken)?;
+            let written = self.within(PATIENCE, stream.write_chunk(portion)).await;
+            written.ok_or(TurnError::NotTaken)?.map_err(|_gone| TurnError::NotTaken)?;
         }
         Ok(())
     }
+}
+
+/// A stream on which bytes are due. However its turn ends, unless it ended whole it ends with a reset: dropped as it is
+/// it would look finished, and who gives nothing where bytes are due is taken for one that means harm.
+struct Answer {
+    stream: SendStream,
+    code: StopCode,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // A stream that was taken whole, or is gone, needs no reset.
+        drop(self.stream.reset(VarInt::from_u32(self.code as u32)));
+    }
+}
+
+/// How long a follower may take to take so many bytes.
+fn patience(bytes: u64) -> Duration {
+    let steps = u32::try_from(bytes.div_ceil(STEP)).unwrap_or(u32::MAX);
+    PATIENCE.saturating_mul(steps.max(1))
 }
 
 /// Joins numbers that follow one another.
@@ -175,5 +202,12 @@ mod tests {
     fn numbers_that_follow_one_another_are_read_together() {
         assert_eq!(consecutive([0, 1, 2, 5, 9, 10].into_iter()), [0..3, 5..6, 9..11]);
         assert!(consecutive(std::iter::empty()).is_empty());
+    }
+
+    #[test]
+    fn the_last_bytes_have_as_long_as_all_others() {
+        assert_eq!(patience(0), PATIENCE);
+        assert_eq!(patience(STEP), PATIENCE);
+        assert_eq!(patience(10 * STEP + 1), 11 * PATIENCE);
     }
 }

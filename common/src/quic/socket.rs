@@ -35,6 +35,7 @@ pub(super) struct Batched {
     /// Bytes in one read after which the next one is not put off.
     much: usize,
     mode: Mutex<Mode>,
+    watch: fn(&UdpSocket) -> io::Result<tokio::net::UdpSocket>,
     /// The kernel had no room for the last packets.
     full: AtomicBool,
 }
@@ -54,7 +55,7 @@ impl Batched {
         let state = UdpSocketState::new((&socket).into())?;
         let much = SockRef::from(&socket).recv_buffer_size()? / SHARE;
         let mode = Mutex::new(Mode::Watched(watch(&socket)?));
-        Ok(Self { socket, state, much, mode, full: AtomicBool::new(false) })
+        Ok(Self { socket, state, much, mode, watch, full: AtomicBool::new(false) })
     }
 }
 
@@ -112,8 +113,17 @@ impl AsyncUdpSocket for Batched {
                         Err(error) if error.kind() == ErrorKind::WouldBlock => {
                             if last.elapsed() < QUIET {
                                 *rest = Some(Box::pin(sleep(REST)));
-                            } else {
-                                *mode = Mode::Watched(watch(&self.socket)?);
+                                continue;
+                            }
+                            match (self.watch)(&self.socket) {
+                                Ok(watched) => *mode = Mode::Watched(watched),
+                                // Without a descriptor to spare, the clock does for now; an error would be the end of
+                                // every connection, and of all to come.
+                                Err(error) => {
+                                    tracing::debug!(%error, "a quiet socket cannot be watched yet");
+                                    *rest = Some(Box::pin(sleep(REST)));
+                                    *last = Instant::now();
+                                }
                             }
                         }
                         Err(error) => return Poll::Ready(Err(error)),
@@ -206,6 +216,23 @@ mod tests {
         assert!(poller.as_mut().poll_writable(&mut context).is_pending());
         poll_fn(|context| poller.as_mut().poll_writable(context)).await.unwrap();
         assert!(poller.as_mut().poll_writable(&mut context).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_cannot_be_watched_is_read_by_the_clock_until_it_can() {
+        let mut socket = Batched::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = socket.local_addr().unwrap();
+        socket.watch = |_| Err(io::Error::other("too many open files"));
+        for _ in 0..2 {
+            sender.send_to(b"packet", to).unwrap();
+            assert_eq!(read(&socket).await, 1);
+            assert!(tokio::time::timeout(3 * QUIET, read(&socket)).await.is_err(), "no error");
+            assert!(!is_watched(&socket));
+        }
+        socket.watch = watch;
+        assert!(tokio::time::timeout(3 * QUIET, read(&socket)).await.is_err());
+        assert!(is_watched(&socket));
     }
 
     #[tokio::test]

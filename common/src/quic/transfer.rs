@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
+    AckFrequencyConfig, ClientConfig, Connection, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
     TokioRuntime, TransportConfig, VarInt,
 };
 
 use super::polite::Polite;
 use super::socket::Batched;
 use super::{KEEP_ALIVE, MAX_IDLE_MS, QuicError, bind};
+use crate::digest::Digest;
 
 /// What may be in flight on one stream, in bytes: at a round trip of 1 ms two gigabytes a second.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
@@ -27,6 +28,12 @@ const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 const WINDOW: u32 = 4 * 1024 * 1024;
 /// Streams that either side may have open: what it follows or maps, or turns.
 const STREAMS: u32 = 8;
+/// What may be in flight to us on a stream that a peer opened, in bytes: wishes are small, and 256 peers may send them.
+const ASKING_STREAM_WINDOW: u32 = 64 * 1024;
+/// The same for its connection: all streams but a little.
+const ASKING_WINDOW: u32 = 128 * 1024;
+/// Streams that a peer which dialled us may have open: what it follows or maps, one for each connection, and one besides.
+const ASKING_STREAMS: u32 = 2;
 /// Time assumed for a round trip before it was measured: a cluster's is far below, a busy node's answer is not.
 const INITIAL_RTT: Duration = Duration::from_millis(10);
 /// Packets that may arrive before one acknowledgement is sent.
@@ -35,6 +42,10 @@ const ACK_THRESHOLD: u32 = 20;
 const ACK_DELAY: Duration = Duration::from_millis(10);
 /// Connections that wait to be accepted; more are refused, and the peers find others.
 const MAX_INCOMING: usize = 256;
+/// Bytes kept for one connection that waits to be accepted: its whole handshake.
+const INCOMING_BUFFER: u64 = 16 * 1024;
+/// Bytes kept for all of them.
+const INCOMING_BUFFER_TOTAL: u64 = MAX_INCOMING as u64 * INCOMING_BUFFER;
 /// Bytes of headers around a packet: IPv6 and UDP.
 const HEADERS: u16 = 48;
 /// Largest packet: ten of them stay below 64 KiB.
@@ -53,13 +64,17 @@ pub fn endpoint(
     address: SocketAddr,
 ) -> Result<Endpoint, QuicError> {
     let largest = largest_packet(Path::new("/sys/class/net"));
-    let transport = Arc::new(transport(largest));
     let crypto = QuicServerConfig::try_from(server).map_err(|source| QuicError::Tls { source })?;
     let mut accepting = ServerConfig::with_crypto(Arc::new(crypto));
-    accepting.transport_config(Arc::clone(&transport)).migration(false).max_incoming(MAX_INCOMING);
+    accepting
+        .transport_config(Arc::new(asked(largest)))
+        .migration(false)
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size(INCOMING_BUFFER)
+        .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL);
     let crypto = QuicClientConfig::try_from(client).map_err(|source| QuicError::Tls { source })?;
     let mut dialling = ClientConfig::new(Arc::new(crypto));
-    dialling.transport_config(transport);
+    dialling.transport_config(Arc::new(transport(largest)));
     let failed = |source| QuicError::Bind { address, source };
     let socket = bind(address, true).and_then(Batched::new).map_err(failed)?;
     let (mut config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
@@ -71,6 +86,24 @@ pub fn endpoint(
         .map_err(failed)?;
     endpoint.set_default_client_config(dialling);
     Ok(endpoint)
+}
+
+/// Tells peers apart by the certificates they showed; none before the handshake is over.
+#[must_use]
+pub fn certificate(connection: &Connection) -> Option<Digest> {
+    let shown = connection.peer_identity()?;
+    let chain = shown.downcast_ref::<Vec<rustls::pki_types::CertificateDer<'static>>>()?;
+    chain.first().map(|certificate| Digest::from(blake3::hash(certificate)))
+}
+
+/// The side that is dialled: image bytes only leave it.
+fn asked(largest_packet: u16) -> TransportConfig {
+    let mut transport = transport(largest_packet);
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(ASKING_STREAMS))
+        .stream_receive_window(VarInt::from_u32(ASKING_STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(ASKING_WINDOW));
+    transport
 }
 
 fn transport(largest_packet: u16) -> TransportConfig {
@@ -149,5 +182,8 @@ mod tests {
         assert!(shown.contains(&format!(" receive_window: {WINDOW}")), "{shown}");
         assert!(shown.contains(&format!(" send_window: {WINDOW}")), "{shown}");
         assert!(shown.contains("datagram_receive_buffer_size: None"), "{shown}");
+        let shown = format!("{:?}", asked(USUAL));
+        assert!(shown.contains(&format!(" stream_receive_window: {ASKING_STREAM_WINDOW}")), "{shown}");
+        assert!(shown.contains(&format!(" receive_window: {ASKING_WINDOW}")), "{shown}");
     }
 }

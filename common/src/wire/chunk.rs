@@ -18,8 +18,10 @@
 //! fetcher                                        source
 //!  opens one stream for each image
 //!    Opening::Follow{image, map, lacks} ────────►       "I am fetching this, and lack these spans"
-//!            ◄─────────────────── Offer::Spans          "these you may ask for"; more as there are more
+//!            ◄─────────────────── Offer::Alone          "these you may ask for, and nobody else may yet"
+//!            ◄─────────────────── Offer::Spans          "these too, like everybody"; more as there are more
 //!    Wish::Want ────────────────────────────────►       "one of them is of use to me"
+//!    Wish::Got ─────────────────────────────────►       "these of mine alone came from elsewhere"
 //!                                                source opens one stream for each turn
 //!            ◄─────────────────── Turn{image}           "it is your turn"
 //!    Choice::Ask{span, chunks} ─────────────────►       "then these chunks of this span"
@@ -157,6 +159,20 @@ pub fn runs(numbers: impl IntoIterator<Item = u32>) -> Vec<Run> {
     runs
 }
 
+/// Tells whether runs are as [`runs`] writes them: at most [`MAX_RUNS`], in order, none empty or reaching into the next, none
+/// of their numbers `end` or beyond.
+#[must_use]
+pub fn are_sound(runs: &[Run], end: u32) -> bool {
+    let mut next = 0;
+    runs.len() <= MAX_RUNS
+        && runs.iter().all(|run| {
+            let behind = run.first.checked_add(run.count).filter(|behind| *behind <= end);
+            let sound = run.first >= next && run.count > 0 && behind.is_some();
+            next = behind.unwrap_or(next);
+            sound
+        })
+}
+
 /// Lists the numbers of runs, in order, each once and none of them `end` or beyond, whatever a stranger wrote.
 pub fn numbers(runs: &[Run], end: u32) -> impl Iterator<Item = u32> + '_ {
     let mut next = 0;
@@ -209,6 +225,22 @@ mod tests {
         check(&[(0, u32::MAX), (u32::MAX, u32::MAX), (3, 4)], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
         check(&[(4, 2), (4, 2), (1, 4), (5, 2), (9, 9)], &[4, 5, 6, 9]);
         check(&[(10, 1), (3, 0)], &[]);
+    }
+
+    #[test]
+    fn runs_that_nobody_would_write_are_known() {
+        let sound = |runs: &[(u32, u32)]| {
+            let runs: Vec<Run> =
+                runs.iter().map(|(first, count)| Run { first: *first, count: *count }).collect();
+            are_sound(&runs, 10)
+        };
+        assert!(sound(&[]) && sound(&[(0, 10)]) && sound(&[(0, 2), (2, 1), (9, 1)]));
+        assert!(!sound(&[(0, 11)]) && !sound(&[(10, 1)]) && !sound(&[(9, u32::MAX)]), "beyond the end");
+        assert!(!sound(&[(0, 3), (2, 1)]) && !sound(&[(4, 1), (1, 1)]), "not in order");
+        assert!(!sound(&[(3, 0)]), "empty");
+        let every_other = |count: u32| runs((0..count).map(|number| 2 * number));
+        assert!(are_sound(&every_other(MAX_SPANS / 2), MAX_SPANS));
+        assert!(!are_sound(&every_other(MAX_SPANS / 2 + 1), u32::MAX), "too many");
     }
 
     #[test]
