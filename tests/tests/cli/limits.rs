@@ -27,7 +27,7 @@ fn only_what_is_named_is_changed() {
     ] {
         let output = run(&stub.url(), &[&["limits", "set"], args].concat());
         assert_eq!(code(&output), 0, "{}", err(&output));
-        assert!(out(&output).starts_with("all nodes together fetch 1.9 MiB/s"), "{}", out(&output));
+        assert!(out(&output).starts_with("all nodes together fetch 2.0 MB/s"), "{}", out(&output));
         assert_eq!(stub.asked().last().unwrap(), "PATCH /v1/limits");
         assert_eq!(serde_json::from_str::<Value>(stub.bodies().last().unwrap()).unwrap(), body);
     }

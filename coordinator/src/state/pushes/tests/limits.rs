@@ -175,7 +175,6 @@ fn bytes_that_came_before_a_restart_are_no_rate() {
     lab.restart(Transfers::default());
     lab.connect("head", vec![library(RootState::Watched), image("a.sif", 1)]);
     lab.connect("n1", vec![watched()]);
-    lab.map("head");
     lab.progress("n1", Phase::Fetching, 1_000_000_000);
     assert_eq!(lab.body(push).bytes.rate, 0, "nobody knows since when");
     lab.pass(1);
