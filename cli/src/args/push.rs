@@ -66,7 +66,7 @@ pub(crate) struct Wish {
     /// Onto which nodes.
     #[command(flatten)]
     pub(crate) target: Target,
-    /// The only node to take it from at first.
+    /// The only node to take it from at first; for a file that is new, only the library's node has it.
     #[arg(long, value_name = "NODE")]
     pub(crate) from: Option<NodeName>,
     /// Name of the file in the library; its own name by default.
