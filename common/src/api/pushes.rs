@@ -76,7 +76,7 @@ super::body! {
         /// cross the network.
         #[serde(default)]
         pub replaces: String,
-        /// Below which roots it will lie, most nodes first.
+        /// Below which roots it will lie, most nodes first; nodes of which no root is known are left out.
         #[serde(default)]
         pub roots: Vec<super::availability::PathNodes>,
         /// Most bytes that go into the library first; absent if that is not asked about.
