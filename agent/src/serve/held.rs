@@ -105,14 +105,18 @@ mod tests {
     use super::*;
     use sifleet_common::digest::Digest;
 
-    #[test]
-    fn a_file_that_is_written_to_is_no_longer_given() {
+    fn image() -> (tempfile::TempDir, std::path::PathBuf, Arc<Layout>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sif");
         std::fs::write(&path, [7; 100_000]).unwrap();
         let image = Digest::from(blake3::hash(&[7; 100_000]));
         let map = crate::map::make(image, File::open(&path).unwrap()).unwrap();
-        let layout = Arc::new(Layout::of(Arc::new(map)));
+        (folder, path, Arc::new(Layout::of(Arc::new(map))))
+    }
+
+    #[test]
+    fn a_file_that_is_written_to_is_no_longer_given() {
+        let (_folder, path, layout) = image();
         let held = Held::whole(layout.clone(), File::open(&path).unwrap()).unwrap();
         assert_eq!(held.read(10, 20).unwrap(), [7; 20]);
         let writer = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
@@ -123,12 +127,7 @@ mod tests {
 
     #[test]
     fn a_published_image_that_is_written_over_is_no_longer_given() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.sif");
-        std::fs::write(&path, [7; 100_000]).unwrap();
-        let image = Digest::from(blake3::hash(&[7; 100_000]));
-        let map = crate::map::make(image, File::open(&path).unwrap()).unwrap();
-        let layout = Arc::new(Layout::of(Arc::new(map)));
+        let (_folder, path, layout) = image();
         let count = layout.spans().count();
         let fetched = Held::part(layout, Arc::new(File::open(&path).unwrap()), SpanSet::full(count));
         let published = fetched.published().unwrap();

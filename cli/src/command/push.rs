@@ -99,10 +99,8 @@ fn push(client: &Client, screen: &mut Screen, wish: &Wish) -> anyhow::Result<Out
 /// Says what is wanted in the words of the API, as a dry run.
 fn request(wish: &Wish, local: Option<&Local>, image: &str, to: PushTarget) -> PushRequest {
     PushRequest {
-        image: Some(local.map_or_else(|| image.to_owned(), |local| local.name.to_string())),
         digest: local.map(|local| local.digest.to_string()),
         from: wish.from.as_ref().map(ToString::to_string),
-        to,
         root: wish.root.clone(),
         completion: wish.completion.clone(),
         deadline_s: wish.deadline.map(|time| time.as_secs()),
@@ -110,6 +108,7 @@ fn request(wish: &Wish, local: Option<&Local>, image: &str, to: PushTarget) -> P
         priority: wish.priority,
         dry_run: true,
         upload: local.map(|local| local.size),
+        ..PushRequest::new(local.map_or_else(|| image.to_owned(), |local| local.name.to_string()), to)
     }
 }
 

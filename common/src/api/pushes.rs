@@ -263,6 +263,26 @@ super::body! {
     }
 }
 
+impl PushRequest {
+    /// Asks for an image on some nodes, with everything else as it is unless somebody says otherwise.
+    #[must_use]
+    pub fn new(image: impl Into<String>, to: PushTarget) -> Self {
+        Self {
+            image: Some(image.into()),
+            digest: None,
+            from: None,
+            to,
+            root: None,
+            completion: None,
+            deadline_s: None,
+            rate: None,
+            priority: None,
+            dry_run: false,
+            upload: None,
+        }
+    }
+}
+
 impl PushState {
     /// Returns the stable name.
     #[must_use]

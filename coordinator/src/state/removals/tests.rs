@@ -311,19 +311,7 @@ fn neither_a_library_nor_an_image_on_its_way_is_removed() {
     let no = bench.remove(&wish);
     assert_eq!(bench.shown(no), "failed head (library head)");
 
-    let push = PushRequest {
-        upload: None,
-        image: Some("a".into()),
-        digest: None,
-        from: None,
-        to: PushTarget::Nodes("n2".into()),
-        root: None,
-        completion: None,
-        deadline_s: None,
-        rate: None,
-        priority: None,
-        dry_run: false,
-    };
+    let push = PushRequest::new("a", PushTarget::Nodes("n2".into()));
     bench.connect("n2", vec![watched(), image("b.sif", 1)]);
     let push = bench.site.view().wish(&push, bench.site.now).unwrap();
     bench

@@ -249,19 +249,7 @@ impl Crowd {
 
     /// Finds what is meant by the request of a push to everybody.
     pub(super) fn wish(&mut self) -> anyhow::Result<Wish> {
-        let request = PushRequest {
-            image: Some("a".into()),
-            digest: None,
-            upload: None,
-            from: None,
-            to: PushTarget::Partition("p".into()),
-            root: None,
-            completion: None,
-            deadline_s: None,
-            rate: None,
-            priority: None,
-            dry_run: false,
-        };
+        let request = PushRequest::new("a", PushTarget::Partition("p".into()));
         self.view.wish(&request, self.now).context("the wish is not understood")
     }
 

@@ -30,19 +30,7 @@ pub(super) fn partition() -> PushTarget {
 }
 
 pub(super) fn request(image: &str, to: PushTarget) -> PushRequest {
-    PushRequest {
-        image: Some(image.into()),
-        digest: None,
-        from: None,
-        to,
-        root: None,
-        completion: None,
-        deadline_s: None,
-        rate: None,
-        priority: None,
-        dry_run: false,
-        upload: None,
-    }
+    PushRequest::new(image, to)
 }
 
 pub(super) struct Lab {
