@@ -238,3 +238,19 @@ impl Drop for Ending {
 fn lock(leaving: &Mutex<BTreeSet<(Digest, RootId)>>) -> MutexGuard<'_, BTreeSet<(Digest, RootId)>> {
     leaving.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fetch_that_ends_without_a_word_has_failed_and_one_that_ended_well_has_not() {
+        for (phase, expected) in [(Phase::Fetching, Phase::Failed), (Phase::Done, Phase::Done)] {
+            let status = Arc::new(Status::new(Arc::default()));
+            let ending = Ending(Arc::clone(&status));
+            status.turn(phase);
+            drop(ending);
+            assert_eq!(status.phase(), expected);
+        }
+    }
+}

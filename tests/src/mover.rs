@@ -103,12 +103,25 @@ impl Mover {
     /// # Errors
     /// When it does not come.
     pub async fn sees(&mut self, name: &str, image: Digest) -> anyhow::Result<()> {
+        let is_it = |content: &Content| matches!(content, Content::Image(found) if found.digest == image);
+        self.shows(name, is_it).await
+    }
+
+    /// Waits until the inventory shows that what lies under a name is no image.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub async fn loses(&mut self, name: &str) -> anyhow::Result<()> {
+        self.shows(name, |content| matches!(content, Content::Unusable(_))).await
+    }
+
+    async fn shows(&mut self, name: &str, is_it: impl Fn(&Content) -> bool) -> anyhow::Result<()> {
         let seen = async {
             while let Some(changes) = self.changes.recv().await {
                 for change in changes {
                     if let Change::Put(key, replica) = change
                         && key.name.as_str() == name
-                        && matches!(&replica.content, Content::Image(found) if found.digest == image)
+                        && is_it(&replica.content)
                     {
                         return Ok(());
                     }

@@ -65,6 +65,25 @@ async fn an_image_comes_to_a_node_whole_and_its_inventory_shows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_said_again_after_a_good_end_is_answered_and_nothing_is_fetched_twice() {
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), small(4));
+    let (mut movers, assignment) = nodes(folder.path(), 2, &bytes).await;
+    movers[1].assign(assignment.clone()).await.unwrap();
+    assert_eq!(movers[1].end(assignment.id).await.unwrap().phase, Phase::Done);
+    movers[1].sees("image.sif", digest(&bytes)).await.unwrap();
+    // Its inventory shows the image no longer, as if jobs could not read it.
+    std::fs::write(movers[1].root.join("image.sif"), b"no image").unwrap();
+    movers[1].loses("image.sif").await.unwrap();
+    movers[1].assign(assignment.clone()).await.unwrap();
+    assert_eq!(movers[1].end(assignment.id).await.unwrap().phase, Phase::Done);
+    assert_eq!(std::fs::read(movers[1].root.join("image.sif")).unwrap(), b"no image");
+    // Somebody else's wish is another one.
+    movers[1].assign(Assignment { id: AssignmentId(2), ..assignment }).await.unwrap();
+    assert_eq!(movers[1].end(AssignmentId(2)).await.unwrap().phase, Phase::Done);
+    assert!(std::fs::read(movers[1].root.join("image.sif")).unwrap() == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_gave_or_fetched_a_moment_ago_it_can_remove() {
     let (folder, bytes) = (tempfile::tempdir().unwrap(), image(7));
     let (mut movers, assignment) = nodes(folder.path(), 2, &bytes).await;

@@ -213,6 +213,7 @@ mod tests {
         let first = keeper(root.path(), &bytes);
         let new = first.keep(3..9, piece(&first, &bytes, &(3..9))).unwrap();
         assert_eq!(first.keep(3..9, piece(&first, &bytes, &(3..9))).unwrap(), 0, "twice is once");
+        assert_eq!(first.kept(), new);
         drop(first);
         let second = keeper(root.path(), &bytes);
         assert_eq!(second.resume(|| true).unwrap(), new);

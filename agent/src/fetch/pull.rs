@@ -170,7 +170,7 @@ impl<'a> Pull<'a> {
         }
         let silent = self.now().since(self.last_new);
         let (peers, reached) = self.peers.count();
-        if silent < if reached > 0 { NOTHING_NEW } else { NOBODY } {
+        if !is_in_vain(silent, reached) {
             return Ok(());
         }
         let missing = self.fetch.missing().count();
@@ -363,7 +363,25 @@ impl<'a> Pull<'a> {
     }
 }
 
+/// Tells whether to give up after so long without a new byte, with so many peers that can be asked.
+fn is_in_vain(silent: Duration, reached: usize) -> bool {
+    silent >= if reached > 0 { NOTHING_NEW } else { NOBODY }
+}
+
 /// A moment that does not come while the loop runs.
 fn far() -> std::time::Instant {
     std::time::Instant::now() + Duration::from_secs(3600)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_can_be_asked_is_waited_for_longer_than_nobody() {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        assert!(is_in_vain(minutes(1), 0) && !is_in_vain(minutes(1) - Duration::from_nanos(1), 0));
+        // 256 KiB of each of five peers at 16 kB/s take 82 s.
+        assert!(!is_in_vain(minutes(2), 1) && is_in_vain(minutes(10), 1));
+    }
 }
