@@ -13,7 +13,9 @@
 //! Image bytes move on a thread of their own ([`transfer`]): orders of the coordinator come in through the session and
 //! reports go out through it.
 
+pub mod credentials;
 pub mod describe;
+pub mod enrol;
 pub mod fetch;
 pub mod hash;
 pub mod inventory;
@@ -40,16 +42,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sifleet_common::quic::{self, QuicError};
 use sifleet_common::settings::SettingsError;
 use sifleet_common::systemd::{self, Heart, Signal, SignalError, Signals};
 use sifleet_common::task::{GRACE, Tasks};
 use sifleet_common::telemetry::Chain;
-use sifleet_common::tls::{self, Identity, TlsError};
-use sifleet_common::wire::CONTROL_ALPN;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use credentials::{Credentials, CredentialsError};
 use hash::Hashing;
 use memory::{Memory, MemoryError};
 use settings::Settings;
@@ -87,11 +87,10 @@ pub enum RunError {
     #[error(transparent)]
     Memory(#[from] MemoryError),
     /// The node's certificate cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// QUIC cannot be had.
-    #[error(transparent)]
-    Quic(#[from] QuicError),
+    #[error(
+        "this node has no usable certificate: `sifleet token create --nodes NODE` on the head node prints how it gets one"
+    )]
+    Credentials(#[from] CredentialsError),
     /// Images cannot be moved, although they could a moment ago.
     #[error(transparent)]
     Transfer(#[from] TransferError),
@@ -114,7 +113,7 @@ impl RunError {
     /// Tells whether only an admin can help, so that starting again is of no use.
     #[must_use]
     pub fn needs_admin(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        matches!(self, Self::Credentials(_))
     }
 }
 
@@ -130,13 +129,13 @@ pub async fn run(
     mut reload: impl FnMut() -> Result<Settings, SettingsError>,
 ) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
-    let quic = quic_config(&settings.tls)?;
+    let credentials = Credentials::open(&settings.tls)?;
     let tasks = Tasks::new();
     let memory = open_memory(&settings)?;
     let rate = settings.hash.rate.map(|rate| rate.get());
     let hashing = Arc::new(Hashing::new(memory, rate, settings.hash.max_size.get(), tasks.token()));
 
-    let transfers = open_transfers(&settings);
+    let transfers = open_transfers(&settings, &credentials);
     let loops: Vec<_> = LOOPS.into_iter().chain(transfers.as_ref().map(|_| TRANSFER)).collect();
     let pulse = Arc::new(Pulse { heart: Heart::new(&loops), connected: AtomicBool::new(false) });
     let beat = Arc::clone(&pulse);
@@ -152,7 +151,7 @@ pub async fn run(
     }
     let config = session::Config {
         coordinators: settings.coordinators.clone(),
-        quic,
+        credentials: credentials.clone(),
         arch: hashing.arch,
         partitions: settings.partitions.clone(),
         transfer_port,
@@ -172,6 +171,9 @@ pub async fn run(
                 Signal::Reload => {
                     systemd::reloading();
                     note_reload(&settings, reload());
+                    if let Err(error) = credentials.reload() {
+                        warn!(error = %Chain(&error), "the certificate cannot be read; the one in use is kept");
+                    }
                     systemd::ready(&pulse.summary());
                 }
             },
@@ -187,18 +189,12 @@ pub async fn run(
 }
 
 /// A node whose transfer port is taken still says what it holds.
-fn open_transfers(settings: &Settings) -> Option<Transfers> {
-    let opened = Transfers::open(settings.transfer()?);
+fn open_transfers(settings: &Settings, credentials: &Credentials) -> Option<Transfers> {
+    let opened = Transfers::open(settings.transfer()?, credentials.live());
     let refused = |error: &TransferError| {
         error!(error = %Chain(error), "images are neither given nor taken; see `transfer` in the settings");
     };
     opened.inspect_err(refused).ok()
-}
-
-fn quic_config(set: &settings::Tls) -> Result<quinn::ClientConfig, RunError> {
-    let identity = Identity::load(&set.certificate, &set.key)?;
-    let authorities = tls::load_authorities(&set.authority)?;
-    Ok(quic::client(tls::client_config(&identity, &authorities, CONTROL_ALPN)?)?)
 }
 
 /// A disk that cannot be written costs a reading of all images at each start, not the agent.

@@ -1,14 +1,21 @@
 //! The program `sifleet-agent`: arguments, settings, telemetry, run, exit code.
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use sifleet_agent::enrol;
 use sifleet_agent::settings::{DEFAULT_PATH, Settings};
+use sifleet_common::name::NodeName;
 use sifleet_common::settings::{EXIT_BAD_SETTINGS, Loaded, SettingsError};
 use sifleet_common::telemetry::{self, Chain};
+use sifleet_common::tls::Pin;
+use sifleet_common::wire::enrol::Secret;
+
+/// A file with a token holds little more than it.
+const MAX_TOKEN_FILE: u64 = 4_096;
 
 /// Finds the images of this node and tells the coordinator.
 #[derive(Debug, Parser)]
@@ -20,7 +27,32 @@ struct Args {
     /// Says whether the settings can be used, and ends
     #[arg(long)]
     check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Gets this node's certificate with a token from `sifleet token create --nodes NODE`
+    #[command(after_help = ENROL_HELP)]
+    Enrol {
+        /// The coordinator
+        #[arg(long, value_name = "HOST:PORT")]
+        coordinator: String,
+        /// File with the token, or - for standard input
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
+        /// Digest of the public key of the cluster's authority, as printed with the token
+        #[arg(long, value_name = "sha256:…")]
+        ca_pin: Pin,
+        /// What this node is called; its host name up to the first dot unless given
+        #[arg(long, value_name = "NODE")]
+        node: Option<NodeName>,
+    },
+}
+
+const ENROL_HELP: &str = "Example:\n  sifleet-agent enrol --coordinator head01:7441 --ca-pin sha256:8d3f… --token-file /root/token\n\n\
+    The token serves once. The key is made on this node and never leaves it. Afterwards: systemctl enable --now sifleet-agent";
 
 fn after_help() -> String {
     format!("Settings are read from {DEFAULT_PATH}, {DEFAULT_PATH}.d/*.toml and variables SIFLEET_AGENT_….")
@@ -39,7 +71,13 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return complain(&error, EXIT_BAD_SETTINGS),
     };
-    if args.check_config { say(&checked(&loaded.files)) } else { start(args.config.as_deref(), loaded) }
+    match args.command {
+        Some(Command::Enrol { coordinator, token_file, ca_pin, node }) => {
+            enrol(&loaded.settings, &coordinator, &token_file, (ca_pin, node))
+        }
+        None if args.check_config => say(&checked(&loaded.files)),
+        None => start(args.config.as_deref(), loaded),
+    }
 }
 
 fn start(config: Option<&Path>, loaded: Loaded<Settings>) -> ExitCode {
@@ -71,6 +109,60 @@ fn start(config: Option<&Path>, loaded: Loaded<Settings>) -> ExitCode {
             ExitCode::from(if error.needs_admin() { EXIT_BAD_SETTINGS } else { 1 })
         }
     }
+}
+
+fn enrol(
+    settings: &Settings,
+    coordinator: &str,
+    token_file: &Path,
+    (pin, node): (Pin, Option<NodeName>),
+) -> ExitCode {
+    let token = match read_token(token_file) {
+        Ok(token) => Secret(token.trim().to_owned()),
+        Err(error) => return complain(&error, 1),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error, 1),
+    };
+    let name = node.or_else(host_name);
+    let request = enrol::Request { coordinator: coordinator.to_owned(), token, pin, name };
+    match runtime.block_on(enrol::enrol(request, &settings.tls)) {
+        Ok(node) => {
+            let mut text =
+                format!("{node} is enrolled; its certificate is {}", settings.tls.certificate.display());
+            if !settings.coordinators.iter().any(|known| known == coordinator) {
+                text.push_str(&format!("\nSet `coordinators = [{coordinator:?}]` in {DEFAULT_PATH}."));
+            }
+            say(&text)
+        }
+        Err(error) => complain(&error, 1),
+    }
+}
+
+/// Reads a token; a file is read no further than a token goes.
+fn read_token(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        io::stdin().take(MAX_TOKEN_FILE).read_to_string(&mut text)?;
+    } else {
+        let told = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot read the token in {}: {error}", path.display()))
+        };
+        std::fs::File::open(path)
+            .map_err(told)?
+            .take(MAX_TOKEN_FILE)
+            .read_to_string(&mut text)
+            .map_err(told)?;
+    }
+    Ok(text)
+}
+
+/// Returns what Slurm usually calls this node.
+fn host_name() -> Option<NodeName> {
+    let uname = rustix::system::uname();
+    let full = uname.nodename().to_str().ok()?;
+    full.split('.').next().unwrap_or(full).parse().ok()
 }
 
 fn checked(files: &[PathBuf]) -> String {

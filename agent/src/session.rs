@@ -4,7 +4,7 @@
 //! file and [`link`] only move messages between the two, the network and the rest of the agent.
 
 pub mod backoff;
-pub mod link;
+pub(crate) mod link;
 pub mod report;
 
 use std::collections::BTreeSet;
@@ -12,23 +12,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::ClientConfig;
+use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, ImageMetadata};
 use sifleet_common::inventory::{Change, RootId};
 use sifleet_common::name::{ImageName, PartitionName};
 use sifleet_common::wire::assignment::{Order, Report};
+use sifleet_common::wire::code::CloseCode;
 use sifleet_common::wire::control::StreamId;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::credentials::Credentials;
 use crate::describe::Candidate;
+use crate::enrol;
 use backoff::Backoff;
 use report::{About, Reporter};
 
-/// How long a dial may take: several repeats of a lost first packet, and short enough to try again soon.
-const DIAL_LIMIT: Duration = Duration::from_secs(5);
 /// The session's loops turn at least this often, for the watchdog.
 const TURN: Duration = Duration::from_secs(1);
 
@@ -76,8 +77,8 @@ pub enum Command {
 pub struct Config {
     /// Coordinators as `host:port`, tried in turn.
     pub coordinators: Vec<String>,
-    /// QUIC with this node's certificate.
-    pub quic: ClientConfig,
+    /// This node's certificate.
+    pub credentials: Credentials,
     /// The node's processor.
     pub arch: Arch,
     /// Partitions the settings name.
@@ -154,6 +155,23 @@ pub enum SessionError {
         #[source]
         source: quinn::ConnectionError,
     },
+    /// The coordinator ended it, and said why.
+    #[error("the coordinator at {address} ended the session: {reason}")]
+    Refused {
+        /// Where.
+        address: SocketAddr,
+        /// A `CloseCode` as a number.
+        code: u64,
+        /// In its words.
+        reason: String,
+    },
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS for the coordinator")]
+    Tls {
+        /// What is wrong.
+        #[source]
+        source: sifleet_common::tls::TlsError,
+    },
     /// A frame could not be exchanged.
     #[error("the control stream to {address} broke")]
     Frame {
@@ -174,6 +192,13 @@ pub enum SessionError {
     },
 }
 
+impl SessionError {
+    /// Tells whether the coordinator takes the node's certificate for one that has run out.
+    fn is_expiry(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == u64::from(CloseCode::Expired.number()))
+    }
+}
+
 /// Keeps a session to a coordinator until the agent stops or nobody reports changes any longer.
 pub async fn run(config: Config, mut parts: Parts) {
     let about = About {
@@ -191,12 +216,16 @@ pub async fn run(config: Config, mut parts: Parts) {
         let Some(coordinator) = config.coordinators.get(attempt % config.coordinators.len().max(1)) else {
             return;
         };
-        let ended = link::talk(coordinator, &config.quic, &mut reporter, &mut parts).await;
+        let ended = link::talk(coordinator, &config.credentials, &mut reporter, &mut parts).await;
         match ended {
             Ok(()) => return,
             Err(error) => {
+                let expired = error.is_expiry() || config.credentials.is_over(Clock::start().now().wall);
                 let error = chain(&error);
                 warn!(%coordinator, error, "not connected to the coordinator");
+                if expired {
+                    renew(coordinator, &config.credentials).await;
+                }
             }
         }
         if reporter.take_welcomed() {
@@ -205,6 +234,14 @@ pub async fn run(config: Config, mut parts: Parts) {
         if !pause(backoff.next(rand::random()), &mut reporter, &mut parts).await {
             return;
         }
+    }
+}
+
+/// Renews a certificate that has run out; the next dial shows whether that helped.
+async fn renew(coordinator: &str, credentials: &Credentials) {
+    if let Err(error) = enrol::renew(coordinator, credentials).await {
+        let error = chain(&error);
+        warn!(%coordinator, error, "the node's certificate has run out and was not renewed");
     }
 }
 

@@ -83,7 +83,8 @@ pub struct Root {
     pub library: bool,
 }
 
-/// PEM files of the node's certificate, as `sifleet-coordinator ca issue-node` makes them.
+/// PEM files of the node's certificate, as `sifleet-agent enrol` writes them. The agent writes them anew when it renews its
+/// certificate; a site that brings its own has them read again on SIGHUP.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
@@ -98,9 +99,9 @@ pub struct Tls {
 impl Default for Tls {
     fn default() -> Self {
         Self {
-            authority: "/etc/sifleet/tls/ca.pem".into(),
-            certificate: "/etc/sifleet/tls/node.pem".into(),
-            key: "/etc/sifleet/tls/node.key".into(),
+            authority: "/var/lib/sifleet/agent/tls/ca.pem".into(),
+            certificate: "/var/lib/sifleet/agent/tls/node.pem".into(),
+            key: "/var/lib/sifleet/agent/tls/node.key".into(),
         }
     }
 }
@@ -255,7 +256,6 @@ impl Settings {
         let roots = ids.zip(&self.roots).filter(|(_, root)| !root.library);
         enabled.then(|| transfer::Config {
             listen,
-            tls: self.tls.clone(),
             roots: roots.map(|(id, root)| (id, root.path.clone())).collect(),
             owner: Owner { ids: owner, mode },
             floor: keep_free.get(),

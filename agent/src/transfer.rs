@@ -16,7 +16,7 @@ use sifleet_common::clock::Clock;
 use sifleet_common::inventory::RootId;
 use sifleet_common::quic::{QuicError, transfer};
 use sifleet_common::task::{GRACE, Tasks};
-use sifleet_common::tls::{self, Identity, TlsError};
+use sifleet_common::tls::{Live, TlsError};
 use sifleet_common::wire::assignment::{Mapped, Order, Rates, Report};
 use sifleet_common::wire::chunk::CHUNK_ALPN;
 use tokio::runtime::Runtime;
@@ -35,7 +35,6 @@ use crate::remove::Removals;
 use crate::serve::connection;
 use crate::serve::find::Finder;
 use crate::serve::run::Serving;
-use crate::settings;
 
 /// Threads that wait for the disk: each has at most a stretch of an image in memory.
 const DISK_THREADS: usize = 8;
@@ -51,8 +50,6 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Config {
     /// UDP address at which others fetch from this node.
     pub listen: SocketAddr,
-    /// The node's certificate.
-    pub tls: settings::Tls,
     /// Roots that may be published to.
     pub roots: Vec<(RootId, PathBuf)>,
     /// Whose published images are.
@@ -108,11 +105,8 @@ impl Transfers {
     ///
     /// # Errors
     /// [`TransferError`]; the agent can do without.
-    pub fn open(config: Config) -> Result<Self, TransferError> {
-        let identity = Identity::load(&config.tls.certificate, &config.tls.key)?;
-        let authorities = tls::load_authorities(&config.tls.authority)?;
-        let server = tls::server_config(&identity, &authorities, CHUNK_ALPN)?;
-        let client = tls::client_config(&identity, &authorities, CHUNK_ALPN)?;
+    pub fn open(config: Config, shown: &Live) -> Result<Self, TransferError> {
+        let (server, client) = (shown.server_config(CHUNK_ALPN)?, shown.client_config(CHUNK_ALPN)?);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(DISK_THREADS)

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod availability;
 pub mod digest;
+pub mod epoch;
 pub mod image;
 pub mod inventory;
 pub mod name;

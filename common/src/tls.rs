@@ -6,22 +6,31 @@
 //! The cryptography provider is always passed explicitly; nothing installs a process default.
 //! Outside facts: RFC 8446 (TLS 1.3), RFC 5280 §4.2.1.6 and §4.2.1.12 (alternative names, key usages).
 
+mod live;
+mod node;
+mod pem;
+mod pin;
+
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::name::NodeName;
+pub use live::Live;
+pub use node::{IdentityError, NodeIdentity, connected_identity, node_identity};
+use pem::read;
+pub use pem::{check_key_file, pem_of, read_certificates};
+pub use pin::{NotAPin, Pin};
 
 /// The name in the coordinator's certificate, and the only one an agent accepts there.
 ///
@@ -29,8 +38,6 @@ use crate::name::NodeName;
 pub const COORDINATOR_NAME: &str = "coordinator.sifleet.internal";
 /// What all host names of nodes end in.
 pub const NODE_DOMAIN: &str = ".node.sifleet.internal";
-/// What the identity in a node's certificate begins with; the node's name follows.
-pub const NODE_URI: &str = "sifleet://node/";
 /// Largest file of certificates or keys, in bytes: hundreds of certificates.
 pub const MAX_PEM: u64 = 1024 * 1024;
 
@@ -79,7 +86,7 @@ pub enum TlsError {
         path: PathBuf,
         /// What the parser said; absent when the file is well-formed but holds other things.
         #[source]
-        source: Option<pem::Error>,
+        source: Option<PemError>,
     },
     /// A certificate authority that cannot vouch for anybody.
     #[error("{} holds a certificate that cannot be an authority", path.display())]
@@ -137,7 +144,18 @@ impl Identity {
     /// # Errors
     /// [`TlsError`]; among others when group or others may read the key file.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let chain = certificates(certificate, "certificate")?;
+        Self::load_with_chain(read_certificates(certificate, "certificate")?, certificate, key)
+    }
+
+    /// Joins a chain that was just received with a key from its file; `certificate` is where the chain will be.
+    ///
+    /// # Errors
+    /// [`TlsError`] of the key file.
+    pub fn load_with_chain(
+        chain: Vec<CertificateDer<'static>>,
+        certificate: &Path,
+        key: &Path,
+    ) -> Result<Self, TlsError> {
         let what = "private key";
         let bytes = read(key, what, true)?;
         let key_der = PrivateKeyDer::from_pem_slice(&bytes).map_err(|source| TlsError::NotPem {
@@ -153,6 +171,13 @@ impl Identity {
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// Puts certificates of authorities behind the chain, for whoever knows them by a digest only.
+    #[must_use]
+    pub fn with_authorities(mut self, authorities: &[CertificateDer<'static>]) -> Self {
+        self.chain.extend_from_slice(authorities);
+        self
     }
 
     /// Derives a secret for another purpose from the private key: the same as long as the key is.
@@ -174,7 +199,7 @@ impl Identity {
 /// [`TlsError`].
 pub fn load_authorities(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
     let mut store = RootCertStore::empty();
-    for certificate in certificates(path, "authority certificate")? {
+    for certificate in read_certificates(path, "authority certificate")? {
         store.add(certificate).map_err(|source| TlsError::BadAuthority { path: path.to_owned(), source })?;
     }
     Ok(Arc::new(store))
@@ -197,22 +222,43 @@ pub fn server_config(
     authorities: &Arc<RootCertStore>,
     alpn: &[u8],
 ) -> Result<ServerConfig, TlsError> {
-    let provider = provider();
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::clone(authorities), Arc::clone(&provider))
-            .build()
-            .map_err(|source| TlsError::Verifier { source })?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    server_config_with(identity, node_verifier(authorities)?, &[alpn])
+}
+
+/// Builds what checks that a client's certificate comes from the cluster's authority and is in force.
+///
+/// # Errors
+/// [`TlsError::Verifier`] for unusable authorities.
+pub fn node_verifier(authorities: &Arc<RootCertStore>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    WebPkiClientVerifier::builder_with_provider(Arc::clone(authorities), provider())
+        .build()
+        .map_err(|source| TlsError::Verifier { source })
+}
+
+/// Builds the accepting side of TLS 1.3 like [`server_config`], for whoever decides otherwise who may connect.
+///
+/// # Errors
+/// [`TlsError::Mismatch`] for an unusable identity.
+pub fn server_config_with(
+    identity: &Identity,
+    verifier: Arc<dyn ClientCertVerifier>,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, TlsError> {
+    let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|source| TlsError::Provider { source })?
         .with_client_cert_verifier(verifier)
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())
         .map_err(|source| identity.mismatch(source))?;
-    config.alpn_protocols = vec![alpn.to_vec()];
+    Ok(without_resumption(config, alpn))
+}
+
+fn without_resumption(mut config: ServerConfig, alpn: &[&[u8]]) -> ServerConfig {
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    Ok(config)
+    config
 }
 
 /// Builds the dialling side of mutual TLS 1.3.
@@ -238,35 +284,11 @@ pub fn client_config(
     Ok(config)
 }
 
-fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let bytes = read(path, what, false)?;
-    let not_pem = |source| TlsError::NotPem { what, path: path.to_owned(), source };
-    let found = CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| not_pem(Some(source)))?;
-    if found.is_empty() { Err(not_pem(None)) } else { Ok(found) }
-}
-
-fn read(path: &Path, what: &'static str, secret: bool) -> Result<Vec<u8>, TlsError> {
-    let failed = |source| TlsError::Read { what, path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-    if secret && mode & 0o077 != 0 {
-        return Err(TlsError::Exposed { path: path.to_owned(), mode });
-    }
-    let mut bytes = Vec::new();
-    let len = file.take(MAX_PEM + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if u64::try_from(len).is_ok_and(|len| len <= MAX_PEM) {
-        Ok(bytes)
-    } else {
-        Err(TlsError::TooLarge { what, path: path.to_owned() })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::{Permissions, set_permissions, write};
+    use std::os::unix::fs::PermissionsExt;
     use tempfile::TempDir;
 
     fn files() -> (TempDir, PathBuf, PathBuf) {

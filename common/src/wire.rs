@@ -46,6 +46,16 @@
 //!                                                       "that is all"; others are ended
 //! ```
 //!
+//! **Certificates.** A node gets its first one by another protocol ([`enrol`]) and renews it here; its public key and
+//! its name are those of the certificate that it showed, so a renewal says nothing and can change neither.
+//! ```text
+//! agent                                     coordinator
+//!   Renew ─────────────────────────────────►            at half of the certificate's life
+//!         ◄──── Renewed{chain, authorities}
+//!         ◄──── RenewNow                                an authority came or went
+//!   Clock{at} ─────────────────────────────►            after the Welcome, and each hour
+//! ```
+//!
 //! **Leases.** The coordinator stamps what it sends; a heartbeat repeats the newest stamp the agent has seen. A
 //! heartbeat with stamp `s` was sent after the coordinator sent `s`, so the inventory it claims was right at
 //! that moment or later, and the lease runs from then: no delay on the network, however long, makes an old
@@ -59,6 +69,7 @@ pub mod assignment;
 pub mod chunk;
 pub mod code;
 pub mod control;
+pub mod enrol;
 pub mod frame;
 
 /// Application protocol of the control connection; its number is the version of everything in [`control`].

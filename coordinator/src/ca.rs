@@ -1,37 +1,32 @@
 //! The cluster's certificate authority, kept as files: who may call itself coordinator or node.
 //!
-//! Owns what certificates say and how their files are written: private keys readable by their owner only, made
-//! once and never overwritten. It serves no network. [`Authority::certify`] takes a public key, so that nodes
-//! which enrol with a key of their own use the same path. Outside facts: RFC 5280 (§4.1.2.2 serial numbers,
-//! §4.2.1.3 key usage, §4.2.1.9 basic constraints, §4.2.1.12 extended key usage).
+//! Owns which certificates there are; what they say is in [`authority`], how they lie on disk in [`file`], how one
+//! authority takes over from another in [`rollover`]. It serves no network.
 
-use std::fs::{DirBuilder, File, OpenOptions, read_to_string, rename};
-use std::io::{self, Write};
-use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+mod authority;
+mod file;
+mod name;
+mod rollover;
+
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use rcgen::string::Ia5String;
-use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, date_time_ymd,
-};
-use rustls::pki_types::DnsName;
+use rcgen::{KeyPair, SanType};
+use sifleet_common::epoch::Epoch;
 use sifleet_common::name::NodeName;
-use sifleet_common::tls::{COORDINATOR_NAME, Identity, NODE_URI, TlsError, node_server_name};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
+use sifleet_common::tls::{Identity, Pin, TlsError};
+
+pub use authority::Authority;
+use file::{create, key_at, make_dir, paths, replace};
+use name::{named_in, other_names};
+pub use rollover::{next, retire, switch};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// How long the authority itself holds: about as long as a cluster.
 pub const AUTHORITY_VALIDITY: Duration = DAY.saturating_mul(3_650);
 /// How long a certificate holds unless set otherwise. Nobody renews it but an admin, so: a year.
 pub const DEFAULT_VALIDITY: Duration = DAY.saturating_mul(365);
-/// How far certificates begin in the past, for nodes whose clocks are slow.
-const BACKDATED: Duration = Duration::from_secs(300);
-/// Names under which other names may not be asked for: those that tell coordinator and nodes apart.
-const OWN_DOMAIN: &str = "sifleet.internal";
 
 /// Says why a certificate was not made. Unless said otherwise nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +64,12 @@ pub enum CaError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// An authority cannot take over in this order.
+    #[error("{why}")]
+    Order {
+        /// What is missing, and what to do.
+        why: String,
     },
     /// A name that cannot stand in a certificate.
     #[error("{name:?} cannot be a name in this certificate: {reason}")]
@@ -110,16 +111,9 @@ pub fn init(dir: &Path, names: &[String]) -> Result<IssuedPaths, CaError> {
     let names = other_names(names)?;
     make_dir(dir)?;
     let key_path = dir.join("ca.key");
-    let subject = "the authority";
-    let signed = |source| CaError::Sign { subject: subject.to_owned(), source };
-    let key = KeyPair::generate().map_err(signed)?;
-    let mut params = params(subject, AUTHORITY_VALIDITY);
-    let id: String = params.key_identifier(&key).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    // Two clusters with authorities of the same name would be hard to tell apart in error messages.
-    params.distinguished_name = common_name(&format!("sifleet authority {id}"));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let certificate = params.self_signed(&key).map_err(signed)?;
+    let key = KeyPair::generate()
+        .map_err(|source| CaError::Sign { subject: "the authority".to_owned(), source })?;
+    let certificate = authority::self_signed(&key)?;
     match create(&key_path, 0o600, &key.serialize_pem()) {
         Err(CaError::File { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
             return Err(CaError::Exists { path: key_path });
@@ -140,15 +134,45 @@ fn issue_coordinator(dir: &Path, names: &[SanType], validity: Duration) -> Resul
     Ok(paths)
 }
 
-/// Renews the coordinator's certificate with these further names; its key is kept.
+/// Renews the coordinator's certificate; its key is kept, and so are its names unless others are given.
 ///
 /// # Errors
 /// [`CaError`]; the previous certificate stays.
 pub fn renew_coordinator(dir: &Path, names: &[String], validity: Duration) -> Result<IssuedPaths, CaError> {
-    issue_coordinator(dir, &other_names(names)?, validity)
+    let names = if names.is_empty() { coordinator_names(dir)? } else { other_names(names)? };
+    issue_coordinator(dir, &names, validity)
+}
+
+/// Returns the digest of the public key of the authority that signs, by which nodes that enrol know it.
+///
+/// # Errors
+/// [`CaError`].
+pub fn pin(dir: &Path) -> Result<Pin, CaError> {
+    Authority::open(dir)?
+        .pin()
+        .ok_or(CaError::Broken { dir: dir.to_owned(), reason: "its certificate cannot be read" })
+}
+
+/// Tells whether the coordinator's certificate has less than a third of its life before it, and can be renewed here.
+#[must_use]
+pub fn is_coordinator_due(dir: &Path) -> bool {
+    let paths = paths(dir, dir, "coordinator");
+    let identity = Identity::load(&paths.certificate, &paths.key).ok();
+    let life = identity.and_then(|identity| authority::life_of(identity.chain().first()?));
+    dir.join("ca.key").exists() && life.is_some_and(|(whole, left)| left < whole / 3)
+}
+
+/// Reads which further names the coordinator's certificate has.
+fn coordinator_names(dir: &Path) -> Result<Vec<SanType>, CaError> {
+    let paths = paths(dir, dir, "coordinator");
+    let identity = Identity::load(&paths.certificate, &paths.key)
+        .map_err(|source| CaError::Unusable { dir: dir.to_owned(), source: Box::new(source) })?;
+    identity.chain().first().map_or_else(|| Ok(Vec::new()), |certificate| named_in(certificate))
 }
 
 /// Makes a node's certificate and key in `dir/nodes`; for a node that has a key, renews the certificate only.
+///
+/// The certificate is of epoch 0: it counts as long as nobody enrolled under the name, and it was not revoked.
 ///
 /// # Errors
 /// [`CaError`]; a previous certificate stays, a key made on the way too (the next call uses it).
@@ -158,204 +182,12 @@ pub fn issue_node(dir: &Path, node: &NodeName, validity: Duration) -> Result<Iss
     make_dir(&nodes)?;
     let paths = paths(dir, &nodes, node.as_str());
     let key = key_at(&paths.key, node.as_str())?;
-    let certificate = authority.certify(node, &key, validity)?;
+    let certificate = authority.certify(node, Epoch::default(), &key, validity)?;
     replace(&paths.certificate, &certificate.pem())?;
     Ok(paths)
 }
 
-/// Signs certificates.
-#[derive(Debug)]
-pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    expires: SystemTime,
-}
-
-impl Authority {
-    /// Opens the authority in a directory.
-    ///
-    /// # Errors
-    /// [`CaError::Unusable`] or [`CaError::Broken`].
-    pub fn open(dir: &Path) -> Result<Self, CaError> {
-        let broken = |reason| CaError::Broken { dir: dir.to_owned(), reason };
-        let key_path = dir.join("ca.key");
-        let identity = Identity::load(&dir.join("ca.pem"), &key_path)
-            .map_err(|source| CaError::Unusable { dir: dir.to_owned(), source: Box::new(source) })?;
-        let key = read_key(&key_path, "the authority")?;
-        let der = identity.chain().first().ok_or_else(|| broken("its certificate is missing"))?;
-        let (_, parsed) =
-            X509Certificate::from_der(der).map_err(|_no_detail| broken("its certificate cannot be read"))?;
-        if parsed.public_key().raw != key.subject_public_key_info() {
-            return Err(broken("its key belongs to another certificate"));
-        }
-        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-        let expires = UNIX_EPOCH + Duration::from_secs(seconds);
-        if expires <= SystemTime::now() {
-            return Err(broken("its certificate has expired"));
-        }
-        let issuer = Issuer::from_ca_cert_der(der, key)
-            .map_err(|source| CaError::Sign { subject: "the authority".to_owned(), source })?;
-        Ok(Self { issuer, expires })
-    }
-
-    /// Certifies that a public key is a node's. Whether it is, the caller has made sure of.
-    ///
-    /// # Errors
-    /// [`CaError::Name`] if the node's name cannot be a host name, [`CaError::Sign`].
-    pub fn certify(
-        &self,
-        node: &NodeName,
-        key: &impl PublicKeyData,
-        validity: Duration,
-    ) -> Result<Certificate, CaError> {
-        let uri = SanType::URI(ascii(&format!("{NODE_URI}{node}"))?);
-        let mut params = self.leaf(node.as_str(), validity);
-        params.subject_alt_names = vec![uri, host_name(&node_server_name(node))?];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
-        self.sign(&params, node.as_str(), key)
-    }
-
-    /// The coordinator only ever accepts, so its certificate cannot be used to dial: it can be no node.
-    fn certify_coordinator(
-        &self,
-        key: &impl PublicKeyData,
-        names: &[SanType],
-        validity: Duration,
-    ) -> Result<Certificate, CaError> {
-        let mut params = self.leaf("sifleet coordinator", validity);
-        params.subject_alt_names = vec![host_name(COORDINATOR_NAME)?];
-        params.subject_alt_names.extend_from_slice(names);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.sign(&params, "the coordinator", key)
-    }
-
-    fn leaf(&self, subject: &str, validity: Duration) -> CertificateParams {
-        let left = self.expires.duration_since(SystemTime::now()).unwrap_or_default();
-        let mut params = params(subject, validity.min(left));
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.use_authority_key_identifier_extension = true;
-        params
-    }
-
-    fn sign(
-        &self,
-        params: &CertificateParams,
-        subject: &str,
-        key: &impl PublicKeyData,
-    ) -> Result<Certificate, CaError> {
-        params
-            .signed_by(key, &self.issuer)
-            .map_err(|source| CaError::Sign { subject: subject.to_owned(), source })
-    }
-}
-
-fn params(subject: &str, validity: Duration) -> CertificateParams {
-    let epoch = date_time_ymd(1970, 1, 1);
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut params = CertificateParams::default();
-    params.not_before = epoch + since_epoch.saturating_sub(BACKDATED);
-    params.not_after = epoch + since_epoch.saturating_add(validity.min(AUTHORITY_VALIDITY));
-    params.distinguished_name = common_name(subject);
-    // Positive, as RFC 5280 wants it: the highest bit is off.
-    let mut serial = rand::random::<[u8; 16]>();
-    serial[0] &= 0x7f;
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params
-}
-
-fn common_name(text: &str) -> DistinguishedName {
-    // RFC 5280 allows 64 characters; the identity stands in the alternative names, so cutting is harmless.
-    let short: String = text.chars().take(64).collect();
-    let mut name = DistinguishedName::new();
-    name.push(DnType::CommonName, short);
-    name
-}
-
-fn ascii(text: &str) -> Result<Ia5String, CaError> {
-    Ia5String::try_from(text)
-        .map_err(|_no_detail| CaError::Name { name: text.to_owned(), reason: "it is not plain ASCII" })
-}
-
-fn host_name(text: &str) -> Result<SanType, CaError> {
-    if DnsName::try_from(text).is_err() {
-        let reason = "it is no host name (letters, digits, `-` and `_` in parts of at most 63)";
-        return Err(CaError::Name { name: text.to_owned(), reason });
-    }
-    ascii(text).map(SanType::DnsName)
-}
-
-/// Reads further names of the coordinator; none may be one that tells roles apart.
-fn other_names(names: &[String]) -> Result<Vec<SanType>, CaError> {
-    let one = |name: &String| {
-        if let Ok(address) = name.parse::<IpAddr>() {
-            return Ok(SanType::IpAddress(address));
-        }
-        let plain = name.trim_end_matches('.').to_ascii_lowercase();
-        if plain == OWN_DOMAIN || plain.ends_with(&format!(".{OWN_DOMAIN}")) {
-            return Err(CaError::Name {
-                name: name.clone(),
-                reason: "names below sifleet.internal are taken",
-            });
-        }
-        host_name(name)
-    };
-    names.iter().map(one).collect()
-}
-
-fn paths(dir: &Path, own: &Path, name: &str) -> IssuedPaths {
-    IssuedPaths {
-        certificate: own.join(format!("{name}.pem")),
-        key: own.join(format!("{name}.key")),
-        authority: dir.join("ca.pem"),
-    }
-}
-
-fn key_at(path: &Path, subject: &str) -> Result<KeyPair, CaError> {
-    let key = KeyPair::generate().map_err(|source| CaError::Sign { subject: subject.to_owned(), source })?;
-    match create(path, 0o600, &key.serialize_pem()) {
-        Err(CaError::File { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
-            read_key(path, subject)
-        }
-        other => other.map(|()| key),
-    }
-}
-
-fn read_key(path: &Path, subject: &str) -> Result<KeyPair, CaError> {
-    let text = read_to_string(path).map_err(|source| file("read", path, source))?;
-    KeyPair::from_pem(&text).map_err(|source| CaError::Sign { subject: subject.to_owned(), source })
-}
-
-fn make_dir(dir: &Path) -> Result<(), CaError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| file("create", dir, source))
-}
-
-/// Creates a file that must not exist; its mode holds from the first byte on.
-fn create(path: &Path, mode: u32, text: &str) -> Result<(), CaError> {
-    let options = OpenOptions::new().write(true).create_new(true).mode(mode).clone();
-    let mut created = options.open(path).map_err(|source| file("create", path, source))?;
-    write(&mut created, path, text)
-}
-
-/// Puts a file in place whole, whatever was there.
-fn replace(path: &Path, text: &str) -> Result<(), CaError> {
-    let aside = path.with_extension("pem.part");
-    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).clone();
-    let mut opened = options.open(&aside).map_err(|source| file("create", &aside, source))?;
-    write(&mut opened, &aside, text)?;
-    rename(&aside, path).map_err(|source| file("rename", &aside, source))
-}
-
-fn write(opened: &mut File, path: &Path, text: &str) -> Result<(), CaError> {
-    opened
-        .write_all(text.as_bytes())
-        .and_then(|()| opened.sync_all())
-        .map_err(|source| file("write", path, source))
-}
-
-fn file(step: &'static str, path: &Path, source: io::Error) -> CaError {
-    CaError::File { step, path: path.to_owned(), source }
-}
-
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -39,14 +39,16 @@ pub use listen::ListenError;
 use listen::Listeners;
 use partitions::Source;
 use settings::Settings;
-use state::State;
 use state::run::Handle;
+use state::{Event, State};
 use store::{Restored, Store, StoreError};
 
 /// The loop that the watchdog listens to: without it nothing is taken in and no lease runs out.
 const OWNER: &str = "state";
 /// How long the store may take to write what it holds: a full queue is far below a second.
 const FLUSH: Duration = Duration::from_secs(10);
+/// How often it is looked whether the coordinator's certificate is due.
+const RENEWALS: Duration = Duration::from_secs(3_600);
 /// How often `systemctl status` is told how it goes.
 const STATUS: Duration = Duration::from_secs(30);
 
@@ -141,7 +143,7 @@ async fn serve(
     let state = State::restore(settings.state_limits(), restored)
         .with_transfers(settings.transfers(clock.now().wall));
     let (owner, handle) = state::run::prepare(state, store.clone(), clock);
-    let app = AppState::new(handle.clone(), store, settings.http_limits(), edges.token());
+    let app = AppState::new(handle.clone(), store.clone(), settings.http_limits(), edges.token());
     app.rename(listen::hosts(&settings)?);
     app.readiness().started(Part::Store);
     let listeners = Listeners::bind(&settings)?;
@@ -156,25 +158,23 @@ async fn serve(
     if let Some(library) = app.library() {
         edges.spawn("library", library.clone().reap_until(edges.token()));
     }
-    let certificates = listeners.serve(&app, &handle, settings.limits.max_nodes, &edges);
+    let certificates = listeners.serve(&app, (&handle, &store), settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);
     systemd::ready(&summary(&handle));
 
-    let mut status = tokio::time::interval(STATUS);
+    let (mut status, mut renewals) = (tokio::time::interval(STATUS), tokio::time::interval(RENEWALS));
     let ended = loop {
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Stop => break Ok(()),
                 Signal::Reload => {
                     systemd::reloading();
-                    match reload() {
-                        Ok(read) if settings.needs_restart(&read) => {
-                            warn!("the settings are read; some of what changed takes effect at the next start");
-                        }
-                        Ok(_) => info!("the settings are read"),
-                        Err(error) => warn!(%error, "the settings cannot be read; what was set before is kept"),
+                    note_reload(&settings, reload());
+                    if certificates.reload(&settings, &app)
+                        && handle.send(Event::AuthoritiesChanged).await.is_err()
+                    {
+                        warn!("the nodes were not told that the authorities changed");
                     }
-                    certificates.reload(&settings, &app);
                     reread.send_replace(());
                     systemd::ready(&summary(&handle));
                 }
@@ -182,6 +182,7 @@ async fn serve(
             task = edges.failed() => break Err(RunError::Failed { task }),
             task = core.failed() => break Err(RunError::Failed { task }),
             _ = status.tick() => systemd::status(&summary(&handle)),
+            _ = renewals.tick() => certificates.keep_fresh(&settings),
         }
     };
     info!("stopping");
@@ -190,6 +191,16 @@ async fn serve(
     edges.shutdown(GRACE).await;
     core.shutdown(GRACE).await;
     ended
+}
+
+fn note_reload(settings: &Settings, read: Result<Settings, SettingsError>) {
+    match read {
+        Ok(read) if settings.needs_restart(&read) => {
+            warn!("the settings are read; some of what changed takes effect at the next start");
+        }
+        Ok(_) => info!("the settings are read"),
+        Err(error) => warn!(%error, "the settings cannot be read; what was set before is kept"),
+    }
 }
 
 fn summary(handle: &Handle) -> String {

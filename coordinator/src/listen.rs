@@ -1,8 +1,9 @@
 //! The two listeners: QUIC for agents, HTTP for users. Owns their certificates and how those are exchanged while
 //! running; who connects is the business of `nodes` and `http`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use quinn::Endpoint;
@@ -10,15 +11,21 @@ use sifleet_common::quic::{self, QuicError};
 use sifleet_common::task::Tasks;
 use sifleet_common::tls::{self, Identity, TlsError};
 use sifleet_common::wire::CONTROL_ALPN;
+use sifleet_common::wire::enrol::ENROL_ALPN;
 use tracing::{info, warn};
 
+use crate::ca;
 use crate::http::hosts::Hosts;
 use crate::http::server::tls as web;
 use crate::http::server::{BindError, Server};
 use crate::http::{AppState, router};
 use crate::nodes;
+use crate::nodes::enrol::Enrolling;
+use crate::nodes::issuer::{Issuer, IssuerError};
+use crate::nodes::late::LateVerifier;
 use crate::settings::{HttpTls, Settings};
 use crate::state::run::Handle;
+use crate::store::Store;
 
 /// Connections beyond one per node: old ones that linger while agents dial again.
 const LINGERING: usize = 1_024;
@@ -33,6 +40,14 @@ pub enum ListenError {
         dir: PathBuf,
         /// What is wrong.
         source: Box<TlsError>,
+    },
+    /// Nodes cannot be given certificates.
+    #[error("cannot use the authority of the cluster in {}: `sifleet-coordinator ca init` makes one", dir.display())]
+    Authority {
+        /// Where it should be.
+        dir: PathBuf,
+        /// What is wrong.
+        source: Box<IssuerError>,
     },
     /// Users cannot be shown a certificate.
     #[error("cannot use the certificate of the HTTP API")]
@@ -58,7 +73,7 @@ impl ListenError {
     /// Tells whether starting again is of no use: an address may become free, a certificate does not appear.
     pub(crate) fn needs_admin(&self) -> bool {
         match self {
-            Self::Certificate { .. } | Self::Web { .. } => true,
+            Self::Certificate { .. } | Self::Authority { .. } | Self::Web { .. } => true,
             Self::Http { source: BindError::PlainOutsideLoopback { .. } } => true,
             Self::Control { .. } | Self::Http { source: BindError::Bind { .. } } => false,
         }
@@ -70,18 +85,22 @@ pub(crate) struct Listeners {
     control: Endpoint,
     http: Server,
     certificates: Certificates,
+    grace: Duration,
 }
 
 /// The certificates in use.
 pub(crate) struct Certificates {
     control: Endpoint,
+    issuer: Issuer,
     http: Option<web::Tls>,
 }
 
 impl Listeners {
     /// Binds both; must be called within a tokio runtime.
     pub(crate) fn bind(settings: &Settings) -> Result<Self, ListenError> {
-        let (config, reset_secret) = control_config(&settings.ca_dir())?;
+        let issuer = Issuer::open(&settings.ca_dir(), settings.control.certificate_life.get())
+            .map_err(|source| ListenError::Authority { dir: settings.ca_dir(), source: Box::new(source) })?;
+        let (config, reset_secret) = control_config(settings, &issuer)?;
         let control = quic::listen(config, settings.control.listen, &reset_secret)
             .map_err(|source| ListenError::Control { source })?;
         let tls = settings
@@ -93,23 +112,24 @@ impl Listeners {
             .map(|config| Arc::new(ArcSwap::from(config)));
         let http = Server::bind(settings.http.listen, tls.clone(), settings.http_limits().server)
             .map_err(|source| ListenError::Http { source })?;
-        let certificates = Certificates { control: control.clone(), http: tls };
-        Ok(Self { control, http, certificates })
+        let certificates = Certificates { control: control.clone(), issuer, http: tls };
+        Ok(Self { control, http, certificates, grace: settings.control.renewal_grace.get() })
     }
 
     /// Begins to accept, on tasks of its own.
     pub(crate) fn serve(
         self,
         app: &AppState,
-        handle: &Handle,
+        (handle, store): (&Handle, &Store),
         max_nodes: usize,
         tasks: &Tasks,
     ) -> Certificates {
         if let Ok(address) = self.control.local_addr() {
             info!(peer = %address, "listening for agents");
         }
-        let accept =
-            nodes::accept(self.control, handle.clone(), tasks.clone(), max_nodes.saturating_add(LINGERING));
+        let enrolling = Enrolling::new(self.certificates.issuer.clone(), store.clone(), self.grace);
+        let both = (handle.clone(), enrolling);
+        let accept = nodes::accept(self.control, both, tasks.clone(), max_nodes.saturating_add(LINGERING));
         tasks.spawn("agents", accept);
         let serve = self.http.serve(router(app), app.metrics().connections(), tasks.clone());
         tasks.spawn("http", serve);
@@ -118,12 +138,50 @@ impl Listeners {
 }
 
 impl Certificates {
-    /// Reads the certificates again; one that cannot be read leaves the one in use in place.
-    pub(crate) fn reload(&self, settings: &Settings, app: &AppState) {
-        match control_config(&settings.ca_dir()) {
+    /// Reads the certificates again; one that cannot be read leaves the one in use in place. Tells whether nodes should ask
+    /// for theirs anew.
+    pub(crate) fn reload(&self, settings: &Settings, app: &AppState) -> bool {
+        let changed = self.reload_control(settings);
+        self.reload_web(settings, app);
+        changed
+    }
+
+    /// Renews the coordinator's own certificate when it is due; nobody else does.
+    pub(crate) fn keep_fresh(&self, settings: &Settings) {
+        let dir = settings.ca_dir();
+        if !ca::is_coordinator_due(&dir) {
+            return;
+        }
+        match ca::renew_coordinator(&dir, &[], ca::DEFAULT_VALIDITY) {
+            Ok(_) => {
+                info!("the coordinator's certificate was renewed");
+                self.reload_control(settings);
+            }
+            Err(error) => {
+                let error = sifleet_common::telemetry::Chain(&error);
+                warn!(%error, "the coordinator's certificate runs out soon and cannot be renewed");
+            }
+        }
+    }
+
+    fn reload_control(&self, settings: &Settings) -> bool {
+        let dir = settings.ca_dir();
+        let read = self.issuer.reload(&dir);
+        let changed = match read.map_err(|source| ListenError::Authority { dir, source: Box::new(source) }) {
+            Ok(changed) => changed,
+            Err(error) => {
+                kept(&error);
+                return false;
+            }
+        };
+        match control_config(settings, &self.issuer) {
             Ok((config, _)) => self.control.set_server_config(Some(config)),
             Err(error) => kept(&error),
         }
+        changed
+    }
+
+    fn reload_web(&self, settings: &Settings, app: &AppState) {
         if let (Some(used), Some(files)) = (&self.http, &settings.http.tls) {
             match web_config(files) {
                 Ok(config) => used.store(config),
@@ -153,14 +211,24 @@ fn kept(error: &ListenError) {
 }
 
 /// Reads the coordinator's certificate; returns with it the secret that lets a restart end old connections.
-fn control_config(dir: &Path) -> Result<(quinn::ServerConfig, [u8; 32]), ListenError> {
-    let unusable = |source| ListenError::Certificate { dir: dir.to_owned(), source: Box::new(source) };
+fn control_config(
+    settings: &Settings,
+    issuer: &Issuer,
+) -> Result<(quinn::ServerConfig, [u8; 32]), ListenError> {
+    let dir = settings.ca_dir();
+    let unusable = |source| ListenError::Certificate { dir: dir.clone(), source: Box::new(source) };
     let identity =
         Identity::load(&dir.join("coordinator.pem"), &dir.join("coordinator.key")).map_err(unusable)?;
+    let secret = identity.derive_secret("sifleet 2026 stateless reset of control connections");
     let authorities = tls::load_authorities(&dir.join("ca.pem")).map_err(unusable)?;
-    let config = tls::server_config(&identity, &authorities, CONTROL_ALPN).map_err(unusable)?;
+    let strict = tls::node_verifier(&authorities).map_err(unusable)?;
+    let verifier = Arc::new(LateVerifier::new(strict, settings.control.renewal_grace.get()));
+    // Whoever enrols knows the authority by its digest only.
+    let identity = identity.with_authorities(&issuer.trusted());
+    let config =
+        tls::server_config_with(&identity, verifier, &[CONTROL_ALPN, ENROL_ALPN]).map_err(unusable)?;
     let config = quic::server(config).map_err(|source| ListenError::Control { source })?;
-    Ok((config, identity.derive_secret("sifleet 2026 stateless reset of control connections")))
+    Ok((config, secret))
 }
 
 fn web_config(files: &HttpTls) -> Result<Arc<rustls::ServerConfig>, ListenError> {

@@ -50,7 +50,15 @@ enum Ca {
         #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
     },
-    /// Renews the coordinator's certificate; its key is kept
+    /// Prints the digest by which nodes know the authority when they enrol
+    Pin,
+    /// Makes another authority that will take over; then reload the coordinator, and wait until every node has renewed
+    Next,
+    /// Lets the next authority sign; then reload the coordinator, and wait until every node has renewed
+    Switch,
+    /// Ends the trust in every authority but the one that signs; then reload the coordinator
+    Retire,
+    /// Renews the coordinator's certificate; its key is kept, and so are its names unless others are given
     RenewCoordinator {
         /// Another host name or address of the head node (repeatable)
         #[arg(long = "name", value_name = "NAME")]
@@ -121,20 +129,24 @@ fn exit_code(error: &RunError) -> u8 {
 
 fn make_certificates(dir: &Path, command: Ca) -> ExitCode {
     let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
+    let issued = |paths: ca::IssuedPaths| vec![paths.certificate.display().to_string()];
+    let reload = "now run `systemctl reload sifleet-coordinator`".to_owned();
     let made = match command {
-        Ca::Init { names } => ca::init(dir, &names).map(|paths| vec![paths]),
+        Ca::Pin => ca::pin(dir).map(|pin| vec![pin.to_string()]),
+        Ca::Next => ca::next(dir).map(|()| vec![reload]),
+        Ca::Switch => ca::switch(dir).map(|_paths| vec![reload]),
+        Ca::Retire => ca::retire(dir).map(|()| vec![reload]),
+        Ca::Init { names } => ca::init(dir, &names).map(issued),
         Ca::RenewCoordinator { names, days: valid } => {
-            ca::renew_coordinator(dir, &names, days(valid)).map(|paths| vec![paths])
+            ca::renew_coordinator(dir, &names, days(valid)).map(issued)
         }
         Ca::IssueNode { nodeset, days: valid } => {
-            nodeset.names().iter().map(|node| ca::issue_node(dir, node, days(valid))).collect()
+            let issue = |node| ca::issue_node(dir, node, days(valid));
+            nodeset.names().iter().map(|node| Ok(issue(node)?.certificate.display().to_string())).collect()
         }
     };
     match made {
-        Ok(made) => {
-            let lines: Vec<_> = made.iter().map(|paths| paths.certificate.display().to_string()).collect();
-            say(&lines.join("\n"))
-        }
+        Ok(lines) => say(&lines.join("\n")),
         Err(error) => complain(&error, 1),
     }
 }

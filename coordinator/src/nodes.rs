@@ -1,10 +1,13 @@
 //! Accepts agents: a connection with a node's certificate becomes a session.
 //!
 //! Owns the QUIC listener and one task per connection. Who a node is comes from its certificate alone
-//! ([`identity`]); what it says goes to the owner loop, one message at a time.
+//! (`common::tls`); what it says goes to the owner loop, one message at a time.
 
-pub mod identity;
+pub mod enrol;
+pub mod issuer;
+pub mod late;
 pub mod session;
+pub mod token;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,13 +21,19 @@ use tracing::debug;
 
 use crate::state::SessionId;
 use crate::state::run::Handle;
+use enrol::Enrolling;
 
 /// The last places are kept for peers that proved they can be reached at their address: a flood from forged
 /// addresses stops at them, for the price of one more round trip.
 const PROVEN_PLACES: usize = 256;
 
 /// Accepts connections until the tasks are stopped.
-pub async fn accept(endpoint: Endpoint, handle: Handle, tasks: Tasks, max_connections: usize) {
+pub async fn accept(
+    endpoint: Endpoint,
+    (handle, enrolling): (Handle, Enrolling),
+    tasks: Tasks,
+    max_connections: usize,
+) {
     let stop = tasks.token();
     let room = Arc::new(Semaphore::new(max_connections));
     let numbers = Arc::new(AtomicU64::new(1));
@@ -36,9 +45,9 @@ pub async fn accept(endpoint: Endpoint, handle: Handle, tasks: Tasks, max_connec
         let Some(incoming) = incoming else { break };
         let Some((incoming, permit)) = admit(incoming, &room) else { continue };
         let session = SessionId(numbers.fetch_add(1, Ordering::Relaxed));
-        let (handle, stop) = (handle.clone(), stop.clone());
+        let (handle, enrolling, stop) = (handle.clone(), enrolling.clone(), stop.clone());
         tasks.spawn("node session", async move {
-            session::serve(incoming, session, handle, stop).await;
+            session::serve(incoming, session, (handle, enrolling), stop).await;
             drop(permit);
         });
     }

@@ -73,6 +73,10 @@ pub struct Control {
     pub lease: Period,
     /// How often agents say that they live; at most a third of the lease, so that two may get lost.
     pub heartbeat: Period,
+    /// How long nodes' certificates hold; agents renew them at half of it.
+    pub certificate_life: Period,
+    /// How long after its end a node's certificate is still renewed, for nodes that were switched off.
+    pub renewal_grace: Period,
 }
 
 impl Default for Control {
@@ -81,6 +85,8 @@ impl Default for Control {
             listen: SocketAddr::from(([0, 0, 0, 0], 7441)),
             lease: Period::seconds(30),
             heartbeat: Period::seconds(10),
+            certificate_life: Period::seconds(86_400),
+            renewal_grace: Period::seconds(7 * 86_400),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod check;
 pub mod describe;
+pub mod identities;
 pub mod index;
 pub mod limits;
 pub mod membership;
@@ -16,6 +17,7 @@ pub mod pushes;
 pub mod removals;
 mod restore;
 pub mod run;
+pub(crate) mod skew;
 pub mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -27,13 +29,15 @@ use std::time::Duration;
 
 use roaring::RoaringBitmap;
 use sifleet_common::api;
+use sifleet_common::epoch::Epoch;
 use sifleet_common::name::{NodeName, PartitionName};
-use sifleet_common::time::{Monotonic, Now};
+use sifleet_common::time::{Monotonic, Now, UnixMillis};
 use sifleet_common::wire::code::CloseCode;
 use sifleet_common::wire::control::{Hello, Stamp, ToAgent, ToCoordinator};
 
 use crate::store::Op;
 use describe::Describing;
+use identities::Identities;
 use index::{Index, NodeId};
 use limits::Limiting;
 use membership::Membership;
@@ -50,6 +54,8 @@ pub struct SessionId(pub u64);
 pub struct Caller {
     /// The node, by its certificate.
     pub node: NodeName,
+    /// Of which enrolment the certificate is.
+    pub epoch: Epoch,
     /// Where its packets come from: there, other nodes fetch from it.
     pub address: IpAddr,
     /// The coordinator's own address at which it came in, where the system tells.
@@ -123,6 +129,8 @@ pub enum Event {
         /// These, and no others.
         nodes: BTreeSet<NodeName>,
     },
+    /// The authorities that count are others than before.
+    AuthoritiesChanged,
     /// Time has passed.
     Tick,
 }
@@ -176,6 +184,7 @@ pub struct State {
     pushes: Pushes,
     removals: Removals,
     limiting: Limiting,
+    identities: Identities,
     effects: Vec<Effect>,
 }
 
@@ -192,6 +201,7 @@ impl State {
                 self.rebuild_partitions();
             }
             Event::JobsRunOn { nodes } => self.jobs_run_on(nodes),
+            Event::AuthoritiesChanged => self.renew_all(),
             Event::Tick => {}
         }
         self.expire(now);
@@ -238,6 +248,9 @@ impl State {
             ToCoordinator::Described(described) => self.described(id, session, *described),
             ToCoordinator::Goodbye => self.goodbye(id),
             ToCoordinator::Report(report) => self.report(id, session, *report, now),
+            ToCoordinator::Clock { at } => self.heed_clock(id, UnixMillis(at), now),
+            // The session itself answers it.
+            ToCoordinator::Renew => {}
         }
     }
 

@@ -1,9 +1,10 @@
 //! What must survive a restart: nodes and their last-known inventories, image metadata, memberships, pushes,
-//! removals, limits.
+//! removals, limits, identities.
 //!
 //! Owns the vocabulary of durable steps ([`Op`]) and what is found again at start ([`Restored`]); all SQL is in
 //! [`sqlite`]. Leases, sessions and rates are soft state and never come here.
 
+pub mod identity;
 pub mod limits;
 pub mod push;
 pub mod removal;
@@ -22,6 +23,7 @@ use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::control::StreamId;
 
+use identity::{EnrolToken, Standing, TokenNo};
 use limits::LimitSet;
 use push::{PushNo, PushOutcome, PushRecord, RestoredPush};
 use removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
@@ -149,12 +151,29 @@ pub enum Op {
         /// Whether they are.
         busy: bool,
     },
+    /// A name was enrolled or revoked.
+    PutStanding {
+        /// Which.
+        node: NodeName,
+        /// How it stands.
+        standing: Standing,
+    },
+    /// Tokens were made or used.
+    PutTokens {
+        /// As they are.
+        tokens: Vec<EnrolToken>,
+    },
+    /// Tokens are too old, or not to be used.
+    ForgetTokens {
+        /// Which ones.
+        tokens: Vec<TokenNo>,
+    },
 }
 
 impl Op {
-    /// Tells whether it is about pushes, removals or limits.
+    /// Tells whether it keeps what people asked for (pushes, removals, limits, identities), not what agents report.
     #[must_use]
-    pub const fn is_of_pushes(&self) -> bool {
+    pub const fn is_asked_for(&self) -> bool {
         match self {
             Self::PutPush { .. }
             | Self::ChangePush { .. }
@@ -167,7 +186,10 @@ impl Op {
             | Self::PutRemoved { .. }
             | Self::ForgetRemovals { .. }
             | Self::PutLimits { .. }
-            | Self::MarkBusy { .. } => true,
+            | Self::MarkBusy { .. }
+            | Self::PutStanding { .. }
+            | Self::PutTokens { .. }
+            | Self::ForgetTokens { .. } => true,
             Self::PutNode { .. }
             | Self::Advance { .. }
             | Self::Replace { .. }
@@ -247,6 +269,10 @@ pub struct Restored {
     pub limits: LimitSet,
     /// Nodes that somebody marked as busy.
     pub busy: BTreeSet<NodeName>,
+    /// How names stand that were enrolled or revoked.
+    pub standings: Vec<(NodeName, Standing)>,
+    /// Tokens with which nodes enrol.
+    pub tokens: Vec<EnrolToken>,
 }
 
 impl Restored {

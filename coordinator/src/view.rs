@@ -33,6 +33,7 @@ use sifleet_common::time::{Monotonic, Now, UnixMillis};
 
 use crate::state::index::{DigestEntry, NameEntry};
 use crate::store::NodeFacts;
+use crate::store::identity::{EnrolToken, Standing};
 use cache::Cache;
 use limits::LimitsShown;
 use pushes::PushesShown;
@@ -110,6 +111,10 @@ pub struct NodeInfo {
     pub degraded_roots: Vec<String>,
     /// Why others are not told to fetch from it, if they are not.
     pub distrusted: Option<String>,
+    /// How its name stands.
+    pub standing: Standing,
+    /// How far its clock was ahead of ours, in milliseconds.
+    pub ahead: Option<i64>,
 }
 
 impl NodeInfo {
@@ -152,6 +157,10 @@ pub struct View {
     pub(crate) pushes: PushesShown,
     pub(crate) removals: RemovalsShown,
     pub(crate) limits: LimitsShown,
+    /// Tokens with which nodes enrol, oldest number first.
+    pub tokens: Arc<[EnrolToken]>,
+    /// How names stand that were enrolled or revoked.
+    pub(crate) standings: OrdMap<NodeName, Standing>,
     pub(crate) cache: Arc<Cache>,
 }
 

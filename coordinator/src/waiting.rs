@@ -14,6 +14,7 @@ use sifleet_common::wire::control::{Hello, MAX_SIDECAR, ToCoordinator};
 use sifleet_common::wire::frame::MAX_FRAME;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::state::identities::{IdentityAnswer, IdentityCommand, IdentityError};
 use crate::state::limits::LimitCommand;
 use crate::state::pushes::{Command, PushError};
 use crate::state::removals::{RemovalCommand, RemovalError};
@@ -53,6 +54,10 @@ pub(crate) enum Input {
     Limit {
         command: LimitCommand,
         reply: oneshot::Sender<()>,
+    },
+    Identify {
+        command: IdentityCommand,
+        reply: oneshot::Sender<Result<IdentityAnswer, IdentityError>>,
     },
     Remove {
         command: RemovalCommand,
@@ -105,7 +110,9 @@ fn weight(message: &ToCoordinator) -> usize {
         ToCoordinator::Described(_)
         | ToCoordinator::Hello(_)
         | ToCoordinator::Heartbeat(_)
-        | ToCoordinator::Goodbye => SMALL,
+        | ToCoordinator::Goodbye
+        | ToCoordinator::Renew
+        | ToCoordinator::Clock { .. } => SMALL,
         ToCoordinator::Report(report) => match report.as_ref() {
             Report::Progress(progress) => {
                 let sources = progress.sources.iter().map(|(node, _)| node);

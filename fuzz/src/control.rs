@@ -11,6 +11,7 @@ use sifleet_agent::session::report::{About, Output, Reporter};
 use sifleet_common::api::nodes::NodeState;
 use sifleet_common::availability::Require;
 use sifleet_common::digest::Digest;
+use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format};
 use sifleet_common::inventory::{
     Change, Content, Generation, Image, InventoryDigest, Replica, ReplicaKey, Root, RootId, RootState,
@@ -176,7 +177,7 @@ impl Site {
         }
         seat.stamps.clear();
         seat.heard.clear();
-        let caller = Caller { node, address: [10, 0, 0, 1].into(), reached: None };
+        let caller = Caller { node, epoch: Epoch::default(), address: [10, 0, 0, 1].into(), reached: None };
         self.handle(Event::Opened { session, caller, hello });
     }
 
@@ -233,7 +234,11 @@ impl Site {
         let stamp = match &message {
             ToAgent::Welcome(welcome) => Some(welcome.stamp),
             ToAgent::Ack { stamp, .. } | ToAgent::Resync { stamp } => Some(*stamp),
-            ToAgent::Describe { .. } | ToAgent::Rescan | ToAgent::Order(_) => None,
+            ToAgent::Describe { .. }
+            | ToAgent::Rescan
+            | ToAgent::Order(_)
+            | ToAgent::Renewed(_)
+            | ToAgent::RenewNow => None,
         };
         if let Some(stamp) = stamp {
             seat.stamps.entry(stamp).or_insert(self.now);
@@ -281,7 +286,12 @@ fn spoken(output: Output) -> Vec<ToCoordinator> {
     match output {
         Output::Say(message) => vec![message],
         Output::SayAll(parts) => parts.collect(),
-        Output::BeatEvery(_) | Output::Rescan | Output::Describe(_) | Output::Order(_) => Vec::new(),
+        Output::Renew => vec![ToCoordinator::Renew],
+        Output::BeatEvery(_)
+        | Output::Rescan
+        | Output::Describe(_)
+        | Output::Order(_)
+        | Output::Renewed(_) => Vec::new(),
     }
 }
 

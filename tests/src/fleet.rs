@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use sifleet_agent::credentials::Credentials;
 use sifleet_agent::session::{self, Beat, Command, Config, Parts};
+use sifleet_agent::settings::Tls;
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, Format, ImageMetadata};
 use sifleet_common::inventory::{Change, Content, Image, Replica, ReplicaKey, Root, RootId, RootState};
 use sifleet_common::nodeset::NodeSet;
+use sifleet_common::task::Tasks;
 use sifleet_common::time::UnixMillis;
-use sifleet_common::wire::CONTROL_ALPN;
 use sifleet_common::wire::assignment::{Mapped, Order, Report};
-use sifleet_common::{quic, task::Tasks, tls};
 use tokio::sync::mpsc;
 
 use crate::cluster::Cluster;
@@ -96,12 +97,12 @@ struct Ends {
 
 /// Starts the session of an agent.
 fn join(cluster: &Cluster, tasks: &Tasks, node: &str, transfer_port: u16) -> anyhow::Result<Ends> {
-    let ca = tls::load_authorities(&cluster.folder().join("ca/ca.pem"))?;
     let path = |end: &str| cluster.folder().join(format!("ca/nodes/{node}.{end}"));
-    let identity = tls::Identity::load(&path("pem"), &path("key"))?;
+    let authority = cluster.folder().join("ca/ca.pem");
+    let files = Tls { authority, certificate: path("pem"), key: path("key") };
     let config = Config {
         coordinators: vec![cluster.control()],
-        quic: quic::client(tls::client_config(&identity, &ca, CONTROL_ALPN)?)?,
+        credentials: Credentials::open(&files)?,
         arch: Arch::Amd64,
         partitions: Vec::new(),
         transfer_port,

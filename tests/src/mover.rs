@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use sifleet_agent::credentials::Credentials;
 use sifleet_agent::hash::Hashing;
 use sifleet_agent::inventory;
 use sifleet_agent::memory::Memory;
@@ -86,7 +87,8 @@ impl Mover {
         settings.tls.certificate = paths.certificate;
         settings.tls.key = paths.key;
         set(&mut settings);
-        let transfers = Transfers::open(settings.transfer().context("no transfers")?)?;
+        let credentials = Credentials::open(&settings.tls)?;
+        let transfers = Transfers::open(settings.transfer().context("no transfers")?, credentials.live())?;
         let peer = Peer { node: name, address: ([127, 0, 0, 1], transfers.port()).into() };
         let tasks = Tasks::new();
         let hashing = Arc::new(Hashing::new(Memory::volatile(1_000)?, None, u64::MAX, tasks.token()));

@@ -14,6 +14,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sifleet_agent::session::report::Output;
+use sifleet_common::epoch::Epoch;
 use sifleet_common::nodeset::fold;
 use sifleet_common::time::{Monotonic, Now, UnixMillis};
 use sifleet_common::wire::control::ToCoordinator;
@@ -280,12 +281,9 @@ impl World {
         for (_, session, message) in due(&mut self.agents[who].up_link, self.millis, &mut self.rng) {
             let event = match message {
                 ToCoordinator::Hello(hello) => {
-                    let address = [10, 0, 0, 1].into();
-                    Event::Opened {
-                        session,
-                        caller: Caller { node: self.agents[who].name.clone(), address, reached: None },
-                        hello,
-                    }
+                    let (node, epoch) = (self.agents[who].name.clone(), Epoch::default());
+                    let caller = Caller { node, epoch, address: [10, 0, 0, 1].into(), reached: None };
+                    Event::Opened { session, caller, hello }
                 }
                 ToCoordinator::Delta(mut delta) if self.faults.blind_generations => {
                     delta.generation = self.durable.generation(&self.agents[who].name).next();
@@ -296,6 +294,8 @@ impl World {
                 | ToCoordinator::Heartbeat(_)
                 | ToCoordinator::Described(_)
                 | ToCoordinator::Report(_)
+                | ToCoordinator::Renew
+                | ToCoordinator::Clock { .. }
                 | ToCoordinator::Goodbye) => Event::Message { session, message },
             };
             self.tell(event);
@@ -315,7 +315,11 @@ impl World {
                     Output::Say(message) => said.push(message),
                     Output::SayAll(parts) => said.extend(finely(parts)),
                     Output::BeatEvery(millis) => agent.next_beat = self.millis + u64::from(millis),
-                    Output::Rescan | Output::Describe(_) | Output::Order(_) => {}
+                    Output::Rescan
+                    | Output::Describe(_)
+                    | Output::Order(_)
+                    | Output::Renewed(_)
+                    | Output::Renew => {}
                 }
             }
             self.say(who, said);

@@ -27,6 +27,7 @@ use sifleet_common::wire::chunk::CHUNK_ALPN;
 use sifleet_common::wire::control::{
     Delta, Described, Heartbeat, Hello, Known, Snapshot, Stamp, StreamId, ToAgent, ToCoordinator, Welcome,
 };
+use sifleet_common::wire::enrol::{Answer, Ask, Certificates, ENROL_ALPN, Enrolment, Secret};
 use sifleet_common::wire::frame::{decode, encode};
 
 const CODES: [UnusableCode; 12] = [
@@ -164,6 +165,8 @@ fn from_agents() -> Vec<(String, ToCoordinator)> {
         ));
     }
     all.push(("Goodbye".into(), ToCoordinator::Goodbye));
+    all.push(("Renew".into(), ToCoordinator::Renew));
+    all.push(("Clock".into(), ToCoordinator::Clock { at: 1_700_000_000_000 }));
     let reports = transfers::reports().into_iter();
     all.extend(reports.map(|(name, report)| (name, ToCoordinator::Report(Box::new(report)))));
     all
@@ -180,10 +183,33 @@ fn from_coordinator() -> Vec<(String, ToAgent)> {
         ("Resync".into(), ToAgent::Resync { stamp }),
         ("Describe".into(), ToAgent::Describe { digest: Digest::from_bytes([4; 32]) }),
         ("Rescan".into(), ToAgent::Rescan),
+        ("Renewed".into(), ToAgent::Renewed(Box::new(certificates()))),
+        ("RenewNow".into(), ToAgent::RenewNow),
     ];
     let orders = transfers::orders().into_iter();
     all.extend(orders.map(|(name, order)| (name, ToAgent::Order(Box::new(order)))));
     all
+}
+
+fn certificates() -> Certificates {
+    let node = "viz001".parse().unwrap_or_else(|_| panic!("a name"));
+    Certificates { node, chain: vec![vec![1, 2], vec![3]], authorities: vec![vec![4]] }
+}
+
+#[test]
+fn enrolment_looks_as_it_always_did() {
+    let mut golden = format!("ALPN: {}\n", String::from_utf8_lossy(ENROL_ALPN));
+    let enrolment = |name: Option<&str>| {
+        let name = name.map(|name| name.parse().unwrap_or_else(|_| panic!("a name")));
+        Ask::Enrol(Enrolment { token: Secret("secret".to_owned()), request: vec![1, 2, 3], name })
+    };
+    lines(
+        &mut golden,
+        [("Enrol", enrolment(None)), ("Enrol with a name", enrolment(Some("viz001"))), ("Renew", Ask::Renew)],
+    );
+    let refused = Answer::Refused { reason: "no".to_owned() };
+    lines(&mut golden, [("Granted", Answer::Granted(certificates())), ("Refused", refused)]);
+    check("enrolment", &golden);
 }
 
 /// One of each kind of change; a kind that is added makes [`said`] fail to compile and belongs in here.

@@ -6,14 +6,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, VarInt};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
+use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::ImageMetadata;
 use sifleet_common::quic;
 use sifleet_common::tls::COORDINATOR_NAME;
+use sifleet_common::wire::CONTROL_ALPN;
 use sifleet_common::wire::assignment::Order;
 use sifleet_common::wire::code::CloseCode;
 use sifleet_common::wire::control::{Described, MAX_SIDECAR, ToAgent, ToCoordinator};
+use sifleet_common::wire::enrol::MAX_REASON;
 use sifleet_common::wire::frame::{FrameReader, write_frame};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -22,12 +25,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::report::{Output, Reporter};
-use super::{Beat, Command, DIAL_LIMIT, Parts, SessionError, TURN};
+use super::{Beat, Command, Parts, SessionError, TURN};
+use crate::credentials::Credentials;
 
 /// Heartbeats before the coordinator has said how often it wants them.
 const UNTIL_WELCOME: Duration = Duration::from_secs(10);
 /// Heartbeats are not sent more often, whatever the coordinator asks for.
 const SHORTEST_BEAT: Duration = Duration::from_millis(100);
+/// How long a dial may take: several repeats of a lost first packet, and short enough to try again soon.
+pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(5);
+/// How often the coordinator is told what the clock says.
+const HOUR: Duration = Duration::from_secs(3600);
 /// Descriptions read at once; more are asked for again later.
 const DESCRIPTIONS: usize = 8;
 
@@ -36,18 +44,22 @@ type Description = (Digest, Option<(ImageMetadata, Option<String>)>);
 /// Talks to one coordinator until the agent stops (`Ok`) or the connection ends.
 pub(super) async fn talk(
     coordinator: &str,
-    config: &ClientConfig,
+    credentials: &Credentials,
     reporter: &mut Reporter,
     parts: &mut Parts,
 ) -> Result<(), SessionError> {
+    let config =
+        credentials.live().client_config(CONTROL_ALPN).map_err(|source| SessionError::Tls { source })?;
+    let config = quic::client(config).map_err(|source| SessionError::Socket { source })?;
     let address = resolve(coordinator).await?;
     let (endpoint, connection) = tokio::select! {
         () = parts.stop.cancelled() => return Ok(()),
-        dialled = dial(address, config) => dialled?,
+        dialled = dial(address, &config) => dialled?,
     };
     info!(peer = %address, "connected to the coordinator");
-    let ended = converse(&connection, address, reporter, parts).await;
+    let ended = converse(&connection, address, (reporter, credentials), parts).await;
     reporter.lost();
+    let refused = connection.close_reason().and_then(|reason| refusal(address, reason));
     connection.close(VarInt::from_u32(CloseCode::Stopping.number()), b"the agent ends the session");
     drop(connection);
     // The close needs a moment to leave; nothing depends on its arrival.
@@ -56,11 +68,20 @@ pub(super) async fn talk(
     }
     match ended {
         Err(SessionError::Stopped) => Ok(()),
-        ended => ended,
+        Err(error) => Err(refused.unwrap_or(error)),
+        Ok(()) => Ok(()),
     }
 }
 
-async fn resolve(coordinator: &str) -> Result<SocketAddr, SessionError> {
+/// Finds what the coordinator said when it ended the connection.
+fn refusal(address: SocketAddr, reason: ConnectionError) -> Option<SessionError> {
+    let ConnectionError::ApplicationClosed(closed) = reason else { return None };
+    let said = String::from_utf8_lossy(&closed.reason);
+    let reason = said.chars().filter(|letter| !letter.is_control()).take(MAX_REASON).collect();
+    Some(SessionError::Refused { address, code: closed.error_code.into_inner(), reason })
+}
+
+pub(crate) async fn resolve(coordinator: &str) -> Result<SocketAddr, SessionError> {
     let failed = |source| SessionError::Resolve { coordinator: coordinator.to_owned(), source };
     let found = tokio::time::timeout(DIAL_LIMIT, tokio::net::lookup_host(coordinator)).await;
     let mut addresses = match found {
@@ -71,7 +92,10 @@ async fn resolve(coordinator: &str) -> Result<SocketAddr, SessionError> {
     addresses.next().ok_or_else(|| failed(None))
 }
 
-async fn dial(address: SocketAddr, config: &ClientConfig) -> Result<(Endpoint, Connection), SessionError> {
+pub(crate) async fn dial(
+    address: SocketAddr,
+    config: &ClientConfig,
+) -> Result<(Endpoint, Connection), SessionError> {
     let local: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -117,6 +141,8 @@ struct Conversation<'a> {
     address: SocketAddr,
     send: SendStream,
     reporter: &'a mut Reporter,
+    credentials: Credentials,
+    clock: Clock,
     vigil: Vigil,
     /// Whether a message was begun and not ended, after which nothing else can be said.
     torn: bool,
@@ -129,7 +155,7 @@ struct Conversation<'a> {
 async fn converse(
     connection: &Connection,
     address: SocketAddr,
-    reporter: &mut Reporter,
+    (reporter, credentials): (&mut Reporter, &Credentials),
     parts: &mut Parts,
 ) -> Result<(), SessionError> {
     let (send, receive) =
@@ -139,8 +165,19 @@ async fn converse(
     let (commands, orders) = (parts.commands.clone(), parts.orders.clone());
     let beats = every(UNTIL_WELCOME);
     let vigil = Vigil { beat: Arc::clone(&parts.beat), stop: parts.stop.clone() };
-    let mut talk =
-        Conversation { address, send, reporter, vigil, torn: false, commands, orders, beats, descriptions };
+    let mut talk = Conversation {
+        address,
+        send,
+        reporter,
+        credentials: credentials.clone(),
+        clock: Clock::start(),
+        vigil,
+        torn: false,
+        commands,
+        orders,
+        beats,
+        descriptions,
+    };
     let ended = talk.rounds(&mut frames, parts).await;
     if matches!(ended, Err(SessionError::Stopped)) {
         talk.goodbye().await;
@@ -157,11 +194,15 @@ impl Conversation<'_> {
     ) -> Result<(), SessionError> {
         let hello = self.reporter.hello();
         self.say(&hello).await?;
-        let mut turns = every(TURN);
+        self.tell_time().await?;
+        let (mut turns, mut hours) = (every(TURN), every(HOUR));
         loop {
             tokio::select! {
                 () = parts.stop.cancelled() => return Err(SessionError::Stopped),
-                _ = turns.tick() => {}
+                _ = turns.tick() => if self.credentials.take_due(self.clock.now().wall) {
+                    self.say(&ToCoordinator::Renew).await?;
+                },
+                _ = hours.tick() => self.tell_time().await?,
                 _ = self.beats.tick() => {
                     let beat = self.reporter.heartbeat();
                     self.say(&beat).await?;
@@ -183,6 +224,10 @@ impl Conversation<'_> {
             }
             parts.beat.beat(true);
         }
+    }
+
+    async fn tell_time(&mut self) -> Result<(), SessionError> {
+        self.say(&ToCoordinator::Clock { at: self.clock.now().wall.0 }).await
     }
 
     async fn say(&mut self, message: &ToCoordinator) -> Result<(), SessionError> {
@@ -225,6 +270,12 @@ impl Conversation<'_> {
                 Output::Rescan => self.command(Command::Rescan),
                 Output::Describe(digest) => self.describe(digest),
                 Output::Order(order) => self.order(order).await?,
+                Output::Renew => self.credentials.want(),
+                Output::Renewed(certificates) => {
+                    if let Err(error) = self.credentials.take(&certificates) {
+                        warn!(error = &error as &dyn Error, "a renewed certificate was not taken");
+                    }
+                }
             }
         }
         Ok(())

@@ -15,6 +15,7 @@ use sifleet_common::wire::assignment::Order;
 use sifleet_common::wire::control::{
     Delta, Heartbeat, Hello, Known, MAX_CHANGES_WEIGHT, Snapshot, Stamp, StreamId, ToAgent, ToCoordinator,
 };
+use sifleet_common::wire::enrol::Certificates;
 
 /// Bytes of changes kept for a coordinator that missed the last ones; with more, it gets a snapshot.
 const MAX_LOG_WEIGHT: usize = 1024 * 1024;
@@ -47,6 +48,10 @@ pub enum Output {
     Describe(Digest),
     /// Have the transfers see to it.
     Order(Order),
+    /// Use these from here on.
+    Renewed(Box<Certificates>),
+    /// Ask for the certificate anew.
+    Renew,
 }
 
 /// Keeps what the coordinator should know and how much of it was said.
@@ -185,6 +190,8 @@ impl Reporter {
             ToAgent::Describe { digest } => vec![Output::Describe(digest)],
             ToAgent::Rescan => vec![Output::Rescan],
             ToAgent::Order(order) => vec![Output::Order(*order)],
+            ToAgent::Renewed(certificates) => vec![Output::Renewed(certificates)],
+            ToAgent::RenewNow => vec![Output::Renew],
         }
     }
 

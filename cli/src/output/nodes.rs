@@ -131,6 +131,11 @@ impl Render for NodeDetail {
         }
         line("partitions", node.partitions.join(", "));
         line("agent", format!("{}, {}", or_dash(node.build.as_ref()), or_dash(node.arch.as_ref())));
+        match (&node.revoked, &node.enrolled) {
+            (Some(at), _) => line("revoked", at.clone()),
+            (None, Some(at)) => line("enrolled", format!("{at}, epoch {}", node.epoch)),
+            (None, None) => {}
+        }
         if wide {
             line("generation", self.generation.to_string());
         }

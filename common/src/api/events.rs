@@ -29,6 +29,10 @@ super::body! {
         NodeOffline,
         /// A root of a node became degraded or unknown, or is well again.
         NodeRoots,
+        /// A node got its first certificate, or one of a new epoch; `detail` says from where.
+        NodeEnrolled,
+        /// A node's certificates count no longer.
+        NodeRevoked,
         /// An image can be run on a node.
         ImageReady,
         /// An image is no longer vouched for on a node: gone, replaced, or being written.

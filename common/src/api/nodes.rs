@@ -15,8 +15,15 @@ super::body! {
         pub name: String,
         /// How current its inventory is.
         pub state: NodeState,
-        /// Why its watching is impaired, one sentence a root, or why no other node fetches from it; empty when all is well.
+        /// Why its watching is impaired, one sentence a root, why no other node fetches from it, or how far its clock is off;
+        /// empty when all is well.
         pub degraded: Vec<String>,
+        /// How often its name was enrolled or revoked; certificates of older epochs do not count.
+        pub epoch: u32,
+        /// When it was last enrolled; absent if its certificate was made by hand.
+        pub enrolled: Option<String>,
+        /// When it was revoked; absent if it has been enrolled since.
+        pub revoked: Option<String>,
         /// Why it is held to the limits of busy nodes; absent if it is not.
         pub busy: Option<String>,
         /// Partitions it belongs to.

@@ -16,6 +16,10 @@ pub enum CloseCode {
     Busy = 4,
     /// Nothing that renews the lease was heard for as long as a lease lasts.
     Silent = 5,
+    /// The certificate was revoked, or replaced by a newer enrolment of the name.
+    Revoked = 6,
+    /// The certificate has run out; it may be renewed by `wire::enrol`.
+    Expired = 7,
 }
 
 impl CloseCode {

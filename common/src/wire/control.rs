@@ -7,6 +7,7 @@ use crate::image::{Arch, ImageMetadata};
 use crate::inventory::{Change, Generation, InventoryDigest};
 use crate::name::PartitionName;
 use crate::wire::assignment::{Order, Report};
+use crate::wire::enrol::Certificates;
 
 /// Most bytes of changes in one frame: half a frame, so that estimates may err.
 pub const MAX_CHANGES_WEIGHT: usize = 512 * 1024;
@@ -44,6 +45,13 @@ pub enum ToCoordinator {
     Goodbye,
     /// What became of an order, so far.
     Report(Box<Report>),
+    /// Asks for the node's certificate once more: the same name and key, for longer.
+    Renew,
+    /// What the node's clock says, in milliseconds since 1970: for people, nothing is decided by it.
+    Clock {
+        /// When it was sent.
+        at: i64,
+    },
 }
 
 /// What the coordinator sends.
@@ -72,6 +80,10 @@ pub enum ToAgent {
     Rescan,
     /// Something about transfers.
     Order(Box<Order>),
+    /// Answers `Renew`.
+    Renewed(Box<Certificates>),
+    /// The authorities have changed: the node should ask for its certificate anew.
+    RenewNow,
 }
 
 /// Introduces an agent process and its inventory.

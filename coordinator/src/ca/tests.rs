@@ -1,66 +1,18 @@
 //! Certificates by what they let somebody do: real handshakes, right and wrong.
 
-use super::*;
-use crate::nodes::identity::{connected_node_name, peer_node_name};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
-use sifleet_common::tls::{client_config, load_authorities, server_config};
-use sifleet_common::wire::frame::{FrameReader, write_frame};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
-use tempfile::TempDir;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-const ALPN: &[u8] = b"test/1";
+use rustls::ClientConfig;
+use sifleet_common::tls::{COORDINATOR_NAME, connected_identity, load_authorities, node_identity};
+use sifleet_common::wire::frame::{FrameReader, write_frame};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
-struct Cluster {
-    dir: TempDir,
-    coordinator: IssuedPaths,
-}
+use super::testing::{Cluster, certify_for, client, handshake, server};
+use super::*;
 
-impl Cluster {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let coordinator = init(&dir.path().join("ca"), &["head.example.org".into(), "10.0.0.1".into()]);
-        Self { dir, coordinator: coordinator.unwrap() }
-    }
-
-    fn ca(&self) -> PathBuf {
-        self.dir.path().join("ca")
-    }
-
-    fn node(&self, name: &str) -> IssuedPaths {
-        issue_node(&self.ca(), &name.parse().unwrap(), DEFAULT_VALIDITY).unwrap()
-    }
-}
-
-fn server(paths: &IssuedPaths) -> ServerConfig {
-    let identity = Identity::load(&paths.certificate, &paths.key).unwrap();
-    server_config(&identity, &load_authorities(&paths.authority).unwrap(), ALPN).unwrap()
-}
-
-fn client(paths: &IssuedPaths) -> ClientConfig {
-    let identity = Identity::load(&paths.certificate, &paths.key).unwrap();
-    client_config(&identity, &load_authorities(&paths.authority).unwrap(), ALPN).unwrap()
-}
-
-/// Shakes hands in memory; returns the certificate that the server saw, or what one side refused.
-fn handshake(client: ClientConfig, server: ServerConfig, name: &str) -> Result<Vec<u8>, rustls::Error> {
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    let mut client = ClientConnection::new(Arc::new(client), name)?;
-    let mut server = ServerConnection::new(Arc::new(server))?;
-    while client.wants_write() || server.wants_write() {
-        let mut wire = Vec::new();
-        client.write_tls(&mut wire).unwrap();
-        server.read_tls(&mut wire.as_slice()).unwrap();
-        server.process_new_packets()?;
-        let mut wire = Vec::new();
-        server.write_tls(&mut wire).unwrap();
-        client.read_tls(&mut wire.as_slice()).unwrap();
-        client.process_new_packets()?;
-    }
-    assert!(!client.is_handshaking() && !server.is_handshaking());
-    Ok(server.peer_certificates().unwrap()[0].to_vec())
-}
+const DAY_S: i64 = 86_400;
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -71,7 +23,7 @@ fn a_node_and_the_coordinator_know_each_other() {
     let cluster = Cluster::new();
     let seen =
         handshake(client(&cluster.node("viz001")), server(&cluster.coordinator), COORDINATOR_NAME).unwrap();
-    assert_eq!(peer_node_name(&seen).unwrap().as_str(), "viz001");
+    assert_eq!(node_identity(&seen).unwrap().node.as_str(), "viz001");
 }
 
 #[test]
@@ -79,7 +31,7 @@ fn nodes_can_serve_each_other_under_their_own_names_only() {
     let cluster = Cluster::new();
     let (a, b) = (cluster.node("viz001"), cluster.node("viz_2"));
     let seen = handshake(client(&b), server(&a), "viz001.node.sifleet.internal").unwrap();
-    assert_eq!(peer_node_name(&seen).unwrap().as_str(), "viz_2");
+    assert_eq!(node_identity(&seen).unwrap().node.as_str(), "viz_2");
     assert!(handshake(client(&a), server(&b), "viz001.node.sifleet.internal").is_err());
 }
 
@@ -99,7 +51,7 @@ fn the_coordinator_cannot_pass_for_a_node() {
     let refused = handshake(client(&cluster.coordinator), server(&cluster.coordinator), COORDINATOR_NAME);
     assert!(matches!(refused, Err(rustls::Error::InvalidCertificate(_))), "{refused:?}");
     let chain = Identity::load(&cluster.coordinator.certificate, &cluster.coordinator.key).unwrap();
-    assert!(peer_node_name(&chain.chain()[0]).is_err());
+    assert!(node_identity(&chain.chain()[0]).is_err());
 }
 
 #[test]
@@ -118,13 +70,7 @@ fn certificates_of_another_authority_are_refused_by_both_sides() {
 fn an_expired_certificate_is_refused() {
     let cluster = Cluster::new();
     let node = cluster.node("viz001");
-    let authority = Authority::open(&cluster.ca()).unwrap();
-    let mut params = authority.leaf("viz001", DEFAULT_VALIDITY);
-    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let key = read_key(&node.key, "viz001").unwrap();
-    let expired = authority.sign(&params, "viz001", &key).unwrap();
-    replace(&node.certificate, &expired.pem()).unwrap();
+    certify_for(&cluster, &node, -DAY_S, -3_600);
     let refused = handshake(client(&node), server(&cluster.coordinator), COORDINATOR_NAME);
     assert!(
         matches!(
@@ -169,7 +115,7 @@ fn a_node_speaks_to_the_coordinator_over_quic() {
         };
         let coordinator = async {
             let connection = listening.accept().await.unwrap().await.unwrap();
-            let name = connected_node_name(&connection).unwrap();
+            let name = connected_identity(&connection).unwrap().node;
             let (mut send, receive) = connection.accept_bi().await.unwrap();
             let said = FrameReader::new(receive).next::<String>().await.unwrap().unwrap();
             write_frame(&mut send, &format!("{said} {name}")).await.unwrap();
@@ -227,7 +173,7 @@ fn a_certificate_never_outlives_its_authority() {
     assert!(authority.expires > SystemTime::now() + DAY * 3_000);
     authority.expires = SystemTime::now() + DAY * 10;
     let key = KeyPair::generate().unwrap();
-    let made = authority.certify(&"viz001".parse().unwrap(), &key, DAY * 100_000).unwrap();
+    let made = authority.certify(&"viz001".parse().unwrap(), Epoch(0), &key, DAY * 100_000).unwrap();
     let (_, parsed) = X509Certificate::from_der(made.der()).unwrap();
     let end = UNIX_EPOCH + Duration::from_secs(parsed.validity().not_after.timestamp().try_into().unwrap());
     assert!(end <= authority.expires);
@@ -276,4 +222,16 @@ fn a_damaged_authority_says_what_is_wrong() {
     let other =
         |ca: &Path| assert!(std::fs::copy(ca.join("coordinator.pem"), ca.join("ca.pem")).unwrap() > 0);
     check(&other, "belongs to another certificate");
+}
+
+#[test]
+fn the_coordinator_renews_its_certificate_in_the_last_third_of_its_life() {
+    let cluster = Cluster::new();
+    assert!(!is_coordinator_due(&cluster.ca()));
+    let names = coordinator_names(&cluster.ca()).unwrap();
+    // Of three minutes and the five that lie in the past, less than a third is left.
+    issue_coordinator(&cluster.ca(), &names, Duration::from_secs(120)).unwrap();
+    assert!(is_coordinator_due(&cluster.ca()));
+    std::fs::remove_file(cluster.ca().join("ca.key")).unwrap();
+    assert!(!is_coordinator_due(&cluster.ca()), "somebody else makes it");
 }

@@ -3,22 +3,29 @@
 use std::error::Error;
 use std::time::Duration;
 
+use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
 use sifleet_common::name::NodeName;
 use sifleet_common::quic::HANDSHAKE_LIMIT;
+use sifleet_common::time::{Monotonic, UnixMillis};
 use sifleet_common::wire::code::CloseCode;
-use sifleet_common::wire::control::{Hello, ToCoordinator};
+use sifleet_common::wire::control::{Hello, ToAgent, ToCoordinator};
+use sifleet_common::wire::enrol::ENROL_ALPN;
 use sifleet_common::wire::frame::{FrameError, FrameReader, write_frame};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::identity::{self, IdentityError};
+use super::enrol::Enrolling;
+use super::issuer::{IssueError, Issuer};
 use crate::state::run::{Handle, OUTBOX, Share, Stopped, ToSession};
 use crate::state::{Caller, Event, SessionId};
+use sifleet_common::tls::{IdentityError, NodeIdentity, connected_identity};
 
 /// How long a peer may take over its hello, and over taking one message.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A session's certificate is renewed at most this often.
+const RENEWAL_SPACING: Duration = Duration::from_millis(500);
 
 /// Says why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +42,8 @@ enum SessionEnd {
         #[source]
         source: IdentityError,
     },
+    #[error("the certificate of {node} ran out at {at}")]
+    Expired { node: NodeName, at: UnixMillis },
     #[error("no hello within {PATIENCE:?}")]
     NoHello,
     #[error("the agent broke the protocol")]
@@ -58,6 +67,7 @@ impl SessionEnd {
     fn code(&self) -> CloseCode {
         match self {
             Self::Identity { .. } => CloseCode::NotANode,
+            Self::Expired { .. } => CloseCode::Expired,
             Self::Frame { .. } | Self::NotAHello | Self::NoHello | Self::SlowHandshake => CloseCode::Protocol,
             Self::Deaf => CloseCode::Busy,
             Self::Closed { code, .. } => *code,
@@ -67,7 +77,12 @@ impl SessionEnd {
 }
 
 /// Serves one connection from its first packet to its end.
-pub(super) async fn serve(incoming: Incoming, session: SessionId, handle: Handle, stop: CancellationToken) {
+pub(super) async fn serve(
+    incoming: Incoming,
+    session: SessionId,
+    (handle, enrolling): (Handle, Enrolling),
+    stop: CancellationToken,
+) {
     let peer = incoming.remote_address();
     let connection = match handshake(incoming).await {
         Ok(connection) => connection,
@@ -77,8 +92,12 @@ pub(super) async fn serve(incoming: Incoming, session: SessionId, handle: Handle
             return;
         }
     };
-    let node = match node_of(&connection) {
-        Ok(node) => node,
+    if is_enrolment(&connection) {
+        stop.run_until_cancelled(enrolling.serve(connection, handle)).await;
+        return;
+    }
+    let shown = match node_of(&connection, &handle) {
+        Ok(shown) => shown,
         Err(end) => {
             warn!(%peer, error = &end as &dyn Error, "a connection was refused");
             close(&connection, &end);
@@ -87,8 +106,9 @@ pub(super) async fn serve(incoming: Incoming, session: SessionId, handle: Handle
     };
     let end = tokio::select! {
         () = stop.cancelled() => SessionEnd::Stopped(Stopped),
-        end = talk(&connection, session, &node, &handle) => end,
+        end = talk(&connection, session, &shown, (&handle, enrolling.issuer())) => end,
     };
+    let node = &shown.node;
     match &end {
         SessionEnd::Frame { .. } | SessionEnd::NotAHello | SessionEnd::Deaf => {
             warn!(%node, %peer, error = &end as &dyn Error, "a session was ended");
@@ -100,6 +120,7 @@ pub(super) async fn serve(incoming: Incoming, session: SessionId, handle: Handle
         SessionEnd::SlowHandshake
         | SessionEnd::Connection { .. }
         | SessionEnd::Identity { .. }
+        | SessionEnd::Expired { .. }
         | SessionEnd::NoHello
         | SessionEnd::Ended
         | SessionEnd::Closed { .. }
@@ -119,11 +140,26 @@ async fn handshake(incoming: Incoming) -> Result<Connection, SessionEnd> {
     }
 }
 
-fn node_of(connection: &Connection) -> Result<NodeName, SessionEnd> {
-    identity::connected_node_name(connection).map_err(|source| SessionEnd::Identity { source })
+fn is_enrolment(connection: &Connection) -> bool {
+    let agreed = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    agreed.is_some_and(|agreed| agreed.protocol.as_deref() == Some(ENROL_ALPN))
 }
 
-async fn talk(connection: &Connection, session: SessionId, node: &NodeName, handle: &Handle) -> SessionEnd {
+fn node_of(connection: &Connection, handle: &Handle) -> Result<NodeIdentity, SessionEnd> {
+    let shown = connected_identity(connection).map_err(|source| SessionEnd::Identity { source })?;
+    if shown.is_in_force(handle.clock.now().wall) {
+        Ok(shown)
+    } else {
+        Err(SessionEnd::Expired { node: shown.node, at: shown.not_after })
+    }
+}
+
+async fn talk(
+    connection: &Connection,
+    session: SessionId,
+    shown: &NodeIdentity,
+    (handle, issuer): (&Handle, &Issuer),
+) -> SessionEnd {
     let opened = tokio::time::timeout(PATIENCE, async {
         let (send, receive) =
             connection.accept_bi().await.map_err(|source| SessionEnd::Connection { source })?;
@@ -138,15 +174,18 @@ async fn talk(connection: &Connection, session: SessionId, node: &NodeName, hand
     };
     let (outbox, messages) = mpsc::channel(OUTBOX);
     let caller = Caller {
-        node: node.clone(),
+        node: shown.node.clone(),
+        epoch: shown.epoch,
         address: connection.remote_address().ip(),
         reached: connection.local_ip(),
     };
+    // The owner alone keeps the session open: when it drops its end, the session ends.
+    let renewing = Renewing { issuer, shown, answers: outbox.downgrade(), last: None };
     if let Err(stopped) = handle.open(session, caller, hello, outbox).await {
         return stopped.into();
     }
     tokio::select! {
-        end = listen(frames, session, handle) => end,
+        end = listen(frames, session, handle, renewing) => end,
         end = speak(send, messages) => end,
     }
 }
@@ -160,7 +199,12 @@ async fn hello(frames: &mut FrameReader<RecvStream>) -> Result<Hello, SessionEnd
     }
 }
 
-async fn listen(mut frames: FrameReader<RecvStream>, session: SessionId, handle: &Handle) -> SessionEnd {
+async fn listen(
+    mut frames: FrameReader<RecvStream>,
+    session: SessionId,
+    handle: &Handle,
+    mut renewing: Renewing<'_>,
+) -> SessionEnd {
     let share = Share::default();
     loop {
         let message = match frames.next::<ToCoordinator>().await {
@@ -168,8 +212,40 @@ async fn listen(mut frames: FrameReader<RecvStream>, session: SessionId, handle:
             Ok(None) => return SessionEnd::Ended,
             Err(source) => return SessionEnd::Frame { source },
         };
+        if matches!(message, ToCoordinator::Renew) {
+            renewing.renew(handle.clock.now().mono);
+        }
         if let Err(stopped) = handle.say(session, message, &share).await {
             return stopped.into();
+        }
+    }
+}
+
+/// Renews the certificate of a session: for the name, epoch and key that it was opened with.
+struct Renewing<'a> {
+    issuer: &'a Issuer,
+    shown: &'a NodeIdentity,
+    answers: mpsc::WeakSender<ToSession>,
+    last: Option<Monotonic>,
+}
+
+impl Renewing<'_> {
+    fn renew(&mut self, now: Monotonic) {
+        // Signing costs: an agent that asks more often than it has reason to is not answered.
+        if self.last.is_some_and(|last| now.since(last) < RENEWAL_SPACING) {
+            return;
+        }
+        self.last = Some(now);
+        let node = &self.shown.node;
+        match self.issuer.renew(self.shown) {
+            Ok(certificates) => {
+                let answer = ToSession::Message(ToAgent::Renewed(Box::new(certificates)));
+                let sent = self.answers.upgrade().is_some_and(|answers| answers.try_send(answer).is_ok());
+                debug!(%node, sent, "the certificate was renewed");
+            }
+            // A site that brings its own certificates: said once a day by an agent that does not know it.
+            Err(IssueError::NoAuthority) => debug!(%node, "certificates are made elsewhere"),
+            Err(error) => warn!(%node, error = &error as &dyn Error, "a certificate could not be renewed"),
         }
     }
 }

@@ -17,6 +17,10 @@ pub(super) mod control {
     const HEARTBEATS_PER_LEASE: u32 = 3;
     /// Agents send no two heartbeats closer together.
     const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
+    /// Shortest life of a node's certificate: a coordinator that is restarted meanwhile is to be back.
+    const MIN_LIFE: Duration = Duration::from_secs(60);
+    /// Longest: a stolen key is of use for so long.
+    const MAX_LIFE: Duration = Duration::from_secs(366 * 86_400);
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -24,6 +28,8 @@ pub(super) mod control {
         listen: Option<SocketAddr>,
         lease: Option<Period>,
         heartbeat: Option<Period>,
+        certificate_life: Option<Period>,
+        renewal_grace: Option<Period>,
     }
 
     impl TryFrom<Raw> for Control {
@@ -47,7 +53,18 @@ pub(super) mod control {
                      would make a healthy node unknown; set control.heartbeat lower or control.lease higher"
                 ));
             }
-            Ok(Self { listen: raw.listen.unwrap_or(default.listen), lease, heartbeat })
+            let certificate_life = raw.certificate_life.unwrap_or(default.certificate_life);
+            if !(MIN_LIFE..=MAX_LIFE).contains(&certificate_life.get()) {
+                return Err(format!(
+                    "control.certificate_life is {certificate_life}; certificates hold from {MIN_LIFE:?} to {MAX_LIFE:?}"
+                ));
+            }
+            let renewal_grace = raw.renewal_grace.unwrap_or(default.renewal_grace);
+            if renewal_grace.get() > MAX_LIFE {
+                return Err(format!("control.renewal_grace is {renewal_grace}, longer than {MAX_LIFE:?}"));
+            }
+            let listen = raw.listen.unwrap_or(default.listen);
+            Ok(Self { listen, lease, heartbeat, certificate_life, renewal_grace })
         }
     }
 }

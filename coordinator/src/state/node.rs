@@ -37,6 +37,8 @@ pub(super) struct Node {
     pub(super) lease_until: Option<Monotonic>,
     /// A snapshot that is not complete yet.
     pub(super) staging: Option<Staging>,
+    /// How far its clock is ahead of ours, in milliseconds, when it last said; less than zero: behind.
+    pub(super) ahead: Option<i64>,
 }
 
 impl Node {
@@ -54,6 +56,7 @@ impl Node {
             current: false,
             lease_until: None,
             staging: None,
+            ahead: None,
         }
     }
 }

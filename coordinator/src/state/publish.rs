@@ -11,6 +11,7 @@ use sifleet_common::time::Monotonic;
 use super::State;
 use super::index::NodeId;
 use super::sync::describe_root;
+use crate::store::identity::EnrolToken;
 use crate::view::table::NodeTable;
 use crate::view::{NodeInfo, PartitionInfo, View, cache::Cache};
 
@@ -27,6 +28,8 @@ pub(super) struct Shown {
     degraded: RoaringBitmap,
     partitions: Arc<BTreeMap<PartitionName, Arc<PartitionInfo>>>,
     cache: Arc<Cache>,
+    /// Tokens as they were when they last changed; absent when they have since.
+    tokens: Option<Arc<[EnrolToken]>>,
 }
 
 impl Shown {
@@ -37,6 +40,10 @@ impl Shown {
     pub(super) fn liveness_changed(&mut self, id: NodeId) {
         self.liveness += 1;
         self.touch(id);
+    }
+
+    pub(super) fn identities_changed(&mut self) {
+        self.tokens = None;
     }
 
     pub(super) fn roots_changed(&mut self, id: NodeId) {
@@ -70,8 +77,15 @@ impl State {
             pushes: self.show_pushes(),
             removals: self.show_removals(),
             limits: self.show_limits(),
+            tokens: self.show_tokens(),
+            standings: self.identities.standings(),
             cache: Arc::clone(&self.shown.cache),
         }
+    }
+
+    fn show_tokens(&mut self) -> Arc<[EnrolToken]> {
+        let (shown, known) = (&mut self.shown.tokens, &self.identities);
+        Arc::clone(shown.get_or_insert_with(|| known.tokens().cloned().collect()))
     }
 
     fn show_node(&mut self, id: NodeId) {
@@ -98,6 +112,8 @@ impl State {
             unknown_roots: unknown,
             degraded_roots: degraded,
             distrusted: self.distrust(id),
+            standing: self.identities.standing(&node.name),
+            ahead: node.ahead,
         };
         let info = Arc::new(info);
         if id.index() < self.shown.nodes.len() {

@@ -7,6 +7,7 @@ use sifleet_common::inventory::Inventory;
 use sifleet_common::wire::control::Stamp;
 
 use super::describe::Describing;
+use super::identities::Identities;
 use super::index::Index;
 use super::limits::Limiting;
 use super::membership::Membership;
@@ -35,6 +36,7 @@ impl State {
             pushes: Pushes::default(),
             removals: Removals::default(),
             limiting: Limiting::restore(restored.limits, restored.busy),
+            identities: Identities::restore(restored.standings, restored.tokens),
             effects: Vec::new(),
         };
         for name in restored.heard_of {

@@ -133,10 +133,11 @@ impl Loop {
             self.take_for(BATCH_TIME, &mut waiting);
             self.views.store(Arc::new(self.state.view()));
             self.counters.views.fetch_add(1, Ordering::Relaxed);
-            self.replies.drain(..).for_each(|answer| answer());
-            self.announce();
             self.mend();
             self.keep();
+            // After their steps were handed to the store: some wait until those are on disk.
+            self.replies.drain(..).for_each(|answer| answer());
+            self.announce();
             beat();
             tokio::time::sleep(PUBLISH_SPACING).await;
         }
@@ -195,6 +196,11 @@ impl Loop {
                 self.replies.push(Box::new(move || reply.send(()).unwrap_or_default()));
                 effects
             }
+            Input::Identify { command, reply } => {
+                let (answer, effects) = self.state.identify(command, now);
+                self.replies.push(Box::new(move || drop(reply.send(answer))));
+                effects
+            }
             Input::Remove { command, reply } => {
                 let (answer, effects) = self.state.remove(command, now);
                 self.replies.push(Box::new(move || drop(reply.send(answer))));
@@ -216,6 +222,8 @@ impl Loop {
             | ToCoordinator::Heartbeat(_)
             | ToCoordinator::Described(_)
             | ToCoordinator::Report(_)
+            | ToCoordinator::Renew
+            | ToCoordinator::Clock { .. }
             | ToCoordinator::Goodbye => return,
         };
     }
@@ -277,10 +285,11 @@ impl Loop {
             warn!(nodes = lost.len(), "writing anew the inventories whose steps the store lost");
         }
         self.ops.extend(lost.iter().filter_map(|name| self.state.whole(name)));
-        if self.store.take_pushes_lost() {
+        if self.store.take_asked_lost() {
             self.ops.extend(self.state.whole_pushes());
             self.ops.extend(self.state.whole_removals());
             self.ops.extend(self.state.whole_limits());
+            self.ops.extend(self.state.whole_identities());
         }
     }
 

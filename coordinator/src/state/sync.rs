@@ -50,6 +50,11 @@ impl State {
             self.effects.push(Effect::Close(session, CloseCode::Protocol, "hello exceeds its limits".into()));
             return;
         }
+        if !self.admits(name, caller.epoch) {
+            let why = "the certificate was revoked, or the name enrolled anew: enrol this node again with a new token";
+            self.effects.push(Effect::Close(session, CloseCode::Revoked, why.into()));
+            return;
+        }
         let Some(id) = self.id_of_agent(name) else {
             let why = format!("the coordinator keeps {} nodes, its limit", self.limits.max_nodes);
             self.effects.push(Effect::Close(session, CloseCode::Busy, why));
@@ -153,7 +158,7 @@ impl State {
         }
     }
 
-    fn replace(&mut self, id: NodeId, stream: StreamId, done: Staging) {
+    pub(super) fn replace(&mut self, id: NodeId, stream: StreamId, done: Staging) {
         let Some(node) = self.nodes.get_mut(id.index()) else { return };
         if let Some(session) = &mut node.session {
             session.resyncing = None;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sifleet_common::api::availability::Availability;
 use sifleet_common::availability::Require;
 use sifleet_common::digest::Digest;
+use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format};
 use sifleet_common::inventory::{
     Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState,
@@ -35,6 +36,8 @@ pub(crate) struct Site {
     pub(crate) effects: Vec<Effect>,
     /// What agents that connect say of where they give.
     pub(crate) transfer_port: u16,
+    /// Of which enrolment the certificates of agents that connect are.
+    pub(crate) epoch: Epoch,
     agents: BTreeMap<String, Agent>,
     sessions: u64,
 }
@@ -57,6 +60,7 @@ impl Site {
             stored: Vec::new(),
             effects: Vec::new(),
             transfer_port: 7_442,
+            epoch: Epoch::default(),
             agents: BTreeMap::new(),
             sessions: 0,
         }
@@ -97,7 +101,7 @@ impl Site {
         let on_our_host = node == "head";
         let address = if on_our_host { [127, 0, 1, 1].into() } else { [10, 0, high, low].into() };
         let reached = Some(if on_our_host { address } else { OURS.into() });
-        let caller = Caller { node: node.parse().unwrap(), address, reached };
+        let caller = Caller { node: node.parse().unwrap(), epoch: self.epoch, address, reached };
         self.handle(Event::Opened { session, caller, hello });
         session
     }

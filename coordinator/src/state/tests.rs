@@ -51,7 +51,10 @@ fn restored(stored: &[Op]) -> Restored {
             | Op::PutRemoved { .. }
             | Op::ForgetRemovals { .. }
             | Op::PutLimits { .. }
-            | Op::MarkBusy { .. } => {}
+            | Op::MarkBusy { .. }
+            | Op::PutStanding { .. }
+            | Op::PutTokens { .. }
+            | Op::ForgetTokens { .. } => {}
         }
     }
     let node = |(node, (facts, position, inventory)): (_, (_, _, Inventory))| RestoredNode {

@@ -7,6 +7,7 @@
 //! Outside facts: sqlite.org/wal.html, sqlite.org/pragma.html, for SQLite 3.53 as bundled.
 
 mod connect;
+mod identities;
 mod limits;
 mod members;
 mod metadata;
@@ -243,10 +244,10 @@ impl Store {
         self.shared.take_lost()
     }
 
-    /// Tells whether steps of pushes or removals could not be written, and forgets it.
+    /// Tells whether steps that keep what people asked for could not be written, and forgets it.
     #[must_use]
-    pub fn take_pushes_lost(&self) -> bool {
-        self.shared.take_pushes_lost()
+    pub fn take_asked_lost(&self) -> bool {
+        self.shared.take_asked_lost()
     }
 
     /// Tells how the writer fares.

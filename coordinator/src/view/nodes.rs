@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 
 use sifleet_common::api::nodes::{NodeDetail, NodeList, NodeState, NodeSummary, ReplicaBody, RootBody};
+use sifleet_common::epoch::Epoch;
 use sifleet_common::inventory::{Content, Pending, Replica, ReplicaKey, Root, RootState};
 use sifleet_common::name::NodeName;
 use sifleet_common::nodeset::NodeSet;
 use sifleet_common::time::Now;
+
+use crate::state::skew;
 
 use super::{NodeInfo, QueryError, Stats, View, shorten};
 
@@ -50,6 +53,12 @@ impl View {
         })
     }
 
+    /// Returns the newest epoch of a name.
+    #[must_use]
+    pub fn epoch(&self, name: &NodeName) -> Epoch {
+        self.standings.get(name).map(|standing| standing.epoch).unwrap_or_default()
+    }
+
     /// Reads who is busy out of what is shown of limits.
     fn busy_nodes(&self) -> BusyNodes {
         let names = |folded: &str| {
@@ -70,7 +79,11 @@ impl View {
                 .chain(&node.unknown_roots)
                 .chain(&node.distrusted)
                 .cloned()
+                .chain(node.ahead.and_then(skew::describe))
                 .collect(),
+            epoch: node.standing.epoch.0,
+            enrolled: node.standing.enrolled.map(|time| time.to_string()),
+            revoked: node.standing.revoked.map(|time| time.to_string()),
             busy: busy.why(&node.name).map(str::to_owned),
             partitions: partitions.map(|partition| partition.name.to_string()).collect(),
             images: u32::try_from(node.inventory.images()).unwrap_or(u32::MAX),

@@ -106,6 +106,8 @@ pub(super) fn finely(parts: impl Iterator<Item = ToCoordinator>) -> Vec<ToCoordi
             | ToCoordinator::Heartbeat(_)
             | ToCoordinator::Described(_)
             | ToCoordinator::Report(_)
+            | ToCoordinator::Renew
+            | ToCoordinator::Clock { .. }
             | ToCoordinator::Goodbye) => others.push(other),
         }
     }

@@ -131,7 +131,10 @@ impl Written {
             | Op::PutRemoved { .. }
             | Op::ForgetRemovals { .. }
             | Op::PutLimits { .. }
-            | Op::MarkBusy { .. } => {}
+            | Op::MarkBusy { .. }
+            | Op::PutStanding { .. }
+            | Op::PutTokens { .. }
+            | Op::ForgetTokens { .. } => {}
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
+use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format, ImageMetadata};
 use sifleet_common::inventory::{
     Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState,
@@ -145,7 +146,8 @@ impl Site {
             transfer_port: 7_442,
         };
         let session = SessionId(session);
-        let caller = Caller { node: node.parse().unwrap(), address: [10, 0, 0, 1].into(), reached: None };
+        let (node, epoch) = (node.parse().unwrap(), Epoch::default());
+        let caller = Caller { node, epoch, address: [10, 0, 0, 1].into(), reached: None };
         self.handle.open(session, caller, hello, outbox).await.unwrap();
         let agent = Agent { session, handle: self.handle.clone(), changes, digest: inventory.digest() };
         self.tasks.spawn("agent", agent.run(inbox));
@@ -188,7 +190,11 @@ impl Agent {
                 ToAgent::Welcome(welcome) => self.introduce(welcome.stamp).await,
                 ToAgent::Describe { digest } => self.describe(digest).await,
                 ToAgent::Order(order) => self.obey(*order).await,
-                ToAgent::Ack { .. } | ToAgent::Resync { .. } | ToAgent::Rescan => Ok(()),
+                ToAgent::Ack { .. }
+                | ToAgent::Resync { .. }
+                | ToAgent::Rescan
+                | ToAgent::Renewed(_)
+                | ToAgent::RenewNow => Ok(()),
             };
             if said.is_err() {
                 return;

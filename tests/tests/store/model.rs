@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
+use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format, ImageMetadata};
 use sifleet_common::inventory::{
     Change, Content, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState, Unusable,
@@ -16,6 +17,7 @@ use sifleet_common::removal::{RemovalCode, RemovalPhase};
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::Moved;
 use sifleet_common::wire::control::StreamId;
+use sifleet_coordinator::store::identity::{EnrolToken, Standing, TokenHash, TokenNo};
 use sifleet_coordinator::store::limits::{Caps, LimitSet};
 use sifleet_coordinator::store::push::{Completion, Key, PushNo, PushOutcome, PushRecord, RestoredPush};
 use sifleet_coordinator::store::removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
@@ -33,6 +35,8 @@ pub(crate) struct Model {
     pub(crate) removals: BTreeMap<RemovalNo, RestoredRemoval>,
     pub(crate) limits: LimitSet,
     pub(crate) busy: BTreeSet<NodeName>,
+    pub(crate) standings: BTreeMap<NodeName, Standing>,
+    pub(crate) tokens: BTreeMap<TokenNo, EnrolToken>,
 }
 
 impl Model {
@@ -83,14 +87,17 @@ impl Model {
                 self.removals.insert(record.no, RestoredRemoval { record: (*record).clone(), nodes });
             }
             Op::ChangeRemoval { record } => {
-                if let Some(known) = self.removals.get_mut(&record.no) {
-                    known.record = (*record).clone();
-                }
+                self.removals.entry(record.no).and_modify(|known| known.record = (*record).clone());
             }
             Op::PutRemoved { removal, nodes } => self.removed(removal, &nodes),
             Op::ForgetRemovals { removals } => removals.iter().for_each(|no| drop(self.removals.remove(no))),
             Op::PutLimits { set } => self.limits = set,
             Op::MarkBusy { nodes, busy: true } => self.busy.extend(nodes),
+            Op::PutStanding { node, standing } => drop(self.standings.insert(node, standing)),
+            Op::PutTokens { tokens } => {
+                self.tokens.extend(tokens.into_iter().map(|token| (token.id, token)));
+            }
+            Op::ForgetTokens { tokens } => self.tokens.retain(|id, _| !tokens.contains(id)),
             Op::MarkBusy { nodes, busy: false } => self.busy.retain(|node| !nodes.contains(node)),
         }
     }
@@ -143,6 +150,8 @@ impl Model {
             maps: self.maps.clone(),
             limits: self.limits,
             busy: self.busy.clone(),
+            standings: self.standings.iter().map(|(node, standing)| (node.clone(), *standing)).collect(),
+            tokens: self.tokens.values().cloned().collect(),
         }
     }
 }
@@ -212,7 +221,7 @@ pub(crate) fn change(kind: u8, image: u8) -> Change {
 
 pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
     let node: NodeName = name(format!("node{}", node % 4));
-    match what % 20 {
+    match what % 22 {
         0..5 => model.advance(&node, vec![change(a, b), change(b, a)]),
         5 | 6 => replaced((0..b % 8).map(|n| change(a.wrapping_add(n), n)).collect(), node),
         7 => Op::PutNode { node, facts: facts(a) },
@@ -235,7 +244,26 @@ pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
         17 => end_removal(model, a, b),
         18 => Op::PutLimits { set: limits(a, b) },
         19 => Op::MarkBusy { nodes: [node, name("stranger")].into(), busy: b > 99 },
+        20 if b > 99 => {
+            let revoked = (b > 180).then_some(UnixMillis(b.into()));
+            Op::PutStanding { node, standing: Standing { epoch: Epoch(a.into()), enrolled: None, revoked } }
+        }
+        20 => Op::ForgetTokens { tokens: vec![TokenNo(u64::from(a % 5)), TokenNo(77)] },
+        21 => Op::PutTokens { tokens: vec![token(node, a, b)] },
         _ => Op::PutMembers { source: "slurm".into(), at: UnixMillis(b.into()), members: members(a) },
+    }
+}
+
+fn token(node: NodeName, a: u8, b: u8) -> EnrolToken {
+    let from = ["10.0.0.0/8", "fd00::/8"].into_iter().take(usize::from(b % 3));
+    EnrolToken {
+        id: TokenNo(u64::from(a % 5)),
+        hash: TokenHash(blake3::hash(&[a])),
+        node,
+        from: from.map(name).collect(),
+        created: UnixMillis(1),
+        expires: UnixMillis(b.into()),
+        used: (b > 99).then(|| (UnixMillis(2), [10, 0, 0, b].into())),
     }
 }
 

@@ -15,12 +15,12 @@ async fn lost_steps_of_pushes_are_said_to_be_lost() {
     );
     store.submit(vec![op(&Model::default(), (7, 1, 1, 1))]).await.unwrap();
     store.flush().await.unwrap();
-    assert!(!store.take_pushes_lost());
+    assert!(!store.take_asked_lost());
     let mut model = Model::default();
     let push = op(&model, (12, 1, 1, 1));
     store.submit(vec![push.clone()]).await.unwrap();
     store.flush().await.unwrap();
-    assert!(store.take_pushes_lost() && !store.take_pushes_lost());
+    assert!(store.take_asked_lost() && !store.take_asked_lost());
     execute(&database(&dir), "DROP TRIGGER full");
     // Writing everything anew is right, whatever of it was written.
     for op in [push.clone(), push] {

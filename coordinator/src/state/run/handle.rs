@@ -9,6 +9,7 @@ use sifleet_common::wire::control::{Hello, ToCoordinator};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{Counters, INPUT_QUEUE, Share, Stopped, ToSession};
+use crate::state::identities::{IdentityAnswer, IdentityCommand, IdentityError};
 use crate::state::limits::LimitCommand;
 use crate::state::pushes::{Command, PushError};
 use crate::state::removals::{RemovalCommand, RemovalError};
@@ -81,6 +82,19 @@ impl Handle {
     pub async fn push(&self, command: Command) -> Result<Result<PushNo, PushError>, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.put(Input::Push { command, reply }).await?;
+        answer.await.map_err(|_closed| Stopped)
+    }
+
+    /// Asks something about identities; answered when the view shows it and its step was handed to the store.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn identify(
+        &self,
+        command: IdentityCommand,
+    ) -> Result<Result<IdentityAnswer, IdentityError>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.put(Input::Identify { command, reply }).await?;
         answer.await.map_err(|_closed| Stopped)
     }
 

@@ -11,6 +11,8 @@ pub(super) fn log(kind: EventKind, node: Option<&NodeName>, detail: Option<&str>
         EventKind::NodeOnline => info!(node, "node is online"),
         EventKind::NodeOffline => warn!(node, error = detail, "node is offline"),
         EventKind::NodeRoots => info!(node, detail, "a root changed"),
+        EventKind::NodeEnrolled => info!(node, detail, "a node was enrolled"),
+        EventKind::NodeRevoked => warn!(node, "a node was revoked"),
         EventKind::PartitionChanged => info!(detail, "partitions changed"),
         EventKind::LimitsChanged => info!(detail, "limits changed"),
         EventKind::PushChanged => info!(detail, "a push stands otherwise"),

@@ -66,6 +66,15 @@ pub(crate) fn restored(stored: &[Op]) -> Restored {
             Op::ForgetRemovals { removals: old } => old.iter().for_each(|no| drop(removals.remove(no))),
             Op::PutLimits { set } => found.limits = set,
             Op::MarkBusy { nodes, busy: true } => found.busy.extend(nodes),
+            Op::PutStanding { node, standing } => {
+                found.standings.retain(|(known, _)| *known != node);
+                found.standings.push((node, standing));
+            }
+            Op::PutTokens { tokens } => {
+                found.tokens.retain(|known| tokens.iter().all(|token| token.id != known.id));
+                found.tokens.extend(tokens);
+            }
+            Op::ForgetTokens { tokens } => found.tokens.retain(|known| !tokens.contains(&known.id)),
             Op::MarkBusy { nodes, busy: false } => found.busy.retain(|node| !nodes.contains(node)),
         }
     }

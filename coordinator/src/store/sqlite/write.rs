@@ -9,7 +9,7 @@ use rusqlite::{Result, ToSql, Transaction, params};
 use sifleet_common::inventory::{Change, ReplicaKey, Root, RootId};
 use sifleet_common::name::{ImageName, NodeName};
 
-use super::{limits, members, metadata, pushes, removals, row};
+use super::{identities, limits, members, metadata, pushes, removals, row};
 use crate::store::{NodeFacts, Op, Position};
 
 /// Names remembered after their last replica; each is a few dozen bytes.
@@ -60,6 +60,9 @@ impl<'a> Batch<'a> {
             Op::ForgetRemovals { removals } => removals::forget(self.transaction, removals),
             Op::PutLimits { set } => limits::put(self.transaction, set),
             Op::MarkBusy { nodes, busy } => limits::mark(self.transaction, nodes, *busy),
+            Op::PutStanding { node, standing } => identities::put_standing(self.transaction, node, *standing),
+            Op::PutTokens { tokens } => identities::put_tokens(self.transaction, tokens),
+            Op::ForgetTokens { tokens } => identities::forget_tokens(self.transaction, tokens),
         }
     }
 

@@ -50,7 +50,7 @@ pub(super) struct Shared {
     /// Nodes of which steps found no room in the queue, until the writer is told.
     missed: Mutex<BTreeSet<NodeName>>,
     /// Whether steps of pushes or removals were lost.
-    pushes_lost: AtomicBool,
+    asked_lost: AtomicBool,
 }
 
 impl Shared {
@@ -72,17 +72,17 @@ impl Shared {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let nodes: BTreeSet<NodeName> = moved(ops).cloned().collect();
         self.lost().extend(nodes.iter().cloned());
-        self.miss_pushes(ops);
+        self.miss_asked(ops);
         held(&self.missed).extend(nodes);
     }
 
-    pub(super) fn take_pushes_lost(&self) -> bool {
-        self.pushes_lost.swap(false, Ordering::AcqRel)
+    pub(super) fn take_asked_lost(&self) -> bool {
+        self.asked_lost.swap(false, Ordering::AcqRel)
     }
 
-    fn miss_pushes(&self, ops: &[Op]) {
-        if ops.iter().any(Op::is_of_pushes) {
-            self.pushes_lost.store(true, Ordering::Release);
+    fn miss_asked(&self, ops: &[Op]) {
+        if ops.iter().any(Op::is_asked_for) {
+            self.asked_lost.store(true, Ordering::Release);
         }
     }
 
@@ -119,7 +119,10 @@ fn moved(ops: &[Op]) -> impl Iterator<Item = &NodeName> {
         | Op::PutRemoved { .. }
         | Op::ForgetRemovals { .. }
         | Op::PutLimits { .. }
-        | Op::MarkBusy { .. } => None,
+        | Op::MarkBusy { .. }
+        | Op::PutStanding { .. }
+        | Op::PutTokens { .. }
+        | Op::ForgetTokens { .. } => None,
     })
 }
 
@@ -234,7 +237,7 @@ impl Writer {
                 "the store cannot write; answers stay right, but a restart would ask the agents for snapshots"
             );
         }
-        self.shared.miss_pushes(ops);
+        self.shared.miss_asked(ops);
         let mut shared = self.shared.lost();
         for node in moved(ops).cloned() {
             shared.insert(node.clone());

@@ -8,6 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use sifleet_common::api::pushes::{PushRequest, PushState, PushTarget};
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
+use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format};
 use sifleet_common::inventory::{
     Change, Content, Generation, Image, Inventory, Replica, ReplicaKey, Root, RootId, RootState,
@@ -180,7 +181,7 @@ impl Crowd {
                 | Order::Remove(_)
                 | Order::Concurrent { .. } => {}
             },
-            ToAgent::Describe { .. } | ToAgent::Rescan => {}
+            ToAgent::Describe { .. } | ToAgent::Rescan | ToAgent::Renewed(_) | ToAgent::RenewNow => {}
         }
     }
 
@@ -206,7 +207,12 @@ impl Crowd {
             transfer_port: 7_442,
         };
         let [.., high, low] = at.to_be_bytes();
-        let caller = Caller { node: agent.name.clone(), address: [10, 0, high, low].into(), reached: None };
+        let caller = Caller {
+            node: agent.name.clone(),
+            epoch: Epoch::default(),
+            address: [10, 0, high, low].into(),
+            reached: None,
+        };
         let changes = agent.inventory.as_changes().collect();
         self.event(what, Event::Opened { session, caller, hello });
         let snapshot = Snapshot { generation: Generation(1), part: 0, last: true, changes };

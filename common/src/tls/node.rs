@@ -4,9 +4,10 @@
 //! force was checked by TLS before anybody asks here. Everything unclear is an error, never a guess.
 //! Outside facts: RFC 5280 §4.2.1.6 (alternative names).
 
+use crate::epoch::{Epoch, NODE_URI, UriError, parse_node_uri};
+use crate::name::NodeName;
+use crate::time::UnixMillis;
 use rustls::pki_types::CertificateDer;
-use sifleet_common::name::{NameError, NodeName};
-use sifleet_common::tls::NODE_URI;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
@@ -40,21 +41,35 @@ pub enum IdentityError {
         /// How many.
         count: usize,
     },
-    /// The name is none.
+    /// The name, or what stands behind it, is none.
     #[error("the certificate holds a name that no node can have")]
     BadName {
         /// What is wrong with it.
         #[source]
-        source: NameError,
+        source: UriError,
     },
 }
 
-/// Reads the node's name from a certificate in DER form.
+/// What a certificate says of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeIdentity {
+    /// Whose it is.
+    pub node: NodeName,
+    /// Of which enrolment.
+    pub epoch: Epoch,
+    /// From when on it holds.
+    pub not_before: UnixMillis,
+    /// When it runs out.
+    pub not_after: UnixMillis,
+    /// Its public key, as a SubjectPublicKeyInfo in DER form.
+    pub public_key: Vec<u8>,
+}
+
+/// Reads whose certificate it is, in DER form.
 ///
 /// # Errors
-/// [`IdentityError`] unless the certificate holds exactly one URI that begins with [`NODE_URI`], no other URI,
-/// and what follows is a node's name.
-pub fn peer_node_name(certificate: &[u8]) -> Result<NodeName, IdentityError> {
+/// [`IdentityError`] unless the certificate holds exactly one URI, and that is a node's.
+pub fn node_identity(certificate: &[u8]) -> Result<NodeIdentity, IdentityError> {
     let unreadable = |source| IdentityError::Unreadable { source };
     let (rest, parsed) =
         X509Certificate::from_der(certificate).map_err(|error| unreadable(X509Error::from(error)))?;
@@ -67,24 +82,44 @@ pub fn peer_node_name(certificate: &[u8]) -> Result<NodeName, IdentityError> {
         .flat_map(|names| &names.value.general_names)
         .filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None })
         .collect();
-    match uris.as_slice() {
-        [] => Err(IdentityError::NotANode),
-        [uri] => {
-            let name = uri.strip_prefix(NODE_URI).ok_or(IdentityError::NotANode)?;
-            name.parse().map_err(|source| IdentityError::BadName { source })
-        }
-        several => Err(IdentityError::Several { count: several.len() }),
-    }
+    let uri = match uris.as_slice() {
+        [] => return Err(IdentityError::NotANode),
+        [uri] => uri,
+        several => return Err(IdentityError::Several { count: several.len() }),
+    };
+    let (node, epoch) = parse_node_uri(uri).map_err(|source| match source {
+        UriError::NotANode => IdentityError::NotANode,
+        UriError::Name { .. } | UriError::Epoch => IdentityError::BadName { source },
+    })?;
+    let (from, until) = (parsed.validity().not_before, parsed.validity().not_after);
+    let millis = |seconds: i64| UnixMillis(seconds.saturating_mul(1_000));
+    let (not_before, not_after) = (millis(from.timestamp()), millis(until.timestamp()));
+    Ok(NodeIdentity { node, epoch, not_before, not_after, public_key: parsed.public_key().raw.to_vec() })
 }
 
-/// Reads the node's name from the certificate that a QUIC peer showed.
+/// Reads whose certificate a QUIC peer showed.
 ///
 /// # Errors
 /// [`IdentityError`]; the connection is to be closed with `CloseCode::NotANode`.
-pub fn connected_node_name(connection: &quinn::Connection) -> Result<NodeName, IdentityError> {
+pub fn connected_identity(connection: &quinn::Connection) -> Result<NodeIdentity, IdentityError> {
     let shown = connection.peer_identity().ok_or(IdentityError::Absent)?;
     let chain = shown.downcast_ref::<Vec<CertificateDer<'static>>>().ok_or(IdentityError::Absent)?;
-    peer_node_name(chain.first().ok_or(IdentityError::Absent)?)
+    node_identity(chain.first().ok_or(IdentityError::Absent)?)
+}
+
+impl NodeIdentity {
+    /// Tells whether the certificate holds at this moment.
+    #[must_use]
+    pub fn is_in_force(&self, now: UnixMillis) -> bool {
+        now < self.not_after
+    }
+
+    /// Returns when it is to be renewed: at half of its life.
+    #[must_use]
+    pub fn renew_at(&self) -> UnixMillis {
+        let life = self.not_after.0.saturating_sub(self.not_before.0);
+        UnixMillis(self.not_before.0.saturating_add(life / 2))
+    }
 }
 
 #[cfg(test)]
@@ -113,8 +148,9 @@ mod tests {
     }
 
     fn check(names: Vec<SanType>, expected: &str) {
-        let shown = match peer_node_name(&certificate(names)) {
-            Ok(name) => name.to_string(),
+        let shown = match node_identity(&certificate(names)) {
+            Ok(found) if found.epoch == Epoch(0) => found.node.to_string(),
+            Ok(found) => format!("{} of epoch {}", found.node, found.epoch),
             Err(error) => format!("error: {error}"),
         };
         assert_eq!(shown, expected);
@@ -124,6 +160,7 @@ mod tests {
     fn the_one_name_of_a_node_is_its_identity() {
         check(vec![uri("sifleet://node/viz001")], "viz001");
         check(vec![dns("viz001.node.sifleet.internal"), uri("sifleet://node/viz001")], "viz001");
+        check(vec![uri("sifleet://node/viz001/epoch/3")], "viz001 of epoch 3");
         check(vec![uri("sifleet://node/viz001"), dns("other"), dns("sifleet://node/viz002")], "viz001");
     }
 
@@ -151,10 +188,24 @@ mod tests {
     #[test]
     fn a_name_that_no_node_can_have_is_refused() {
         let long = "a".repeat(254);
-        for name in ["", "a/b", "../a", "a b", "-a", "a%2fb", "viz[001-003]", "a\0b", "a\nb", &long] {
+        for name in [
+            "",
+            "a/b",
+            "a/epoch/0",
+            "a/epoch/x",
+            "a/epoch/1/epoch/2",
+            "../a",
+            "a b",
+            "-a",
+            "a%2fb",
+            "viz[001-003]",
+            "a\0b",
+            "a\nb",
+            &long,
+        ] {
             let names = vec![uri(&format!("sifleet://node/{name}"))];
             assert!(
-                matches!(peer_node_name(&certificate(names)), Err(IdentityError::BadName { .. })),
+                matches!(node_identity(&certificate(names)), Err(IdentityError::BadName { .. })),
                 "{name}"
             );
         }
@@ -167,28 +218,28 @@ mod tests {
         // A second extension of alternative names, holding the URI sifleet://node/b.
         let second = [b"\x30\x12\x86\x10".as_slice(), b"sifleet://node/b"].concat();
         params.custom_extensions = vec![CustomExtension::from_oid_content(&[2, 5, 29, 17], second)];
-        assert!(matches!(peer_node_name(&der_of(&params)), Err(IdentityError::Unreadable { .. })));
+        assert!(matches!(node_identity(&der_of(&params)), Err(IdentityError::Unreadable { .. })));
     }
 
     #[test]
     fn bytes_that_are_no_certificate_are_refused() {
         let good = certificate(vec![uri("sifleet://node/a")]);
         for cut in 0..good.len() {
-            assert!(peer_node_name(&good[..cut]).is_err(), "cut at {cut}");
+            assert!(node_identity(&good[..cut]).is_err(), "cut at {cut}");
         }
         let behind = [good.as_slice(), &[0]].concat();
-        assert!(matches!(peer_node_name(&behind), Err(IdentityError::Trailing { len: 1 })));
+        assert!(matches!(node_identity(&behind), Err(IdentityError::Trailing { len: 1 })));
     }
 
     proptest! {
         #[test]
         fn any_bytes_give_a_name_or_an_error(at in 0..600_usize, with: u8, noise in proptest::collection::vec(any::<u8>(), 0..100)) {
-            prop_assert!(peer_node_name(&noise).is_err());
+            prop_assert!(node_identity(&noise).is_err());
             let mut bent = certificate(vec![uri("sifleet://node/a")]);
             if let Some(byte) = bent.get_mut(at) {
                 *byte = with;
             }
-            drop(peer_node_name(&bent));
+            drop(node_identity(&bent));
         }
     }
 }

@@ -1,0 +1,247 @@
+//! The node's certificate: its files, what is shown at this moment, and when it is to be renewed.
+//!
+//! Owns the three files of `tls` in the settings. A certificate that came from the coordinator is used at once and
+//! written for the next start; it is for the key and the name that this node has, or it is not taken.
+
+use std::fs::{File, OpenOptions, rename};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use sifleet_common::telemetry::Chain;
+use sifleet_common::time::UnixMillis;
+use sifleet_common::tls::{
+    self, Identity, IdentityError, Live, NodeIdentity, TlsError, node_identity, pem_of,
+};
+use sifleet_common::wire::enrol::Certificates;
+use tracing::{info, warn};
+
+use crate::settings;
+
+/// A certificate is asked for at most this often while it is due.
+const SPACING_MS: i64 = 60_000;
+
+/// Says why certificates cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The files cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The certificate is not a node's.
+    #[error("the node's certificate cannot be used")]
+    Identity {
+        /// What is wrong with it.
+        #[source]
+        source: IdentityError,
+    },
+    /// The coordinator sent lists beyond their limits.
+    #[error("the coordinator sent certificates that cannot be used: {reason}")]
+    Unsound {
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What this node shows and whom it trusts; clones share it.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    files: settings::Tls,
+    live: Live,
+    shown: Arc<Mutex<Shown>>,
+}
+
+/// The certificate in use.
+#[derive(Debug)]
+struct Shown {
+    identity: NodeIdentity,
+    /// When it was last asked for anew.
+    asked: Option<UnixMillis>,
+    /// Whether the coordinator wants it to be.
+    wanted: bool,
+}
+
+impl Credentials {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`CredentialsError`].
+    pub fn open(files: &settings::Tls) -> Result<Self, CredentialsError> {
+        let (identity, authorities) = read(files)?;
+        let shown = leaf(&identity)?;
+        let live = Live::new(&identity, &authorities)?;
+        let shown = Arc::new(Mutex::new(Shown { identity: shown, asked: None, wanted: false }));
+        Ok(Self { files: files.clone(), live, shown })
+    }
+
+    /// Reads the files again, for sites that bring their own.
+    ///
+    /// # Errors
+    /// [`CredentialsError`]; what was used before stays.
+    pub fn reload(&self) -> Result<(), CredentialsError> {
+        let (identity, authorities) = read(&self.files)?;
+        let shown = leaf(&identity)?;
+        self.live.set(&identity, &authorities)?;
+        *self.shown() = Shown { identity: shown, asked: None, wanted: false };
+        Ok(())
+    }
+
+    /// Borrows what handshakes ask.
+    #[must_use]
+    pub const fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Tells whether the certificate has run out.
+    #[must_use]
+    pub fn is_over(&self, now: UnixMillis) -> bool {
+        !self.shown().identity.is_in_force(now)
+    }
+
+    /// Tells whether to ask for the certificate anew, and takes it for asked.
+    #[must_use]
+    pub fn take_due(&self, now: UnixMillis) -> bool {
+        let mut shown = self.shown();
+        let asked = shown.asked.is_some_and(|asked| now.0.saturating_sub(asked.0).abs() < SPACING_MS);
+        let due = (shown.wanted || now >= shown.identity.renew_at()) && !asked;
+        if due {
+            shown.asked = Some(now);
+        }
+        due
+    }
+
+    /// Has the certificate asked for at once, because the coordinator says so.
+    pub fn want(&self) {
+        let mut shown = self.shown();
+        (shown.wanted, shown.asked) = (true, None);
+    }
+
+    /// Takes certificates that the coordinator sent.
+    ///
+    /// # Errors
+    /// [`CredentialsError`]; what was used before stays. Files that cannot be written are only told of.
+    pub fn take(&self, sent: &Certificates) -> Result<(), CredentialsError> {
+        if !sent.are_sound() {
+            return Err(CredentialsError::Unsound { reason: "too many, too long, or none" });
+        }
+        let (chain, authorities) = (certificates(&sent.chain), certificates(&sent.authorities));
+        let first = chain.first().map(AsRef::as_ref).unwrap_or_default();
+        let new = node_identity(first).map_err(|source| CredentialsError::Identity { source })?;
+        {
+            let old = &self.shown().identity;
+            if new.node != old.node || new.public_key != old.public_key {
+                return Err(CredentialsError::Unsound { reason: "for another node or key" });
+            }
+        }
+        let identity = Identity::load_with_chain(chain.clone(), &self.files.certificate, &self.files.key)?;
+        self.live.set(&identity, &trust(&authorities)?)?;
+        info!(node = %new.node, until = %new.not_after, "the node's certificate was renewed");
+        *self.shown() = Shown { identity: new, asked: None, wanted: false };
+        // The authorities first: they are those before and perhaps others, so that any two files go together.
+        let written = replace(&self.files.authority, 0o644, &pem_of(&authorities))
+            .and_then(|()| replace(&self.files.certificate, 0o644, &pem_of(&chain)));
+        if let Err(error) = written {
+            warn!(error = %Chain(&error), "the renewed certificate is used, and lost at the next start");
+        }
+        Ok(())
+    }
+
+    fn shown(&self) -> std::sync::MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes a new key with its first certificate, and whom to trust; the directories are made.
+///
+/// # Errors
+/// [`CredentialsError::Write`]; what was there before may be gone in part.
+pub(crate) fn establish(
+    files: &settings::Tls,
+    key: &str,
+    sent: &Certificates,
+) -> Result<(), CredentialsError> {
+    for path in [&files.authority, &files.certificate, &files.key] {
+        if let Some(dir) = path.parent() {
+            make_dir(dir).map_err(|source| CredentialsError::Write { path: dir.to_owned(), source })?;
+        }
+    }
+    replace(&files.authority, 0o644, &pem_of(&certificates(&sent.authorities)))?;
+    replace(&files.key, 0o600, key)?;
+    replace(&files.certificate, 0o644, &pem_of(&certificates(&sent.chain)))
+}
+
+fn read(files: &settings::Tls) -> Result<(Identity, Arc<RootCertStore>), TlsError> {
+    Ok((Identity::load(&files.certificate, &files.key)?, tls::load_authorities(&files.authority)?))
+}
+
+fn leaf(identity: &Identity) -> Result<NodeIdentity, CredentialsError> {
+    let first = identity.chain().first().map(AsRef::as_ref).unwrap_or_default();
+    node_identity(first).map_err(|source| CredentialsError::Identity { source })
+}
+
+fn certificates(list: &[Vec<u8>]) -> Vec<CertificateDer<'static>> {
+    list.iter().cloned().map(CertificateDer::from).collect()
+}
+
+fn trust(authorities: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, CredentialsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in authorities {
+        let refused = CredentialsError::Unsound { reason: "an authority is none" };
+        store.add(certificate.clone()).map_err(|_no_detail| refused)?;
+    }
+    Ok(Arc::new(store))
+}
+
+/// Makes a directory for the owner of the first one that exists above it: root enrols, the agent is another user.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = dir.parent() {
+        make_dir(above)?;
+    }
+    std::fs::create_dir(dir)?;
+    own_like_parent(&File::open(dir)?, dir)
+}
+
+/// Puts a file in place whole.
+fn replace(path: &Path, mode: u32, text: &str) -> Result<(), CredentialsError> {
+    let failed = |source| CredentialsError::Write { path: path.to_owned(), source };
+    let mut aside = path.to_owned().into_os_string();
+    aside.push(".part");
+    let aside = PathBuf::from(aside);
+    // One that was left behind may have another mode.
+    drop(std::fs::remove_file(&aside));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside).map_err(failed)?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| own_like_parent(&file, path))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| rename(&aside, path));
+    written.map_err(failed)
+}
+
+/// Gives what root makes to whom the directory belongs.
+fn own_like_parent(file: &File, path: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    match path.parent() {
+        Some(parent) => {
+            let owner = std::fs::metadata(parent)?;
+            fchown(file, Some(owner.uid()), Some(owner.gid()))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,65 @@
+//! How keys and certificates lie on disk: private keys readable by their owner only, made once and never overwritten;
+//! certificates replaced whole.
+
+use std::fs::{DirBuilder, File, OpenOptions, read_to_string, rename};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use rcgen::KeyPair;
+
+use super::{CaError, IssuedPaths};
+
+pub(super) fn paths(dir: &Path, own: &Path, name: &str) -> IssuedPaths {
+    IssuedPaths {
+        certificate: own.join(format!("{name}.pem")),
+        key: own.join(format!("{name}.key")),
+        authority: dir.join("ca.pem"),
+    }
+}
+
+pub(super) fn key_at(path: &Path, subject: &str) -> Result<KeyPair, CaError> {
+    let key = KeyPair::generate().map_err(|source| CaError::Sign { subject: subject.to_owned(), source })?;
+    match create(path, 0o600, &key.serialize_pem()) {
+        Err(CaError::File { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+            read_key(path, subject)
+        }
+        other => other.map(|()| key),
+    }
+}
+
+pub(super) fn read_key(path: &Path, subject: &str) -> Result<KeyPair, CaError> {
+    let text = read_to_string(path).map_err(|source| file("read", path, source))?;
+    KeyPair::from_pem(&text).map_err(|source| CaError::Sign { subject: subject.to_owned(), source })
+}
+
+pub(super) fn make_dir(dir: &Path) -> Result<(), CaError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| file("create", dir, source))
+}
+
+/// Creates a file that must not exist; its mode holds from the first byte on.
+pub(super) fn create(path: &Path, mode: u32, text: &str) -> Result<(), CaError> {
+    let options = OpenOptions::new().write(true).create_new(true).mode(mode).clone();
+    let mut created = options.open(path).map_err(|source| file("create", path, source))?;
+    write(&mut created, path, text)
+}
+
+/// Puts a file in place whole, whatever was there.
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), CaError> {
+    let aside = path.with_extension("pem.part");
+    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).clone();
+    let mut opened = options.open(&aside).map_err(|source| file("create", &aside, source))?;
+    write(&mut opened, &aside, text)?;
+    rename(&aside, path).map_err(|source| file("rename", &aside, source))
+}
+
+pub(super) fn write(opened: &mut File, path: &Path, text: &str) -> Result<(), CaError> {
+    opened
+        .write_all(text.as_bytes())
+        .and_then(|()| opened.sync_all())
+        .map_err(|source| file("write", path, source))
+}
+
+pub(super) fn file(step: &'static str, path: &Path, source: io::Error) -> CaError {
+    CaError::File { step, path: path.to_owned(), source }
+}

@@ -1,0 +1,347 @@
+//! Who may be which node: tokens, enrolments, revocations.
+//!
+//! A node's name has an [`Epoch`]; each enrolment and each revocation begins a new one. A certificate counts if its epoch
+//! is not older than the newest that is known, so that what was lost with a database is learnt again from certificates.
+//! Secrets never come here, only their hashes: a token is found by its number, and its hash compared in constant time.
+
+// The words for addresses only: no sockets.
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+
+use imbl::OrdMap;
+use sifleet_common::api::events::EventKind;
+use sifleet_common::epoch::Epoch;
+use sifleet_common::inventory::{Generation, Inventory};
+use sifleet_common::name::NodeName;
+use sifleet_common::time::{Now, UnixMillis};
+use sifleet_common::wire::code::CloseCode;
+use sifleet_common::wire::control::{StreamId, ToAgent};
+
+use super::index::NodeId;
+use super::{Effect, SessionId, State};
+use crate::store::Op;
+use crate::store::identity::{EnrolToken, Network, Standing, TokenHash, TokenNo};
+
+/// Most tokens that are kept, used ones included.
+pub const MAX_TOKENS: usize = 50_000;
+/// How long a token is remembered after it has expired, so that people can be told why it does not work.
+const REMEMBERED_MS: i64 = 7 * 86_400_000;
+
+/// What somebody asks about identities.
+#[derive(Clone, Debug)]
+pub enum IdentityCommand {
+    /// Keeps tokens for nodes; numbers that exist already are refused.
+    Invite {
+        /// The tokens.
+        tokens: Vec<EnrolToken>,
+    },
+    /// A node showed a token.
+    Enrol(Claim),
+    /// Nodes are not to be let in any longer.
+    Revoke {
+        /// Which ones.
+        nodes: Vec<NodeName>,
+    },
+    /// Tokens are not to be used any longer.
+    Withdraw {
+        /// Which one.
+        token: TokenNo,
+    },
+}
+
+/// A node's claim to be one.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Which token it showed.
+    pub token: TokenNo,
+    /// Hash of what it showed.
+    pub hash: TokenHash,
+    /// From where.
+    pub from: IpAddr,
+    /// What it believes to be called.
+    pub name: Option<NodeName>,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityAnswer {
+    /// It is done.
+    Done,
+    /// The node may have a certificate of this epoch.
+    Enrolled(NodeName, Epoch),
+    /// These were revoked; the others nobody ever heard of.
+    Revoked {
+        /// Known names.
+        nodes: Vec<NodeName>,
+        /// Unknown ones.
+        unheard_of: Vec<NodeName>,
+    },
+}
+
+/// Says why a command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// Nobody made it, or the secret is another one: which of the two is not said.
+    #[error("the coordinator knows no such token; make one with `sifleet token create --nodes NODE`")]
+    NoToken,
+    /// It is too late.
+    #[error(
+        "the token for {node} expired at {at}; make another one with `sifleet token create --nodes {node}`"
+    )]
+    Expired {
+        /// For whom it was.
+        node: NodeName,
+        /// When it expired.
+        at: UnixMillis,
+    },
+    /// It was used.
+    #[error(
+        "the token for {node} was used at {at} from {from}; a token serves once. If that was not this node, run `sifleet node revoke {node}`"
+    )]
+    Used {
+        /// For whom it was.
+        node: NodeName,
+        /// When.
+        at: UnixMillis,
+        /// From where.
+        from: IpAddr,
+    },
+    /// Another node's.
+    #[error("the token is for {node}, and this node calls itself {name}; it was not used up")]
+    OtherName {
+        /// For whom it is.
+        node: NodeName,
+        /// Who showed it.
+        name: NodeName,
+    },
+    /// From elsewhere.
+    #[error("the token for {node} is not valid from {from}; it was not used up")]
+    OtherNetwork {
+        /// For whom it is.
+        node: NodeName,
+        /// Where it was shown.
+        from: IpAddr,
+    },
+    /// Too many tokens.
+    #[error(
+        "the coordinator keeps {MAX_TOKENS} tokens, its limit; those that expired are forgotten after a week"
+    )]
+    TooMany,
+    /// The number is taken.
+    #[error("a token of this number exists")]
+    Twice,
+}
+
+/// Tokens and standings.
+#[derive(Debug, Default)]
+pub(super) struct Identities {
+    standings: OrdMap<NodeName, Standing>,
+    tokens: BTreeMap<TokenNo, EnrolToken>,
+}
+
+impl Identities {
+    pub(super) fn restore(standings: Vec<(NodeName, Standing)>, tokens: Vec<EnrolToken>) -> Self {
+        let tokens = tokens.into_iter().map(|token| (token.id, token)).collect();
+        Self { standings: standings.into_iter().collect(), tokens }
+    }
+
+    /// Returns what is known of a name.
+    pub(super) fn standing(&self, node: &NodeName) -> Standing {
+        self.standings.get(node).copied().unwrap_or_default()
+    }
+
+    /// Returns all standings; cheap.
+    pub(super) fn standings(&self) -> OrdMap<NodeName, Standing> {
+        self.standings.clone()
+    }
+
+    /// Lists the tokens, oldest number first.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = &EnrolToken> {
+        self.tokens.values()
+    }
+
+    /// Decides whether a claim is good, without using the token up.
+    fn judge(&self, claim: &Claim, now: UnixMillis) -> Result<NodeName, IdentityError> {
+        let known = self.tokens.get(&claim.token).filter(|token| token.hash == claim.hash);
+        let token = known.ok_or(IdentityError::NoToken)?;
+        let node = token.node.clone();
+        if let Some((at, from)) = token.used {
+            return Err(IdentityError::Used { node, at, from });
+        }
+        if now >= token.expires {
+            return Err(IdentityError::Expired { node, at: token.expires });
+        }
+        if let Some(name) = claim.name.as_ref().filter(|name| **name != node) {
+            return Err(IdentityError::OtherName { node, name: name.clone() });
+        }
+        if !token.from.is_empty() && !token.from.iter().any(|network: &Network| network.holds(claim.from)) {
+            return Err(IdentityError::OtherNetwork { node, from: claim.from });
+        }
+        Ok(node)
+    }
+}
+
+impl State {
+    /// Carries a command out.
+    ///
+    /// # Errors
+    /// [`IdentityError`]; nothing has changed.
+    pub fn identify(
+        &mut self,
+        command: IdentityCommand,
+        now: Now,
+    ) -> (Result<IdentityAnswer, IdentityError>, Vec<Effect>) {
+        self.forget_old_tokens(now.wall);
+        let answer = match command {
+            IdentityCommand::Invite { tokens } => self.invite(tokens),
+            IdentityCommand::Enrol(claim) => self.enrol(&claim, now),
+            IdentityCommand::Revoke { nodes } => Ok(self.revoke(nodes, now)),
+            IdentityCommand::Withdraw { token } => self.withdraw(token),
+        };
+        (answer, std::mem::take(&mut self.effects))
+    }
+
+    /// Decides whether somebody who shows a certificate of this epoch is still that node.
+    pub(super) fn admits(&mut self, node: &NodeName, epoch: Epoch) -> bool {
+        let known = self.identities.standing(node);
+        if epoch > known.epoch {
+            // Only our authority makes such certificates: what is known was lost.
+            self.put_standing(node, Standing { epoch, ..known });
+        }
+        epoch >= known.epoch
+    }
+
+    /// Tells every agent that it should ask for its certificate anew.
+    pub(super) fn renew_all(&mut self) {
+        let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
+        self.effects.extend(sessions.into_iter().map(|session| Effect::Send(session, ToAgent::RenewNow)));
+    }
+
+    /// Returns the steps that make all of it durable, whatever was written before.
+    #[must_use]
+    pub fn whole_identities(&self) -> Vec<Op> {
+        let standings = self.identities.standings.iter();
+        let standings =
+            standings.map(|(node, standing)| Op::PutStanding { node: node.clone(), standing: *standing });
+        let tokens = self.identities.tokens.values().cloned();
+        standings.chain([Op::PutTokens { tokens: tokens.collect() }]).collect()
+    }
+
+    fn invite(&mut self, tokens: Vec<EnrolToken>) -> Result<IdentityAnswer, IdentityError> {
+        if self.identities.tokens.len().saturating_add(tokens.len()) > MAX_TOKENS {
+            return Err(IdentityError::TooMany);
+        }
+        if tokens.iter().any(|token| self.identities.tokens.contains_key(&token.id)) {
+            return Err(IdentityError::Twice);
+        }
+        for token in &tokens {
+            self.identities.tokens.insert(token.id, token.clone());
+        }
+        self.effects.push(Effect::Store(Op::PutTokens { tokens }));
+        self.shown.identities_changed();
+        Ok(IdentityAnswer::Done)
+    }
+
+    fn enrol(&mut self, claim: &Claim, now: Now) -> Result<IdentityAnswer, IdentityError> {
+        let node = self.identities.judge(claim, now.wall)?;
+        if let Some(token) = self.identities.tokens.get_mut(&claim.token) {
+            token.used = Some((now.wall, claim.from));
+            let tokens = vec![token.clone()];
+            self.effects.push(Effect::Store(Op::PutTokens { tokens }));
+        }
+        let epoch = self.identities.standing(&node).epoch.next();
+        self.put_standing(&node, Standing { epoch, enrolled: Some(now.wall), revoked: None });
+        self.forget_claims(&node, "the name was enrolled anew");
+        let detail = format!("enrolled from {}, epoch {epoch}", claim.from);
+        self.announce_node(EventKind::NodeEnrolled, node.clone(), Some(detail));
+        Ok(IdentityAnswer::Enrolled(node, epoch))
+    }
+
+    fn revoke(&mut self, names: Vec<NodeName>, now: Now) -> IdentityAnswer {
+        let known = |name: &NodeName| {
+            self.by_name.contains_key(name)
+                || self.identities.standings.contains_key(name)
+                || self.identities.tokens.values().any(|token| token.node == *name)
+        };
+        let (nodes, unheard_of): (Vec<_>, Vec<_>) = names.into_iter().partition(known);
+        for node in &nodes {
+            let before = self.identities.standing(node);
+            let revoked = Standing { epoch: before.epoch.next(), revoked: Some(now.wall), ..before };
+            self.put_standing(node, revoked);
+            self.forget_claims(node, "its certificate was revoked");
+            // A token that waits would let it in again at once.
+            let waiting: Vec<TokenNo> = self
+                .identities
+                .tokens()
+                .filter(|token| token.node == *node && token.used.is_none())
+                .map(|token| token.id)
+                .collect();
+            self.drop_tokens(waiting);
+            self.announce_node(EventKind::NodeRevoked, node.clone(), None);
+        }
+        IdentityAnswer::Revoked { nodes, unheard_of }
+    }
+
+    fn withdraw(&mut self, token: TokenNo) -> Result<IdentityAnswer, IdentityError> {
+        if !self.identities.tokens.contains_key(&token) {
+            return Err(IdentityError::NoToken);
+        }
+        self.drop_tokens(vec![token]);
+        Ok(IdentityAnswer::Done)
+    }
+
+    fn put_standing(&mut self, node: &NodeName, standing: Standing) {
+        self.identities.standings.insert(node.clone(), standing);
+        self.effects.push(Effect::Store(Op::PutStanding { node: node.clone(), standing }));
+        if let Some(id) = self.by_name.get(node).copied() {
+            self.shown.touch(id);
+        }
+        self.shown.identities_changed();
+    }
+
+    /// Ends the session of a name and forgets what it claimed: whoever comes next begins with nothing.
+    fn forget_claims(&mut self, name: &NodeName, why: &str) {
+        let Some(id) = self.by_name.get(name).copied() else { return };
+        if let Some(session) = self.node(id).and_then(|node| node.session.as_ref()).map(|open| open.id) {
+            self.effects.push(Effect::Close(session, CloseCode::Revoked, why.to_owned()));
+            self.unlease(id, why);
+            self.closed(session);
+        }
+        self.unlease(id, why);
+        self.forget_inventory(id);
+    }
+
+    fn forget_inventory(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(id.index()) else { return };
+        // Where others would fetch from it.
+        node.gives = None;
+        if node.facts.is_none() {
+            return;
+        }
+        let done = super::node::Staging {
+            generation: Generation::default(),
+            next_part: 0,
+            inventory: Inventory::default(),
+        };
+        self.replace(id, StreamId::default(), done);
+    }
+
+    fn forget_old_tokens(&mut self, now: UnixMillis) {
+        let old = |token: &&EnrolToken| now.0.saturating_sub(token.expires.0) > REMEMBERED_MS;
+        let old: Vec<TokenNo> = self.identities.tokens().filter(old).map(|token| token.id).collect();
+        if !old.is_empty() {
+            self.drop_tokens(old);
+        }
+    }
+
+    fn drop_tokens(&mut self, tokens: Vec<TokenNo>) {
+        for token in &tokens {
+            self.identities.tokens.remove(token);
+        }
+        self.effects.push(Effect::Store(Op::ForgetTokens { tokens }));
+        self.shown.identities_changed();
+    }
+}
+
+#[cfg(test)]
+mod tests;
