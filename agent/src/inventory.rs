@@ -59,7 +59,17 @@ pub struct Parts {
     pub commands: mpsc::Sender<Command>,
 }
 
-/// Starts to watch roots. Everything stops with `tasks`; `beat` is called as long as the inventory moves.
+/// Which loop a beat is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loop {
+    /// The inventory's own.
+    Inventory,
+    /// Those of the roots' owners, all of them.
+    Watch,
+}
+
+/// Starts to watch roots. Everything stops with `tasks`; `beat` is called as long as the inventory moves, and as long as
+/// the roots' owners do, but for those that a file system holds up.
 ///
 /// # Errors
 /// When the system has no room for another thread; threads already started end by themselves.
@@ -67,7 +77,7 @@ pub fn start(
     roots: Vec<RootSettings>,
     hashing: &Arc<Hashing>,
     tasks: &Tasks,
-    beat: impl Fn() + Send + 'static,
+    beat: impl Fn(Loop) + Send + 'static,
 ) -> io::Result<Parts> {
     let (findings_tx, findings) = mpsc::channel(FINDINGS);
     let (changes_tx, changes) = mpsc::channel(CHANGES);
@@ -129,7 +139,7 @@ impl Owner {
         Ok(())
     }
 
-    async fn run(mut self, mut ends: Ends, beat: impl Fn() + Send + 'static, stop: CancellationToken) {
+    async fn run(mut self, mut ends: Ends, beat: impl Fn(Loop) + Send + 'static, stop: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut commands_open = true;
@@ -138,8 +148,12 @@ impl Owner {
                 biased;
                 () = stop.cancelled() => break,
                 _ = tick.tick() => {
-                    beat();
-                    self.check_pulses(self.hashing.clock.now().mono);
+                    let now = self.hashing.clock.now().mono;
+                    beat(Loop::Inventory);
+                    if self.owners_move(now) {
+                        beat(Loop::Watch);
+                    }
+                    self.check_pulses(now);
                 }
                 command = ends.commands.recv(), if commands_open => match command {
                     Some(command) => self.command(command),
@@ -157,6 +171,10 @@ impl Owner {
         }
         // Each owner holds a sender until it has ended.
         while ends.findings.recv().await.is_some() {}
+    }
+
+    fn owners_move(&self, now: Monotonic) -> bool {
+        self.roots.values().all(|root| !root.watch.pulse.is_lost(now, STUCK))
     }
 
     fn apply(&mut self, batch: Vec<Change>) {
@@ -284,8 +302,11 @@ fn start_describing(threads: &Threads) -> io::Result<SyncSender<Question>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
     use crate::memory::Memory;
+    use crate::watch::tests::circling;
 
     const ID: RootId = RootId(0);
 
@@ -334,6 +355,18 @@ mod tests {
         pulse.rest();
         owner.check_pulses(at(201));
         assert_eq!(state(&mut owner), Some(RootState::Watched));
+    }
+
+    #[test]
+    fn the_watch_moves_only_while_every_owner_does() {
+        let owner = owner();
+        let pulse = &owner.roots[&ID].watch.pulse;
+        assert!(owner.owners_move(at(1_000)));
+        let stop = circling(pulse);
+        pulse.beat(at(100));
+        assert!(owner.owners_move(at(160)));
+        assert!(!owner.owners_move(at(161)), "it runs in circles");
+        stop.store(true, Ordering::Relaxed);
     }
 
     #[test]

@@ -56,7 +56,7 @@ use settings::Settings;
 use transfer::{TransferError, Transfers};
 
 /// The loops that the watchdog listens to.
-const LOOPS: [&str; 2] = ["inventory", "session"];
+const LOOPS: [&str; 3] = ["inventory", "watch", "session"];
 /// The one more there is when images are moved.
 const TRANSFER: &str = "transfer";
 /// Orders of the coordinator that wait.
@@ -140,7 +140,7 @@ pub async fn run(
     let pulse = Arc::new(Pulse { heart: Heart::new(&loops), connected: AtomicBool::new(false) });
     let beat = Arc::clone(&pulse);
     let inventory::Parts { changes, commands } =
-        inventory::start(settings.root_settings(), &hashing, &tasks, move || beat.heart.beat("inventory"))
+        inventory::start(settings.root_settings(), &hashing, &tasks, move |moved| beat.watched(moved))
             .map_err(|source| RunError::Thread { source })?;
     let ((orders, ordered), (said, reports)) = (mpsc::channel(ORDERS), mpsc::channel(REPORTS));
     let ends = transfer::Ends { orders: ordered, reports: said, commands: commands.clone() };
@@ -238,6 +238,13 @@ impl session::Beat for Pulse {
 }
 
 impl Pulse {
+    fn watched(&self, moved: inventory::Loop) {
+        self.heart.beat(match moved {
+            inventory::Loop::Inventory => "inventory",
+            inventory::Loop::Watch => "watch",
+        });
+    }
+
     fn summary(&self) -> String {
         let connected = self.connected.load(Ordering::Relaxed);
         if connected { "connected to the coordinator" } else { "not connected to the coordinator" }.to_owned()

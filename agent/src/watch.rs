@@ -14,6 +14,7 @@ mod entries;
 mod look;
 mod mounts;
 mod root;
+mod standing;
 mod troubles;
 
 use std::ffi::OsStr;
@@ -21,9 +22,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::thread::Pid;
 use sifleet_common::clock::Clock;
 use sifleet_common::inventory::{Change, RootId};
 use sifleet_common::time::Monotonic;
@@ -74,27 +76,54 @@ impl RootSettings {
 pub struct Pulse {
     /// When it last moved while at work, in milliseconds of the monotonic clock, plus one; 0 while it waits.
     busy: AtomicU64,
+    /// When it last moved at all, likewise; 0 while it waits for others than itself and its disk.
+    moved: AtomicU64,
+    /// Its thread; 0 before it has one.
+    thread: AtomicI32,
 }
 
 impl Pulse {
     /// Says that work goes on.
     pub fn beat(&self, now: Monotonic) {
-        let millis = u64::try_from(now.0.as_millis()).unwrap_or(u64::MAX);
-        self.busy.store(millis.saturating_add(1), Ordering::Relaxed);
+        let millis = u64::try_from(now.0.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        self.busy.store(millis, Ordering::Relaxed);
+        self.moved.store(millis, Ordering::Relaxed);
     }
 
-    /// Says that there is nothing to do.
+    /// Says that there is nothing to do; the owner looks again within [`PULSE`](root::PULSE).
     pub fn rest(&self) {
         self.busy.store(0, Ordering::Relaxed);
+    }
+
+    /// Says that the owner waits for the inventory, which has a pulse of its own.
+    fn wait(&self) {
+        self.rest();
+        self.moved.store(0, Ordering::Relaxed);
+    }
+
+    /// Says that the calling thread is the owner's.
+    fn is_mine(&self) {
+        self.thread.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
     }
 
     /// Tells for how long work has stood still; zero while there is none.
     #[must_use]
     pub fn stuck_for(&self, now: Monotonic) -> Duration {
-        match self.busy.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            since => now.since(Monotonic(Duration::from_millis(since - 1))),
-        }
+        since(&self.busy, now)
+    }
+
+    /// Tells whether the owner has not moved for longer than `patience` and is itself to blame; see [`standing`].
+    #[must_use]
+    pub fn is_lost(&self, now: Monotonic, patience: Duration) -> bool {
+        since(&self.moved, now) > patience
+            && Pid::from_raw(self.thread.load(Ordering::Relaxed)).is_some_and(standing::is_our_fault)
+    }
+}
+
+fn since(point: &AtomicU64, now: Monotonic) -> Duration {
+    match point.load(Ordering::Relaxed) {
+        0 => Duration::ZERO,
+        at => now.since(Monotonic(Duration::from_millis(at - 1))),
     }
 }
 
@@ -126,7 +155,10 @@ impl Watch {
         let output = Output { changes, batch: Vec::new(), pulse, clock, closed: false };
         let (hints, starter) = (Arc::clone(&watch.hints), hashing.threads.clone());
         // The worker is made on its own thread: already its first look at the path may hang.
-        starter.start("root", move || root::Worker::new(settings, hashing, (jobs, hints), output).run())?;
+        starter.start("root", move || {
+            output.pulse.is_mine();
+            root::Worker::new(settings, hashing, (jobs, hints), output).run();
+        })?;
         Ok(watch)
     }
 }
@@ -152,7 +184,7 @@ impl Output {
     /// Sends what has gathered, waiting while the inventory is behind, which is no standstill of the root.
     fn flush(&mut self) {
         if !self.batch.is_empty() {
-            self.pulse.rest();
+            self.pulse.wait();
             self.closed |= self.changes.blocking_send(std::mem::take(&mut self.batch)).is_err();
             self.pulse.beat(self.clock.now().mono);
         }
@@ -160,9 +192,10 @@ impl Output {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use sifleet_common::inventory::ReplicaKey;
+    use std::sync::atomic::AtomicBool;
 
     #[test]
     fn a_root_that_hangs_after_its_changes_were_taken_stands_still() {
@@ -176,6 +209,38 @@ mod tests {
         assert_eq!(taken.try_recv().unwrap().len(), BATCH);
         let later = clock.now().mono.after(Duration::from_secs(100));
         assert!(output.pulse.stuck_for(later) >= Duration::from_secs(99));
+    }
+
+    /// Gives a pulse a thread that runs in circles, until it is told to stop.
+    pub(crate) fn circling(pulse: &Arc<Pulse>) -> Arc<AtomicBool> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (mine, until) = (Arc::clone(pulse), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            mine.is_mine();
+            while !until.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        while pulse.thread.load(Ordering::Relaxed) == 0 {
+            std::thread::yield_now();
+        }
+        stop
+    }
+
+    #[test]
+    fn an_owner_is_lost_when_it_is_to_blame_that_it_does_not_move() {
+        let at = |seconds| Monotonic(Duration::from_secs(seconds));
+        let (pulse, patience) = (Arc::new(Pulse::default()), Duration::from_secs(60));
+        assert!(!pulse.is_lost(at(100), patience), "it has not begun");
+        let owner = circling(&pulse);
+        pulse.beat(at(0));
+        assert!(!pulse.is_lost(at(60), patience));
+        assert!(pulse.is_lost(at(61), patience));
+        pulse.rest();
+        assert!(pulse.is_lost(at(61), patience), "it rests for a second, not for a minute");
+        pulse.wait();
+        assert!(!pulse.is_lost(at(61), patience), "it waits for the inventory");
+        owner.store(true, Ordering::Relaxed);
     }
 
     #[test]

@@ -1,29 +1,27 @@
 //! Directories and files below a root, opened one below the other and never through a link, and the moment in which an
 //! image becomes visible there: one rename, made durable before and after.
 //!
-//! Shared by whoever writes images: agents below their roots, the coordinator in its library. Outside facts: openat2(2):
-//! `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS` hold for every component; rename(2) and fsync(2): a new name is durable
-//! once its directory was synced.
+//! Shared by whoever writes images: agents below their roots, the coordinator in its library. Outside facts: rename(2) and
+//! fsync(2): a new name is durable once its directory was synced.
+
+mod resolve;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fsync, mkdirat, openat2,
-    renameat, statat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fsync, mkdirat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
 use crate::name::ImageName;
+pub use resolve::open_beneath;
 
 /// Where unfinished images lie, in the root they are for: on the same file system, so that the last step is a rename.
 /// Agents list no hidden names.
 pub const STAGING: &str = ".sifleet";
 
-/// How every path below a root is walked.
-pub const RESOLVE: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// Links, pipes and devices must not be followed, waited for or woken.
 const PLAIN: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
@@ -84,7 +82,7 @@ pub fn open_root(dir: &Path) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// What the system said; `LOOP` or `NOTDIR` for a link.
 pub fn open_folder(above: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
-    openat2(above, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty(), RESOLVE)
+    open_beneath(above, name.as_bytes(), DIRECTORY, Mode::empty())
 }
 
 /// Opens a directory below another one, making it if need be, for good.
@@ -111,7 +109,7 @@ pub fn make_folder(above: impl AsFd, name: &str, mode: Mode) -> Result<OwnedFd, 
 /// # Errors
 /// What the system said.
 pub fn open_file(above: impl AsFd, name: &str, how: OFlags) -> Result<File, Errno> {
-    openat2(above, name, how | PLAIN, Mode::empty(), RESOLVE).map(File::from)
+    open_beneath(above, name.as_bytes(), how | PLAIN, Mode::empty()).map(File::from)
 }
 
 /// Opens a file below a directory, making it, for its owner alone, if need be.
@@ -119,7 +117,8 @@ pub fn open_file(above: impl AsFd, name: &str, how: OFlags) -> Result<File, Errn
 /// # Errors
 /// What the system said.
 pub fn make_file(above: impl AsFd, name: &str, how: OFlags) -> Result<File, Errno> {
-    openat2(above, name, how | OFlags::CREATE | PLAIN, Mode::RUSR | Mode::WUSR, RESOLVE).map(File::from)
+    open_beneath(above, name.as_bytes(), how | OFlags::CREATE | PLAIN, Mode::RUSR | Mode::WUSR)
+        .map(File::from)
 }
 
 /// Looks whether an image could be published under a name, by making a nameless file where it would be and giving it
@@ -150,7 +149,7 @@ pub fn may_publish(root: BorrowedFd<'_>, name: &ImageName, owner: Owner) -> Resu
         return Err(refused("publish the image")(Errno::ISDIR));
     }
     let how = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    match openat2(here, ".", how, Mode::RUSR | Mode::WUSR, RESOLVE) {
+    match open_beneath(here, b".", how, Mode::RUSR | Mode::WUSR) {
         Ok(nameless) => owner.give(&nameless, owner.file_mode()),
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => Ok(()),
         Err(errno) => Err(refused("write into the image's folder")(errno)),

@@ -93,7 +93,7 @@ impl Mover {
         let tasks = Tasks::new();
         let hashing = Arc::new(Hashing::new(Memory::volatile(1_000)?, None, u64::MAX, tasks.token()));
         let inventory::Parts { changes, commands } =
-            inventory::start(settings.root_settings(), &hashing, &tasks, || ())?;
+            inventory::start(settings.root_settings(), &hashing, &tasks, |_| ())?;
         let ((orders, ordered), (said, reports)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
         let ends = Ends { orders: ordered, reports: said, commands };
         transfers.start(&hashing, ends, tasks.token(), || ())?;

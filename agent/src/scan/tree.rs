@@ -2,7 +2,7 @@
 //!
 //! Owns safe path resolution. A [`Tree`] is short-lived on purpose: an open directory would keep an admin from
 //! unmounting its file system. Nothing is read but directories, and those in bounded pieces.
-//! Outside facts: openat2(2), getdents64(2) of Linux man-pages 6.9.
+//! Outside facts: getdents64(2) of Linux man-pages 6.9.
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -12,8 +12,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags, fstat, fstatfs, open, openat2, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, fstat, fstatfs, open, statat};
 use rustix::io::Errno;
+use sifleet_common::beneath::open_beneath;
 use sifleet_common::name::ImageName;
 
 use super::{Facts, Kind, RootError, Trouble, is_listed, remote};
@@ -24,8 +25,6 @@ pub const MAX_DEPTH: usize = 64;
 const SANDBOX_MARK: &CStr = c".singularity.d";
 /// Bytes of directory entries fetched at once.
 const BATCH: usize = 32 * 1024;
-/// A path may change under our feet this often before that counts as an error.
-const RACES: usize = 8;
 
 /// An entry that counts.
 #[derive(Clone, Debug)]
@@ -140,7 +139,7 @@ impl Tree {
     /// Opens a file for reading; never waits for a FIFO's writer, never follows a link.
     ///
     /// # Errors
-    /// Whatever openat2 gives; `ELOOP` and `EXDEV` for links and what lies outside.
+    /// What the system says; `ELOOP` and `EXDEV` for links and what lies outside.
     pub fn open_file(&self, path: &[u8]) -> io::Result<File> {
         self.resolve(path, OFlags::RDONLY | OFlags::NOCTTY).map(File::from).map_err(io::Error::from)
     }
@@ -151,13 +150,13 @@ impl Tree {
     }
 
     fn resolve(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        beneath(&self.fd, path, flags)
+        open_beneath(&self.fd, path, flags | OFlags::NONBLOCK, Mode::empty())
     }
 
     /// Finds the directory that holds `path`, judging each on the way.
     ///
     /// # Errors
-    /// Whatever openat2 gives other than that nothing is there.
+    /// What the system says other than that nothing is there.
     pub fn parent(&self, path: &[u8]) -> io::Result<Parent> {
         let mut above: Option<OwnedFd> = None;
         let mut private = self.is_private();
@@ -170,7 +169,7 @@ impl Tree {
                 return Ok(Parent::Ignored);
             }
             let fd = match above.as_ref() {
-                Some(fd) => beneath(fd, component, OFlags::RDONLY | OFlags::DIRECTORY),
+                Some(fd) => open_beneath(fd, component, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()),
                 None => self.resolve(component, OFlags::RDONLY | OFlags::DIRECTORY),
             };
             let fd = match fd {
@@ -325,18 +324,6 @@ fn announce(path: &[u8], private: bool, facts: Facts, visitor: &mut impl Visitor
         Ok((name, escaped)) => visitor.entry(Found { path, name, escaped, private, facts }),
         Err(_too_long) => visitor.trouble(path, Trouble::TooLong { path: show(path) }),
     }
-}
-
-fn beneath(above: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    for _ in 0..RACES {
-        match openat2(&above, path, flags, Mode::empty(), how) {
-            Err(Errno::AGAIN) => {}
-            other => return other,
-        }
-    }
-    Err(Errno::AGAIN)
 }
 
 fn is_sandbox(directory: impl AsFd) -> bool {

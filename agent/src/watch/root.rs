@@ -26,7 +26,7 @@ use crate::hash::{Hashing, Job};
 use crate::scan::{Found, Kind, Parent, Tree, Walk, show};
 
 /// The root itself is looked at this often: a removal must be known within two seconds.
-const PULSE: Duration = Duration::from_secs(1);
+pub(super) const PULSE: Duration = Duration::from_secs(1);
 /// Looks that events alone can cause take at most a third of the time.
 const STORM_SHARE: u32 = 2;
 /// Looks on a timer because of blindness take at most a tenth of the time.

@@ -54,7 +54,7 @@ impl Node {
     pub(crate) fn start_with(settings: RootSettings, memory: Memory) -> Self {
         let tasks = Tasks::new();
         let hashing = Arc::new(Hashing::new(memory, None, 1 << 40, tasks.token()));
-        let parts = inventory::start(vec![settings], &hashing, &tasks, || {}).unwrap();
+        let parts = inventory::start(vec![settings], &hashing, &tasks, |_| {}).unwrap();
         Self { inventory: Inventory::default(), hashing, history: Vec::new(), parts, tasks }
     }
 
