@@ -5,9 +5,10 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use sifleet_agent::enrol;
 use sifleet_agent::settings::{DEFAULT_PATH, Settings};
+use sifleet_common::manual;
 use sifleet_common::name::NodeName;
 use sifleet_common::settings::{EXIT_BAD_SETTINGS, Loaded, SettingsError};
 use sifleet_common::telemetry::{self, Chain};
@@ -49,6 +50,13 @@ enum Command {
         #[arg(long, value_name = "NODE")]
         node: Option<NodeName>,
     },
+    /// Writes the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory, which is made
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 const ENROL_HELP: &str = "Example:\n  sifleet-agent enrol --coordinator head01:7441 --ca-pin sha256:8d3f… --token-file /root/token\n\n\
@@ -67,16 +75,28 @@ fn main() -> ExitCode {
             return u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
         }
     };
+    // The pages are made where there are no settings.
+    if let Some(Command::Man { dir }) = &args.command {
+        return write_manual(dir);
+    }
     let loaded = match Settings::load(args.config.as_deref()) {
         Ok(loaded) => loaded,
         Err(error) => return complain(&error, EXIT_BAD_SETTINGS),
     };
     match args.command {
+        Some(Command::Man { dir }) => write_manual(&dir),
         Some(Command::Enrol { coordinator, token_file, ca_pin, node }) => {
             enrol(&loaded.settings, &coordinator, &token_file, (ca_pin, node))
         }
         None if args.check_config => say(&checked(&loaded.files)),
         None => start(args.config.as_deref(), loaded),
+    }
+}
+
+fn write_manual(dir: &Path) -> ExitCode {
+    match manual::write_pages(Args::command(), "8", dir) {
+        Ok(files) => say(&files.join("\n")),
+        Err(error) => complain(&error, 1),
     }
 }
 

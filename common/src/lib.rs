@@ -18,6 +18,9 @@ pub mod sif;
 pub mod time;
 pub mod units;
 
+#[cfg(feature = "manual")]
+pub mod manual;
+
 #[cfg(feature = "node")]
 pub mod beneath;
 #[cfg(feature = "node")]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use sifleet_common::manual;
 use sifleet_common::nodeset::NodeSet;
 use sifleet_common::settings::{EXIT_BAD_SETTINGS, Loaded, SettingsError};
 use sifleet_common::telemetry::{self, Chain};
@@ -32,6 +33,13 @@ enum Command {
     /// Makes certificates of the cluster
     #[command(subcommand)]
     Ca(Ca),
+    /// Writes the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory, which is made
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -84,14 +92,26 @@ fn main() -> ExitCode {
             return code(usage.exit_code());
         }
     };
+    // The pages are made where there are no settings.
+    if let Some(Command::Man { dir }) = &args.command {
+        return write_manual(dir);
+    }
     let loaded = match Settings::load(args.config.as_deref()) {
         Ok(loaded) => loaded,
         Err(error) => return complain(&error, EXIT_BAD_SETTINGS),
     };
     match args.command {
+        Some(Command::Man { dir }) => write_manual(&dir),
         Some(Command::Ca(command)) => make_certificates(&loaded.settings.ca_dir(), command),
         None if args.check_config => say(&checked(&loaded.files)),
         None => start(args.config.as_deref(), loaded),
+    }
+}
+
+fn write_manual(dir: &Path) -> ExitCode {
+    match manual::write_pages(Args::command(), "8", dir) {
+        Ok(files) => say(&files.join("\n")),
+        Err(error) => complain(&error, 1),
     }
 }
 
