@@ -15,6 +15,7 @@ use sifleet_common::digest::Digest;
 use sifleet_common::inventory::{Change, Content, Inventory, Replica, ReplicaKey, Root, RootId, RootState};
 use sifleet_common::name::ImageName;
 use sifleet_common::task::Tasks;
+use sifleet_common::telemetry::catalog;
 use sifleet_common::time::Monotonic;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -205,7 +206,8 @@ impl Owner {
             root.stuck = stuck;
             let mut said = root.said.clone();
             if stuck {
-                warn!(path = %said.path, "root does not answer");
+                let reason = "it has not answered for a minute";
+                warn!(message_id = catalog::ROOT_UNKNOWN, path = %said.path, error = reason, "root does not answer");
                 said.state = RootState::Unknown {
                     reason: format!(
                         "{} has not answered for {} s: check its file system",

@@ -11,7 +11,7 @@ use sifleet_agent::settings::{DEFAULT_PATH, Settings};
 use sifleet_common::manual;
 use sifleet_common::name::NodeName;
 use sifleet_common::settings::{EXIT_BAD_SETTINGS, Loaded, SettingsError};
-use sifleet_common::telemetry::{self, Chain};
+use sifleet_common::telemetry::{self, Chain, catalog};
 use sifleet_common::tls::Pin;
 use sifleet_common::wire::enrol::Secret;
 
@@ -125,8 +125,12 @@ fn start(config: Option<&Path>, loaded: Loaded<Settings>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = %Chain(&error), "the agent cannot go on");
-            ExitCode::from(if error.needs_admin() { EXIT_BAD_SETTINGS } else { 1 })
+            if !error.needs_admin() {
+                tracing::error!(error = %Chain(&error), "the agent cannot go on");
+                return ExitCode::FAILURE;
+            }
+            tracing::error!(message_id = catalog::NO_CERTIFICATE, error = %Chain(&error), "the agent cannot go on");
+            ExitCode::from(EXIT_BAD_SETTINGS)
         }
     }
 }

@@ -12,7 +12,7 @@ use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::name::ImageName;
 use sifleet_common::push::{FailCode, Phase};
-use sifleet_common::telemetry::Chain;
+use sifleet_common::telemetry::{Chain, catalog};
 use sifleet_common::wire::assignment::{Assignment, AssignmentId, MAX_ASSIGNMENTS, Report};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -202,7 +202,11 @@ impl Orders {
             let ending = Ending(Arc::clone(&assigned.status));
             assigned.fetch = Some(self.running.spawn(async move {
                 if let Err(failure) = fetch.await {
-                    warn!(error = &failure as &dyn std::error::Error, "an image was not fetched");
+                    warn!(
+                        message_id = catalog::IMAGE_NOT_FETCHED,
+                        error = &failure as &dyn std::error::Error,
+                        "an image was not fetched"
+                    );
                     ending.0.fail(failure);
                 }
             }));

@@ -22,7 +22,7 @@ use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::Content;
 use sifleet_common::removal::RemovalCode;
-use sifleet_common::telemetry::Chain;
+use sifleet_common::telemetry::{Chain, catalog};
 use sifleet_common::time::Monotonic;
 use sifleet_common::wire::assignment::{Removal, RemovalOutcome, Removed, Report};
 use tokio::sync::mpsc;
@@ -191,7 +191,7 @@ async fn one(resources: &Arc<Resources>, removal: Removal, until: Monotonic) -> 
     let Removal { id, name, image, .. } = removal;
     match ended {
         Ok(detail) => {
-            info!(image = %name, digest = %image, "an image was removed");
+            info!(message_id = catalog::IMAGE_REMOVED, image = %name, digest = %image, "an image was removed");
             Removed { id, outcome: RemovalOutcome::Gone, detail: cut(&detail) }
         }
         Err(kept) => {

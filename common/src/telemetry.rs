@@ -21,6 +21,8 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub mod catalog;
+
 mod repeat;
 mod sink;
 

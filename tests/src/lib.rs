@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod fleet;
 pub mod lan;
 pub mod mover;
+pub mod packaging;
 pub mod programs;
 pub mod rogue;
 pub mod sif;

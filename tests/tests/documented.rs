@@ -78,6 +78,26 @@ fn the_agents_settings_on_the_pages_are_true() {
 }
 
 #[test]
+fn the_settings_files_of_the_packages_change_nothing_until_somebody_edits_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = sifleet_tests::packaging::settings("agent").unwrap();
+    let loaded = agent::Settings::load(Some(&file(folder.path(), &text))).unwrap().settings;
+    assert_eq!(loaded, agent::Settings::default());
+    agent::Settings::load(Some(&file(folder.path(), &uncommented(&text)))).unwrap();
+    let text = sifleet_tests::packaging::settings("coordinator").unwrap();
+    let loaded = coordinator::Settings::load(Some(&file(folder.path(), &text))).unwrap().settings;
+    assert_eq!(loaded, coordinator::Settings::default());
+    coordinator::Settings::load(Some(&file(folder.path(), &uncommented(&text)))).unwrap();
+}
+
+/// Takes the `#` off everything but comments.
+fn uncommented(text: &str) -> String {
+    let off =
+        |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned();
+    text.lines().map(off).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
 fn commands_that_pages_show_are_understood() {
     let program = own("sifleet").unwrap();
     let mut shown = 0;

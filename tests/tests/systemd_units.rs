@@ -16,6 +16,7 @@ use sifleet_common::inventory::MAX_ROOTS;
 use sifleet_common::settings::EXIT_BAD_SETTINGS;
 use sifleet_common::systemd::BEAT;
 use sifleet_common::task::GRACE;
+use sifleet_common::telemetry::catalog;
 use sifleet_coordinator::settings::Settings as CoordinatorSettings;
 
 const UNITS: [&str; 2] = ["sifleet-agent.service", "sifleet-coordinator.service"];
@@ -272,11 +273,28 @@ fn silent_but_for_news(command: &mut Command) {
 }
 
 #[test]
+fn the_journal_has_a_text_for_every_event_that_bears_an_identifier() {
+    for (daemon, identifiers) in
+        [("sifleet-agent", catalog::OF_AGENT), ("sifleet-coordinator", catalog::OF_COORDINATOR)]
+    {
+        let texts = text(&format!("{daemon}.catalog"));
+        let found: Vec<&str> = texts.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+        assert_eq!(found, identifiers, "{daemon}");
+        for identifier in identifiers {
+            assert!(
+                identifier.len() == 32 && identifier.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                "{identifier}"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_file_of_the_folder_is_known_here() {
     let found: BTreeSet<_> =
         read_dir(file(".")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let daemons = ["sifleet-agent", "sifleet-coordinator"];
-    let kinds = ["service", "sysusers", "tmpfiles", "sysctl"];
+    let kinds = ["service", "sysusers", "tmpfiles", "sysctl", "catalog"];
     let known = daemons.iter().flat_map(|daemon| kinds.map(|kind| format!("{daemon}.{kind}")));
     assert_eq!(found, known.collect());
 }

@@ -15,7 +15,7 @@ use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::push::{FailCode, Phase};
-use sifleet_common::telemetry::Chain;
+use sifleet_common::telemetry::{Chain, catalog};
 use sifleet_common::wire::assignment::Assignment;
 use tokio::sync::watch;
 use tracing::{debug, info};
@@ -134,7 +134,12 @@ async fn finish(
         move || publish(&resources, &assignment, keeper)
     };
     blocking(verify).await??;
-    info!(image = %assignment.name, digest = %assignment.image, "an image is published");
+    info!(
+        message_id = catalog::IMAGE_PUBLISHED,
+        image = %assignment.name,
+        digest = %assignment.image,
+        "an image is published"
+    );
     status.turn(Phase::Done);
     Ok(())
 }

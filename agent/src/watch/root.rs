@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use sifleet_common::inventory::{Change, Root, RootState, reason};
 use sifleet_common::name::ImageName;
+use sifleet_common::telemetry::catalog;
 use sifleet_common::time::Monotonic;
 use tracing::{debug, info, warn};
 
@@ -363,11 +364,13 @@ impl Worker {
         if self.state.as_ref() == Some(&state) {
             return;
         }
-        let path = self.settings.path.display();
+        let (path, id) = (self.settings.path.display(), catalog::ROOT_UNKNOWN);
         match &state {
             RootState::Watched => info!(%path, "root is watched"),
             RootState::Degraded { reason } => warn!(%path, error = %reason, "root is degraded"),
-            RootState::Unknown { reason } => warn!(%path, error = %reason, "root is unknown"),
+            RootState::Unknown { reason } => {
+                warn!(message_id = id, %path, error = %reason, "root is unknown")
+            }
             RootState::Partial { reason } => warn!(%path, error = %reason, "root is known in part"),
         }
         let (path, library) = (path.to_string(), self.settings.library);

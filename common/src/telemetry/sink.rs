@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Write as _};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 use tracing::Level;
 
-use super::{Entry, Output};
+use super::{Entry, Output, catalog};
 
 /// Takes log entries.
 pub(super) trait Sink: fmt::Debug + Send + Sync {
@@ -91,7 +91,7 @@ fn text(entry: &Entry, colour: bool) -> String {
     let level = entry.level.as_str();
     let mut line = format!("{on}{level:>5}{off} {}: ", entry.target);
     push_escaped(&mut line, &entry.message);
-    for (name, value) in &entry.fields {
+    for (name, value) in entry.fields.iter().filter(|(name, _)| *name != catalog::FIELD) {
         line.push(' ');
         line.push_str(name);
         line.push('=');

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use sifleet_common::api;
 use sifleet_common::clock::Clock;
+use sifleet_common::telemetry::catalog;
 use sifleet_common::time::Monotonic;
 use sifleet_common::wire::code::CloseCode;
 use sifleet_common::wire::control::{ToAgent, ToCoordinator};
@@ -302,7 +303,11 @@ impl Loop {
         }
         if let Err(error) = self.store.try_submit(ops) {
             self.counters.store_failures.fetch_add(1, Ordering::Relaxed);
-            error!(error = &error as &dyn std::error::Error, "the store does not take changes");
+            error!(
+                message_id = catalog::STORE_REFUSES,
+                error = &error as &dyn std::error::Error,
+                "the store does not take changes"
+            );
         }
     }
 
