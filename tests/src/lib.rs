@@ -6,6 +6,7 @@ pub mod bench;
 pub mod cluster;
 pub mod fleet;
 pub mod lan;
+pub mod machine;
 pub mod mover;
 pub mod packaging;
 pub mod programs;
