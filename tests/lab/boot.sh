@@ -40,9 +40,11 @@ inside() {
     umount -l /.outside
     rmdir /.outside
     cd /
+    # As on a machine; in what it takes for a container, systemd leaves this to whoever made it, and credentials need it.
+    mount --make-rshared /
     echo "pid $pid"
     exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-        /lib/systemd/systemd --system --log-target=console --log-level=warning --show-status=0 </dev/null >/dev/null
+        /lib/systemd/systemd --system --log-target=journal-or-kmsg --log-level=warning --show-status=0 </dev/null >/dev/null
 }
 
 # What a kernel and a first file system would have made.

@@ -26,7 +26,7 @@ fn the_same_programs_give_the_same_packages_and_both_kinds_hold_the_same() {
             println!("skipped: rpm is missing; the machine's own compares the names");
             continue;
         };
-        let of_rpm: BTreeSet<_> = listed.lines().map(rpm_row).collect();
+        let of_rpm: BTreeSet<_> = listed.lines().filter(|line| !line.starts_with('d')).map(rpm_row).collect();
         assert_eq!(of_deb, of_rpm, "{}", deb.display());
     }
 }

@@ -103,8 +103,8 @@ fn images_are_found(machine: &Machine) {
     machine.write("/opt/apptainers/vnc_desktop.sif", &image).unwrap();
     machine
         .until("the image is ready", |machine| {
-            let said = machine.output("sifleet image show vnc_desktop -o json");
-            String::from_utf8_lossy(&said.stdout).contains("\"ready\"")
+            let said = machine.output("sifleet node ls -o json");
+            String::from_utf8_lossy(&said.stdout).contains("\"images\":1,")
         })
         .unwrap();
 }
@@ -122,12 +122,19 @@ fn the_journal_can_be_asked(machine: &Machine) {
     assert_eq!(entry["SYSLOG_IDENTIFIER"], "sifleet-coordinator");
     let entry = newest(machine, "PATH=/opt/apptainers _SYSTEMD_UNIT=sifleet-agent.service");
     assert!(entry.contains_key("CODE_FILE") && entry.contains_key("PRIORITY"), "{entry:?}");
+    // What `systemctl status` shows is told every half minute.
     let status = machine.property("sifleet-agent", "StatusText");
-    assert_eq!(status, "connected to the coordinator");
+    assert!(status.ends_with("connected to the coordinator"), "{status}");
 }
 
 fn pid(machine: &Machine, daemon: &str) -> String {
     machine.property(daemon, "MainPID")
+}
+
+/// Tells whether a service runs, as another process than before; 0 is none.
+fn is_another(machine: &Machine, daemon: &str, old: &str) -> bool {
+    let pid = pid(machine, daemon);
+    pid != old && pid != "0" && machine.property(daemon, "ActiveState") == "active"
 }
 
 fn the_sandbox_is_applied(machine: &Machine) {
@@ -170,11 +177,7 @@ fn killed_services_come_back(machine: &Machine) {
     for daemon in DAEMONS {
         let old = pid(machine, daemon);
         machine.run(&format!("kill -9 {old}"));
-        machine
-            .until("it runs again", |machine| {
-                machine.property(daemon, "ActiveState") == "active" && pid(machine, daemon) != old
-            })
-            .unwrap();
+        machine.until("it runs again", |machine| is_another(machine, daemon, &old)).unwrap();
         assert_eq!(machine.property(daemon, "NRestarts"), "1", "{daemon}");
     }
     until_online(machine);
@@ -194,11 +197,7 @@ fn standing_services_are_replaced(machine: &Machine) {
     assert_eq!(DAEMONS.map(|daemon| pid(machine, daemon)), old, "a service that moves was replaced");
     machine.run(&format!("kill -STOP {} {}", old[0], old[1]));
     for (daemon, old) in DAEMONS.iter().zip(&old) {
-        machine
-            .until("it was replaced", |machine| {
-                machine.property(daemon, "ActiveState") == "active" && pid(machine, daemon) != *old
-            })
-            .unwrap();
+        machine.until("it was replaced", |machine| is_another(machine, daemon, old)).unwrap();
         let said = machine.run(&format!("journalctl -u {daemon} -o cat"));
         assert!(said.contains("Watchdog timeout"), "{daemon}: {said}");
     }
