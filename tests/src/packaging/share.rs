@@ -55,9 +55,8 @@ pub(super) fn make(staged: &Path, epoch: u64) -> anyhow::Result<()> {
 pub fn settings(daemon: &str) -> anyhow::Result<String> {
     let manual = fs::read_to_string(source("docs/operations.md"))?;
     let first = format!("# /etc/sifleet/{daemon}.toml");
-    let blocks = manual.split("```toml\n").skip(1).filter_map(|block| block.split("\n```").next());
-    let block =
-        blocks.filter(|block| block.starts_with(&first)).next().context("the manual shows no settings")?;
+    let mut blocks = manual.split("```toml\n").skip(1).filter_map(|block| block.split("\n```").next());
+    let block = blocks.find(|block| block.starts_with(&first)).context("the manual shows no settings")?;
     let mut text = format!(
         "{first}: what is commented out is the default, or an example where it says so.\n\
          # Settings of a site fit better into a file of their own, {daemon}.toml.d/site.toml: it is read after this one.\n\
