@@ -34,6 +34,7 @@ use crate::pace::Tap;
 use crate::remove::Removals;
 use crate::serve::connection;
 use crate::serve::find::Finder;
+use crate::serve::permits::Permits;
 use crate::serve::run::Serving;
 
 /// Threads that wait for the disk: each has at most a stretch of an image in memory.
@@ -163,7 +164,9 @@ async fn run(
     let finder = Finder::new(ends.commands.clone(), Arc::new(Maps::within(config.maps)));
     let (up, down) = (Arc::new(Tap::open(clock)), Arc::new(Tap::open(clock)));
     let serving = Serving::start(finder.clone(), Arc::clone(&up), &tasks);
-    let accept = connection::accept(endpoint.clone(), finder.clone(), serving.clone(), tasks.clone());
+    let permits = Permits::new(clock);
+    let asked = (finder.clone(), permits.clone());
+    let accept = connection::accept(endpoint.clone(), asked, serving.clone(), tasks.clone());
     tasks.spawn("peers", accept);
     if let Ok(address) = endpoint.local_addr() {
         info!(peer = %address, "other nodes can fetch from here");
@@ -195,13 +198,13 @@ async fn run(
             () = orders.turned() => orders.report(),
             order = ends.orders.recv() => match order {
                 Some(Order::MakeMap { image }) => {
-                    debug!(digest = %image, "a chunk map is asked for");
                     let (finder, reports) = (finder.clone(), ends.reports.clone());
                     tasks.spawn("chunk map", async move { say(&reports, mapped(&finder, image).await) });
                 }
                 Some(Order::Rates(rates)) => hold((&up, &down), rates),
                 Some(Order::Concurrent { fetches }) => orders.allow(fetches),
                 Some(Order::Assign(assignment)) => orders.assign(assignment),
+                Some(Order::Capabilities { key }) => permits.trust(key),
                 Some(Order::Unassign { id }) => orders.unassign(id),
                 Some(Order::Assigned { ids }) => orders.keep_only(&ids),
                 Some(Order::Remove(removal)) => {
@@ -224,6 +227,7 @@ fn hold((up, down): (&Tap, &Tap), rates: Rates) {
 }
 
 async fn mapped(finder: &Finder, image: sifleet_common::digest::Digest) -> Report {
+    debug!(digest = %image, "a chunk map is asked for");
     let (map, detail) = match finder.map(image).await {
         Ok(map) => (Some(map), String::new()),
         Err(detail) => {

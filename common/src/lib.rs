@@ -21,6 +21,8 @@ pub mod units;
 #[cfg(feature = "node")]
 pub mod beneath;
 #[cfg(feature = "node")]
+pub mod capability;
+#[cfg(feature = "node")]
 pub mod chunk;
 #[cfg(feature = "node")]
 pub mod clock;

@@ -41,6 +41,7 @@
 //!         ◄──── Assign{id, image, map, name, peers}     "have this image": begins, or changes what differs
 //!   Progress{id, phase, bytes, sources} ───────►        each second, and at each phase
 //!         ◄──── Unassign{id}                            "not any longer"
+//!         ◄──── Capabilities{key}                       after the Welcome: whose permissions to fetch count
 //!         ◄──── Rates{up, down} / Concurrent{fetches}   after the Welcome, and whenever it is to be otherwise
 //!         ◄──── Assigned{ids}                           once in a session, after the first heartbeat that agrees:
 //!                                                       "that is all"; others are ended

@@ -141,7 +141,8 @@ async fn serve(
     let (edges, core) = (Tasks::new(), Tasks::new());
     let clock = Clock::start();
     let state = State::restore(settings.state_limits(), restored)
-        .with_transfers(settings.transfers(clock.now().wall));
+        .with_transfers(settings.transfers(clock.now().wall))
+        .with_signer(listen::signer(&settings)?);
     let (owner, handle) = state::run::prepare(state, store.clone(), clock);
     let app = AppState::new(handle.clone(), store.clone(), settings.http_limits(), edges.token());
     app.rename(listen::hosts(&settings)?);

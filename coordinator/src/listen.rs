@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use quinn::Endpoint;
+use sifleet_common::capability::{BadSeed, Signer};
 use sifleet_common::quic::{self, QuicError};
 use sifleet_common::task::Tasks;
 use sifleet_common::tls::{self, Identity, TlsError};
@@ -40,6 +41,12 @@ pub enum ListenError {
         dir: PathBuf,
         /// What is wrong.
         source: Box<TlsError>,
+    },
+    /// Nodes cannot be permitted to fetch.
+    #[error(transparent)]
+    Signer {
+        /// What is wrong.
+        source: BadSeed,
     },
     /// Nodes cannot be given certificates.
     #[error("cannot use the authority of the cluster in {}: `sifleet-coordinator ca init` makes one", dir.display())]
@@ -75,7 +82,9 @@ impl ListenError {
         match self {
             Self::Certificate { .. } | Self::Authority { .. } | Self::Web { .. } => true,
             Self::Http { source: BindError::PlainOutsideLoopback { .. } } => true,
-            Self::Control { .. } | Self::Http { source: BindError::Bind { .. } } => false,
+            Self::Signer { .. } | Self::Control { .. } | Self::Http { source: BindError::Bind { .. } } => {
+                false
+            }
         }
     }
 }
@@ -195,6 +204,18 @@ impl Certificates {
     }
 }
 
+/// Makes what signs permissions to fetch; the same for as long as the coordinator has its key.
+pub(crate) fn signer(settings: &Settings) -> Result<Signer, ListenError> {
+    let secret = coordinator_identity(settings)?.derive_secret("sifleet 2026 capabilities to fetch images");
+    Signer::from_seed(&secret).map_err(|source| ListenError::Signer { source })
+}
+
+fn coordinator_identity(settings: &Settings) -> Result<Identity, ListenError> {
+    let dir = settings.ca_dir();
+    Identity::load(&dir.join("coordinator.pem"), &dir.join("coordinator.key"))
+        .map_err(|source| ListenError::Certificate { dir, source: Box::new(source) })
+}
+
 /// Lists by which names we may be asked.
 pub(crate) fn hosts(settings: &Settings) -> Result<Hosts, ListenError> {
     let http = &settings.http;
@@ -217,8 +238,7 @@ fn control_config(
 ) -> Result<(quinn::ServerConfig, [u8; 32]), ListenError> {
     let dir = settings.ca_dir();
     let unusable = |source| ListenError::Certificate { dir: dir.clone(), source: Box::new(source) };
-    let identity =
-        Identity::load(&dir.join("coordinator.pem"), &dir.join("coordinator.key")).map_err(unusable)?;
+    let identity = coordinator_identity(settings)?;
     let secret = identity.derive_secret("sifleet 2026 stateless reset of control connections");
     let authorities = tls::load_authorities(&dir.join("ca.pem")).map_err(unusable)?;
     let strict = tls::node_verifier(&authorities).map_err(unusable)?;

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sifleet_common::availability::Require;
+use sifleet_common::capability::Capability;
 use sifleet_common::chunk::span::SpanId;
 use sifleet_common::chunk::{CHUNKER, Chunk, ChunkDigest, MapDigest};
 use sifleet_common::digest::Digest;
@@ -114,12 +115,12 @@ fn chunks() -> Vec<Vec<u8>> {
     let (image, map) = (Digest::from_bytes([1; 32]), MapDigest::from_bytes([2; 32]));
     let runs = vec![Run { first: 0, count: 3 }, Run { first: 9, count: u32::MAX }];
     let chunk = Chunk { digest: ChunkDigest::of(b"x"), len: 40_000 };
-    let follow = Opening::Follow { image, map, lacks: runs.clone() };
+    let follow = Opening::Follow { image, map, lacks: runs.clone(), capability: Capability::default() };
     let choice = Choice::Ask { span: SpanId(1), chunks: runs.clone() };
     let part = MapPart { chunker: CHUNKER, chunks: vec![chunk; 3], last: true };
     let bodies = [
         encode(&follow),
-        encode(&Opening::Map { image }),
+        encode(&Opening::Map { image, capability: Capability::default() }),
         encode(&Wish::Got(runs.clone())),
         encode(&Offer::Alone(runs)),
         encode(&Turn { image }),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capability::{Capability, CapabilityKey};
 use crate::chunk::MapDigest;
 use crate::digest::Digest;
 use crate::inventory::RootId;
@@ -61,6 +62,11 @@ pub enum Order {
         /// At least 1.
         fetches: Option<u16>,
     },
+    /// Whose capabilities count: nothing is given before.
+    Capabilities {
+        /// What checks them.
+        key: CapabilityKey,
+    },
 }
 
 /// What an agent has to say about orders.
@@ -95,6 +101,8 @@ pub struct Assignment {
     pub rate: Option<u64>,
     /// Higher ones come first.
     pub priority: u8,
+    /// Shown to those that are fetched from.
+    pub capability: Capability,
 }
 
 /// A node that has an image, or is fetching it.

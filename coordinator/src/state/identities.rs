@@ -18,7 +18,7 @@ use sifleet_common::wire::code::CloseCode;
 use sifleet_common::wire::control::{StreamId, ToAgent};
 
 use super::index::NodeId;
-use super::{Effect, SessionId, State};
+use super::{Caller, Effect, SessionId, State};
 use crate::store::Op;
 use crate::store::identity::{EnrolToken, Network, Standing, TokenHash, TokenNo};
 
@@ -201,14 +201,20 @@ impl State {
         (answer, std::mem::take(&mut self.effects))
     }
 
-    /// Decides whether somebody who shows a certificate of this epoch is still that node.
-    pub(super) fn admits(&mut self, node: &NodeName, epoch: Epoch) -> bool {
+    /// Decides whether somebody who shows a certificate of this epoch is still that node; ends the session if not.
+    pub(super) fn admits(&mut self, session: SessionId, caller: &Caller) -> bool {
+        let Caller { node, epoch, .. } = caller;
         let known = self.identities.standing(node);
-        if epoch > known.epoch {
+        if *epoch > known.epoch {
             // Only our authority makes such certificates: what is known was lost.
-            self.put_standing(node, Standing { epoch, ..known });
+            self.put_standing(node, Standing { epoch: *epoch, ..known });
         }
-        epoch >= known.epoch
+        let admitted = *epoch >= known.epoch;
+        if !admitted {
+            let why = "the certificate was revoked, or the name enrolled anew: enrol this node again with a new token";
+            self.effects.push(Effect::Close(session, CloseCode::Revoked, why.to_owned()));
+        }
+        admitted
     }
 
     /// Tells every agent that it should ask for its certificate anew.

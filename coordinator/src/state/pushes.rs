@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use sifleet_common::api::pushes::{DroppedSource, PushState};
+use sifleet_common::capability::Signer;
 use sifleet_common::digest::Digest;
 use sifleet_common::name::NodeName;
 use sifleet_common::push::Phase;
@@ -222,6 +223,7 @@ pub(super) struct Pushes {
     found: Vec<PushNo>,
     changed: BTreeSet<PushNo>,
     shown: imbl::OrdMap<PushNo, Arc<PushInfo>>,
+    signer: Option<Signer>,
 }
 
 impl Pushes {
@@ -287,6 +289,13 @@ impl State {
     pub fn with_transfers(mut self, set: Transfers) -> Self {
         self.pushes.set = set;
         self.pushes.last_share = self.pushes.last_share.max(set.first_assignment);
+        self
+    }
+
+    /// Sets what signs permissions to fetch: without it nobody is told to.
+    #[must_use]
+    pub fn with_signer(mut self, signer: Signer) -> Self {
+        self.pushes.signer = Some(signer);
         self
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sifleet_common::api::availability::Availability;
 use sifleet_common::availability::Require;
+use sifleet_common::capability::Signer;
 use sifleet_common::digest::Digest;
 use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format};
@@ -55,7 +56,7 @@ impl Site {
 
     pub(crate) fn with(limits: Limits, restored: Restored) -> Self {
         Self {
-            state: State::restore(limits, restored),
+            state: State::restore(limits, restored).with_signer(Signer::from_seed(&[7; 32]).unwrap()),
             now: Now::default(),
             stored: Vec::new(),
             effects: Vec::new(),

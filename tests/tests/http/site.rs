@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
+use sifleet_common::capability::Signer;
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
@@ -70,7 +71,8 @@ impl Site {
     pub(crate) fn empty(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, restored) = sqlite::open(&folder.path().join("coordinator.db")).unwrap();
-        let state = State::restore(state::Limits::default(), restored);
+        let signer = Signer::from_seed(&[7; 32]).unwrap();
+        let state = State::restore(state::Limits::default(), restored).with_signer(signer);
         let (owner, handle) = prepare(state, store.clone(), Clock::start());
         let tasks = Tasks::new();
         tasks.spawn("owner", owner.run(tasks.token(), || {}));

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use sifleet_common::capability::{Capability, Signer};
 use sifleet_common::chunk::span::SpanId;
 use sifleet_common::chunk::{Chunk, ChunkDigest, MapDigest};
 use sifleet_common::digest::Digest;
@@ -9,6 +10,7 @@ use sifleet_common::inventory::RootId;
 use sifleet_common::name::{ImageName, NodeName};
 use sifleet_common::push::{FailCode, Fault, Phase};
 use sifleet_common::removal::RemovalCode;
+use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::{
     Assignment, AssignmentId, Mapped, Moved, Order, Peer, Progress, Rates, Removal, RemovalOutcome, Removed,
     Report,
@@ -52,6 +54,15 @@ fn node() -> NodeName {
     "viz001".parse().unwrap_or_else(|_| panic!("a node"))
 }
 
+fn signer() -> Signer {
+    Signer::from_seed(&[7; 32]).unwrap_or_else(|_| panic!("a signer"))
+}
+
+/// Ed25519 makes the same signature of the same text every time.
+fn capability() -> Capability {
+    signer().permit(&node(), image(), UnixMillis(1_700_000_000_000))
+}
+
 /// One of every order; one that is added makes [`order_said`] fail to compile and belongs in here.
 pub(crate) fn orders() -> Vec<(String, Order)> {
     let assignment = |peers, rate| Assignment {
@@ -64,6 +75,7 @@ pub(crate) fn orders() -> Vec<(String, Order)> {
         peers,
         rate,
         priority: 100,
+        capability: capability(),
     };
     let peer = |address: SocketAddr| Peer { node: node(), address };
     let addresses =
@@ -78,6 +90,7 @@ pub(crate) fn orders() -> Vec<(String, Order)> {
         Order::Remove(Removal { id: ID, root: RootId(1), name: name(), image: image() }),
         Order::Concurrent { fetches: None },
         Order::Concurrent { fetches: Some(300) },
+        Order::Capabilities { key: signer().key().unwrap_or_else(|_| panic!("a key")) },
     ];
     all.into_iter().map(|order| (order_said(&order), order)).collect()
 }
@@ -92,6 +105,7 @@ fn order_said(order: &Order) -> String {
         Order::Remove(_) => "Remove".into(),
         Order::Concurrent { fetches: None } => "Concurrent as set".into(),
         Order::Concurrent { fetches: Some(_) } => "Concurrent".into(),
+        Order::Capabilities { .. } => "Capabilities".into(),
     }
 }
 
@@ -145,8 +159,11 @@ fn runs() -> Vec<Run> {
 /// One of everything that opens a stream of a fetcher.
 pub(crate) fn openings() -> [(&'static str, Opening); 2] {
     [
-        ("Opening follow", Opening::Follow { image: image(), map: map(), lacks: runs() }),
-        ("Opening map", Opening::Map { image: image() }),
+        (
+            "Opening follow",
+            Opening::Follow { image: image(), map: map(), lacks: runs(), capability: capability() },
+        ),
+        ("Opening map", Opening::Map { image: image(), capability: capability() }),
     ]
 }
 

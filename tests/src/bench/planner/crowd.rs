@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
 use sifleet_common::api::pushes::{PushRequest, PushState, PushTarget};
+use sifleet_common::capability::Signer;
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
 use sifleet_common::epoch::Epoch;
@@ -76,8 +77,9 @@ fn put() -> anyhow::Result<Change> {
 impl Crowd {
     /// Connects everybody.
     pub(super) fn new(nodes: usize) -> anyhow::Result<Self> {
+        let signer = Signer::from_seed(&[7; 32])?;
         let mut crowd = Self {
-            state: State::restore(Limits::default(), Restored::default()),
+            state: State::restore(Limits::default(), Restored::default()).with_signer(signer),
             now: Now::default(),
             agents: Vec::new(),
             sessions: BTreeMap::new(),
@@ -179,6 +181,7 @@ impl Crowd {
                 | Order::MakeMap { .. }
                 | Order::Rates(_)
                 | Order::Remove(_)
+                | Order::Capabilities { .. }
                 | Order::Concurrent { .. } => {}
             },
             ToAgent::Describe { .. } | ToAgent::Rescan | ToAgent::Renewed(_) | ToAgent::RenewNow => {}

@@ -68,6 +68,10 @@ impl Lab {
         self.nodes.names().iter().map(ToString::to_string).collect()
     }
 
+    pub(super) const fn now(&self) -> sifleet_common::time::Now {
+        self.site.now
+    }
+
     pub(super) fn state(&self) -> &State {
         &self.site.state
     }
@@ -94,7 +98,10 @@ impl Lab {
                     told.retain(|id, _| ids.contains(id));
                     self.listed.entry(*session).or_default().push(ids.clone());
                 }
-                Order::Rates(_) | Order::Concurrent { .. } | Order::Remove(_) => {}
+                Order::Rates(_)
+                | Order::Concurrent { .. }
+                | Order::Capabilities { .. }
+                | Order::Remove(_) => {}
             }
         }
         self.seen = self.site.effects.len();

@@ -1,0 +1,6 @@
+//! What somebody who means harm may try, one test a threat. docs/security.md lists them with what stands against each.
+
+#![cfg(test)]
+
+#[path = "threats/transfers.rs"]
+mod transfers;
