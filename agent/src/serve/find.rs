@@ -74,7 +74,12 @@ impl Finder {
         let (reply, answer) = oneshot::channel();
         let stopping = |_closed| "the agent is stopping".to_owned();
         self.commands.send(Command::Locate { digest: image, reply }).await.map_err(|_closed| stopping(()))?;
-        let candidates = answer.await.map_err(|_closed| stopping(()))?;
+        let mut candidates = answer.await.map_err(|_closed| stopping(()))?;
+        let anywhere = !candidates.is_empty();
+        candidates.retain(|candidate| candidate.trusted);
+        if candidates.is_empty() && anywhere {
+            return Err("the image is only below roots that users can write to".to_owned());
+        }
         if candidates.is_empty() {
             return Err("the image is not on this node".to_owned());
         }
@@ -150,6 +155,7 @@ mod tests {
         let (sender, mut commands) = mpsc::channel(8);
         let candidate = Candidate {
             root: root.to_owned(),
+            trusted: true,
             name: "a.sif".parse().unwrap(),
             size: 0,
             modified: UnixMillis(0),

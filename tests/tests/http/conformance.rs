@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::http::Request;
 use futures_util::stream;
 use serde_json::Value;
-use sifleet_common::inventory::RootState;
+use sifleet_common::inventory::{RootKind, RootState};
 use sifleet_coordinator::http::Limits;
 
 use crate::schema::{faults, resolve};
@@ -149,7 +149,7 @@ fn check(document: &Value, operation: &Operation, answer: &Answer) -> Vec<String
 async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs() {
     let site = Site::new(Limits::default()).await;
     let twins = ["a/twin.sif", "b/twin.sif"].map(|name| image(name, name.as_bytes()));
-    let changes = [vec![root("/opt/apptainers", false, RootState::Watched)], twins.into()].concat();
+    let changes = [vec![root("/opt/apptainers", RootKind::Plain, RootState::Watched)], twins.into()].concat();
     site.agent(9, "twins", changes).await;
     site.until("the twins are known", |site| {
         site.handle.views.load().stats(site.handle.clock.now()).digests == 5

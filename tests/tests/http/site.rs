@@ -14,8 +14,8 @@ use sifleet_common::digest::Digest;
 use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format, ImageMetadata};
 use sifleet_common::inventory::{
-    Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState,
-    Unusable, UnusableCode,
+    Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootKind,
+    RootState, Unusable, UnusableCode,
 };
 use sifleet_common::name::NodeName;
 use sifleet_common::task::Tasks;
@@ -94,10 +94,10 @@ impl Site {
             })
             .collect();
         site.handle.send(Event::Members { source: "file", members }).await.unwrap();
-        let library = root("/shared/apptainer/images", true, RootState::Watched);
-        let local = root("/opt/apptainers", false, RootState::Watched);
+        let library = root("/shared/apptainer/images", RootKind::Library, RootState::Watched);
+        let local = root("/opt/apptainers", RootKind::Plain, RootState::Watched);
         let reason = "the limit of inotify watches is reached: raise fs.inotify.max_user_watches".to_owned();
-        let scanned = root("/opt/apptainers", false, RootState::Degraded { reason });
+        let scanned = root("/opt/apptainers", RootKind::Plain, RootState::Degraded { reason });
         site.agent(1, "head", vec![library, image("openfoam.sif", b"2312")]).await;
         site.agent(
             2,
@@ -232,8 +232,8 @@ impl Agent {
     }
 }
 
-pub(crate) fn root(path: &str, library: bool, state: RootState) -> Change {
-    Change::Root(RootId(0), Root { path: path.to_owned(), library, state })
+pub(crate) fn root(path: &str, kind: RootKind, state: RootState) -> Change {
+    Change::Root(RootId(0), Root { path: path.to_owned(), kind, state })
 }
 
 pub(crate) fn image(name: &str, content: &[u8]) -> Change {

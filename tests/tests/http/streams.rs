@@ -4,7 +4,7 @@ use axum::body::{Body, BodyDataStream};
 use axum::http::{Request, StatusCode};
 use futures_util::StreamExt as _;
 use serde_json::Value;
-use sifleet_common::inventory::{Generation, RootState};
+use sifleet_common::inventory::{Generation, RootKind, RootState};
 use sifleet_common::wire::control::{Delta, ToCoordinator};
 use sifleet_coordinator::http::Limits;
 use sifleet_coordinator::state::{Event, SessionId};
@@ -64,7 +64,8 @@ impl Reader {
 }
 
 async fn connect(site: &Site, session: u64, node: &str) {
-    let changes = vec![root("/opt/apptainers", false, RootState::Watched), image("vnc_desktop.sif", b"vnc")];
+    let changes =
+        vec![root("/opt/apptainers", RootKind::Plain, RootState::Watched), image("vnc_desktop.sif", b"vnc")];
     site.agent(session, node, changes).await;
 }
 

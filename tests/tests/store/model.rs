@@ -8,8 +8,8 @@ use sifleet_common::digest::Digest;
 use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format, ImageMetadata};
 use sifleet_common::inventory::{
-    Change, Content, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState, Unusable,
-    UnusableCode,
+    Change, Content, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootKind, RootState,
+    Unusable, UnusableCode,
 };
 use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::push::{FailCode, Phase};
@@ -208,7 +208,13 @@ pub(crate) fn root(kind: u8) -> Root {
         1 => RootState::Degraded { reason },
         _ => RootState::Unknown { reason },
     };
-    Root { path: format!("/opt/{kind}"), library: kind > 2, state }
+    let path = format!("/opt/{kind}");
+    let kind = match kind {
+        0..=2 => RootKind::Plain,
+        3..=99 => RootKind::Library,
+        _ => RootKind::Untrusted,
+    };
+    Root { path, kind, state }
 }
 
 pub(crate) fn change(kind: u8, image: u8) -> Change {

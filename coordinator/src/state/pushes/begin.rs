@@ -270,7 +270,7 @@ fn holds_as(inventory: &Inventory, root: RootId, name: &ImageName, image: Digest
 fn root_of(inventory: &Inventory, wish: Option<&str>) -> Result<Place, (FailCode, String)> {
     let mut unknown = None;
     for (id, root) in inventory.roots() {
-        let meant = wish.map_or(!root.library, |wish| root.path == wish);
+        let meant = wish.map_or(!root.kind.is_library(), |wish| root.path == wish);
         match &root.state {
             _ if !meant => {}
             // It may be mounted in a moment.

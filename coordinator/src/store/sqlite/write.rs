@@ -160,7 +160,7 @@ impl<'a> Batch<'a> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let (state, reason) = row::root_state(&root.state);
         let mut put = self.transaction.prepare_cached(sql)?;
-        put.execute(params![node, id.0, root.path, root.library, state, reason])?;
+        put.execute(params![node, id.0, root.path, root.kind as u8, state, reason])?;
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use sifleet_common::digest::Digest;
 use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format};
 use sifleet_common::inventory::{
-    Change, Content, Generation, Image, Inventory, Replica, ReplicaKey, Root, RootId, RootState,
+    Change, Content, Generation, Image, Inventory, Replica, ReplicaKey, Root, RootId, RootKind, RootState,
 };
 use sifleet_common::name::NodeName;
 use sifleet_common::push::Phase;
@@ -64,8 +64,9 @@ fn image() -> Image {
 }
 
 fn root(library: bool) -> Change {
-    let path = if library { "/shared/images" } else { "/opt/apptainers" };
-    Change::Root(RootId(0), Root { path: path.into(), library, state: RootState::Watched })
+    let (path, kind) =
+        if library { ("/shared/images", RootKind::Library) } else { ("/opt/apptainers", RootKind::Plain) };
+    Change::Root(RootId(0), Root { path: path.into(), kind, state: RootState::Watched })
 }
 
 fn put() -> anyhow::Result<Change> {

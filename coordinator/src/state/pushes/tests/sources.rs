@@ -7,7 +7,7 @@ use sifleet_common::wire::assignment::{Assignment, Order};
 
 use super::lab::{Lab, partition, request};
 use super::{site, watched};
-use crate::state::testing::{image, library};
+use crate::state::testing::{image, library, open_to_all};
 
 /// Nodes without the image, and three that have it outside a library.
 fn holders() -> Lab {
@@ -304,4 +304,21 @@ fn a_node_is_permitted_to_fetch_what_it_was_assigned_and_anew_before_that_ends()
         lab.progress("n1", Phase::Fetching, 1);
         assert!(permits(&lab, "n1", 60_000), "it is renewed while it fetches");
     }
+}
+
+#[test]
+fn nothing_is_fetched_from_where_users_can_write() {
+    let mut lab = Lab::new("n[1-2]");
+    lab.connect("h1", vec![open_to_all(), image("a.sif", 1)]);
+    lab.connect("n1", vec![watched()]);
+    lab.connect("n2", vec![watched()]);
+    let push = lab.push(&request("a", partition()));
+    assert!(lab.makers().is_empty());
+    let waiting = lab.node(push, "n1");
+    let words = waiting.message.unwrap_or_default();
+    assert!(words.contains("roots that users can write to"), "{words}");
+    lab.connect("h2", vec![watched(), image("a.sif", 1)]);
+    assert_eq!(lab.makers(), ["h2"]);
+    lab.map("h2");
+    assert!(lab.peers("n1").contains("h2") && !lab.peers("n1").contains("h1"), "{:?}", lab.peers("n1"));
 }
