@@ -11,6 +11,7 @@ pub mod image;
 pub mod inventory;
 pub mod name;
 pub mod nodeset;
+pub mod policy;
 pub mod push;
 pub mod removal;
 pub mod sif;
@@ -23,6 +24,8 @@ pub mod beneath;
 pub mod chunk;
 #[cfg(feature = "node")]
 pub mod clock;
+#[cfg(feature = "node")]
+pub mod keyring;
 #[cfg(feature = "node")]
 pub mod quic;
 #[cfg(feature = "node")]
