@@ -13,7 +13,9 @@ use std::time::Duration;
 use quinn::Endpoint;
 use sifleet_common::beneath::Owner;
 use sifleet_common::clock::Clock;
+use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
+use sifleet_common::policy::Policy;
 use sifleet_common::quic::{QuicError, transfer};
 use sifleet_common::task::{GRACE, Tasks};
 use sifleet_common::tls::{self, Identity, TlsError};
@@ -36,6 +38,7 @@ use crate::serve::connection;
 use crate::serve::find::Finder;
 use crate::serve::run::Serving;
 use crate::settings;
+use crate::signatures::Signatures;
 
 /// Threads that wait for the disk: each has at most a stretch of an image in memory.
 const DISK_THREADS: usize = 8;
@@ -174,6 +177,7 @@ async fn run(
     if let Ok(address) = endpoint.local_addr() {
         info!(peer = %address, "other nodes can fetch from here");
     }
+    let (signatures, keyring) = Signatures::new(ends.reports.clone(), clock);
     let resources = Arc::new(Resources {
         endpoint: endpoint.clone(),
         finder: finder.clone(),
@@ -184,6 +188,7 @@ async fn run(
         floor: config.floor,
         clock,
         hashing,
+        keyring,
     });
     let (removals, removing) = Removals::new(Arc::clone(&resources), ends.reports.clone());
     tasks.spawn("removals", removing);
@@ -200,14 +205,13 @@ async fn run(
             _ = reap.tick() => orders.reap(),
             () = orders.turned() => orders.report(),
             order = ends.orders.recv() => match order {
-                Some(Order::MakeMap { image }) => {
-                    debug!(digest = %image, "a chunk map is asked for");
-                    let (finder, reports) = (finder.clone(), ends.reports.clone());
-                    tasks.spawn("chunk map", async move { say(&reports, mapped(&finder, image).await) });
-                }
+                Some(Order::MakeMap { image }) => make_map(image, &finder, &ends.reports, &tasks),
                 Some(Order::Rates(rates)) => hold((&up, &down), rates),
                 Some(Order::Concurrent { fetches }) => orders.allow(fetches),
-                Some(Order::Assign(assignment)) => orders.assign(assignment),
+                Some(Order::Assign(assignment)) => orders.assign(assignment, Policy::Any),
+                Some(Order::AssignUnder { policy, assignment }) => orders.assign(assignment, policy),
+                Some(Order::Keyring(material)) => signatures.count_only(&material),
+                Some(Order::Verify { image }) => signatures.ask(image, &finder, &tasks),
                 Some(Order::Unassign { id }) => orders.unassign(id),
                 Some(Order::Assigned { ids }) => orders.keep_only(&ids),
                 Some(Order::Remove(removal)) => {
@@ -229,7 +233,13 @@ fn hold((up, down): (&Tap, &Tap), rates: Rates) {
     down.set(rates.down);
 }
 
-async fn mapped(finder: &Finder, image: sifleet_common::digest::Digest) -> Report {
+fn make_map(image: Digest, finder: &Finder, reports: &mpsc::Sender<Report>, tasks: &Tasks) {
+    debug!(digest = %image, "a chunk map is asked for");
+    let (finder, reports) = (finder.clone(), reports.clone());
+    tasks.spawn("chunk map", async move { say(&reports, mapped(&finder, image).await) });
+}
+
+async fn mapped(finder: &Finder, image: Digest) -> Report {
     let (map, detail) = match finder.map(image).await {
         Ok(map) => (Some(map), String::new()),
         Err(detail) => {

@@ -16,6 +16,7 @@ pub mod nodes;
 pub mod partitions;
 pub mod plan;
 pub mod settings;
+pub mod signatures;
 pub mod state;
 pub mod store;
 pub mod view;
@@ -30,6 +31,7 @@ use sifleet_common::clock::Clock;
 use sifleet_common::settings::SettingsError;
 use sifleet_common::systemd::{self, Heart, Signal, SignalError, Signals};
 use sifleet_common::task::{GRACE, Tasks};
+use sifleet_common::telemetry::Chain;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -39,8 +41,9 @@ pub use listen::ListenError;
 use listen::Listeners;
 use partitions::Source;
 use settings::Settings;
-use state::State;
+use signatures::SignaturesError;
 use state::run::Handle;
+use state::{Event, State};
 use store::{Restored, Store, StoreError};
 
 /// The loop that the watchdog listens to: without it nothing is taken in and no lease runs out.
@@ -70,6 +73,9 @@ pub enum RunError {
     /// A listener cannot be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// What is asked of signatures cannot be taken.
+    #[error(transparent)]
+    Signatures(#[from] SignaturesError),
     /// A part that must not end has ended.
     #[error("the task {task} failed; the log says why")]
     Failed {
@@ -86,7 +92,8 @@ impl RunError {
             Self::Listen(error) => error.needs_admin(),
             Self::Store(
                 StoreError::Newer { .. } | StoreError::Foreign { .. } | StoreError::Corrupt { .. },
-            ) => true,
+            )
+            | Self::Signatures(_) => true,
             Self::Signals(_) | Self::StateDir { .. } | Self::Store(_) | Self::Failed { .. } => false,
         }
     }
@@ -94,8 +101,8 @@ impl RunError {
 
 /// Runs the coordinator until a signal stops it.
 ///
-/// `reload` is called on SIGHUP, reads the settings again and sees to the log. Partitions are then read again and
-/// certificates too; everything else takes effect at the next start.
+/// `reload` is called on SIGHUP, reads the settings again and sees to the log. Partitions, certificates, policies and the
+/// keyring are then read again too; everything else takes effect at the next start.
 ///
 /// # Errors
 /// [`RunError`]. What was taken in before is stored.
@@ -139,7 +146,8 @@ async fn serve(
     let (edges, core) = (Tasks::new(), Tasks::new());
     let clock = Clock::start();
     let state = State::restore(settings.state_limits(), restored)
-        .with_transfers(settings.transfers(clock.now().wall));
+        .with_transfers(settings.transfers(clock.now().wall))
+        .with_signatures(signatures::read(&settings)?);
     let (owner, handle) = state::run::prepare(state, store.clone(), clock);
     let app = AppState::new(handle.clone(), store, settings.http_limits(), edges.token());
     app.rename(listen::hosts(&settings)?);
@@ -167,13 +175,7 @@ async fn serve(
                 Signal::Stop => break Ok(()),
                 Signal::Reload => {
                     systemd::reloading();
-                    match reload() {
-                        Ok(read) if settings.needs_restart(&read) => {
-                            warn!("the settings are read; some of what changed takes effect at the next start");
-                        }
-                        Ok(_) => info!("the settings are read"),
-                        Err(error) => warn!(%error, "the settings cannot be read; what was set before is kept"),
-                    }
+                    heed(reload(), &settings, &handle).await;
                     certificates.reload(&settings, &app);
                     reread.send_replace(());
                     systemd::ready(&summary(&handle));
@@ -190,6 +192,29 @@ async fn serve(
     edges.shutdown(GRACE).await;
     core.shutdown(GRACE).await;
     ended
+}
+
+/// Takes in settings that were read again, as far as that is possible while running.
+async fn heed(read: Result<Settings, SettingsError>, in_force: &Settings, handle: &Handle) {
+    let read = match read {
+        Ok(read) => read,
+        Err(error) => return warn!(%error, "the settings cannot be read; what was set before is kept"),
+    };
+    if in_force.needs_restart(&read) {
+        warn!("the settings are read; some of what changed takes effect at the next start");
+    } else {
+        info!("the settings are read");
+    }
+    match signatures::read(&read) {
+        Ok(rules) => {
+            let partitions = rules.partitions.len();
+            // The owner's queue is closed only while the coordinator stops.
+            if handle.send(Event::Signatures(Box::new(rules))).await.is_ok() {
+                info!(partitions, "what is asked of signatures is read");
+            }
+        }
+        Err(error) => warn!(error = %Chain(&error), "what is asked of signatures stays as it was"),
+    }
 }
 
 fn summary(handle: &Handle) -> String {

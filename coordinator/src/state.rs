@@ -123,6 +123,8 @@ pub enum Event {
         /// These, and no others.
         nodes: BTreeSet<NodeName>,
     },
+    /// An admin asks something else of signatures.
+    Signatures(Box<pushes::Rules>),
     /// Time has passed.
     Tick,
 }
@@ -192,6 +194,7 @@ impl State {
                 self.rebuild_partitions();
             }
             Event::JobsRunOn { nodes } => self.jobs_run_on(nodes),
+            Event::Signatures(rules) => self.heed_rules(*rules),
             Event::Tick => {}
         }
         self.expire(now);
@@ -260,6 +263,7 @@ impl State {
         if let Some(id) = self.sessions.remove(&session) {
             self.describing.lost(session);
             self.maps_lost(session);
+            self.signatures_lost(session);
             if let Some(node) = self.nodes.get_mut(id.index())
                 && node.session.as_ref().is_some_and(|current| current.id == session)
             {

@@ -18,7 +18,7 @@ use sifleet_common::inventory::{Change, Content, RootId};
 use sifleet_common::push::Phase;
 use sifleet_common::task::Tasks;
 use sifleet_common::wire::assignment::{
-    Assignment, AssignmentId, Order, Peer, Progress, Removal, Removed, Report,
+    Assignment, AssignmentId, Order, Peer, Progress, Removal, Removed, Report, Verified,
 };
 use sifleet_coordinator::ca;
 use tokio::sync::mpsc;
@@ -218,6 +218,25 @@ impl Mover {
     /// When the transfers have ended.
     pub async fn assign(&self, assignment: Assignment) -> anyhow::Result<()> {
         Ok(self.orders.send(Order::Assign(assignment)).await?)
+    }
+
+    /// Asks whose signatures an image on the node has.
+    ///
+    /// # Errors
+    /// When nothing is said.
+    pub async fn verify(&mut self, image: Digest) -> anyhow::Result<Verified> {
+        self.orders.send(Order::Verify { image }).await?;
+        let verified = async {
+            while let Some(report) = self.reports.recv().await {
+                if let Report::Verified(verified) = report
+                    && verified.image == image
+                {
+                    return Ok(verified);
+                }
+            }
+            bail!("the transfers have ended")
+        };
+        tokio::time::timeout(LIMIT, verified).await.with_context(|| format!("{} says nothing", self.node))?
     }
 }
 

@@ -71,9 +71,16 @@ impl State {
         false
     }
 
-    /// Chooses a connected holder that did not fail before: one of the library if there is one, then one with little to do.
     fn map_maker(&self, image: Digest) -> Option<SessionId> {
-        let unable = self.pushes.maps.unable.get(&image).map(|(unable, _)| unable);
+        self.holder_but(image, self.pushes.maps.unable.get(&image).map(|(unable, _)| unable))
+    }
+
+    /// Chooses a connected holder but for some: one of the library if there is one, then one with little to do.
+    pub(super) fn holder_but(
+        &self,
+        image: Digest,
+        unable: Option<&BTreeSet<SessionId>>,
+    ) -> Option<SessionId> {
         let holders = self.index.places_of(&image).flat_map(|(place, nodes)| {
             let live = nodes & &self.live;
             live.into_iter().map(|id| (!place.library, NodeId(id)))

@@ -178,6 +178,9 @@ impl Crowd {
                 | Order::MakeMap { .. }
                 | Order::Rates(_)
                 | Order::Remove(_)
+                | Order::Keyring(_)
+                | Order::AssignUnder { .. }
+                | Order::Verify { .. }
                 | Order::Concurrent { .. } => {}
             },
             ToAgent::Describe { .. } | ToAgent::Rescan => {}
