@@ -3,11 +3,7 @@
 //! Both are asked about each image with the same keys; where they may differ, a case says why. The table of all answers
 //! is printed (`cargo test --test signatures_apptainer -- --nocapture`). Without an apptainer the test skips and says so.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test fails by panicking and tells why it skips"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "signatures/cases.rs"]
 mod cases;

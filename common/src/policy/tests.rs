@@ -1,5 +1,5 @@
-#![cfg(test)]
 //! Which images a policy lets pass.
+#![cfg(test)]
 
 use std::collections::BTreeSet;
 

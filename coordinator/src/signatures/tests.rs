@@ -1,5 +1,5 @@
-#![cfg(test)]
 //! Keyrings and policies as admins write them.
+#![cfg(test)]
 
 use sifleet_common::name::PartitionName;
 

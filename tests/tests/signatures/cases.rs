@@ -3,14 +3,12 @@
 use pgp::crypto::hash::HashAlgorithm;
 use sifleet_common::keyring::KeyMaterial;
 use sifleet_common::policy::{Verdict, Why};
-use sifleet_common::time::UnixMillis;
 use sifleet_tests::sif::SifBuilder;
 use sifleet_tests::sif::sign::{
     PgpSigner, PgpWish, claim, descriptor_at, object_at, signed_as_before, signed_by_pgp, ungroup, write,
 };
 
-/// The year 2030, after all that is signed here and before all that lasts.
-pub(crate) const NOW: UnixMillis = UnixMillis(1_893_456_000_000);
+/// In the year 2030, after all that is signed here.
 const LATER: u32 = 1_893_460_000;
 const DAY: u32 = 86_400;
 
@@ -174,7 +172,6 @@ fn of_signatures() -> Vec<Case> {
     write(&mut no_hash, descriptor_at(4) + 201, &9_u32.to_le_bytes());
     let other = claim(&image.clone().definition("another").bytes());
     let version = claim(&plain).replace("\"version\":1", "\"version\":2");
-    let mut legacy = case("before SIF 1.0", signed_as_before(&image, &signer), &signer, Verdict::Unsigned);
     let mut cases = vec![
         case("no signature", plain, &signer, Verdict::Unsigned),
         case("a stranger", signed_by_pgp(&image, &stranger).bytes(), &signer, unknown),
@@ -216,6 +213,14 @@ fn of_signatures() -> Vec<Case> {
             _ => None,
         };
     }
+    cases.extend(of_before());
+    cases
+}
+
+/// Signatures as they were written before SIF 1.0.
+fn of_before() -> Vec<Case> {
+    let (signer, image) = (PgpSigner::new(5), SifBuilder::new());
+    let mut legacy = case("before SIF 1.0", signed_as_before(&image, &signer), &signer, Verdict::Unsigned);
     legacy.keys.legacy = true;
     legacy.expected = signed(&signer);
     legacy.name = "before SIF 1.0, which count";
@@ -227,6 +232,5 @@ fn of_signatures() -> Vec<Case> {
     write(&mut changed, root + 100, b"X");
     let mut spoilt = case("before SIF 1.0, with other data", changed, &signer, bad(Some(3), Why::Data));
     spoilt.keys.legacy = true;
-    cases.extend([legacy, not, spoilt]);
-    cases
+    vec![legacy, not, spoilt]
 }

@@ -114,10 +114,8 @@ pub(crate) fn orders() -> Vec<(String, Order)> {
         })),
         Order::Verify { image: image() },
     ];
-    let under = [Policy::Any, Policy::Signed, policy()].map(|policy| Order::AssignUnder {
-        policy,
-        assignment: assignment(Vec::new(), None),
-    });
+    let under = [Policy::Any, Policy::Signed, policy()]
+        .map(|policy| Order::AssignUnder { policy, assignment: assignment(Vec::new(), None) });
     let all = all.into_iter().chain(under);
     all.map(|order| (order_said(&order), order)).collect()
 }
