@@ -12,6 +12,7 @@ pub mod image;
 pub mod inventory;
 pub mod name;
 pub mod nodeset;
+pub mod policy;
 pub mod push;
 pub mod removal;
 pub mod sif;
@@ -26,6 +27,8 @@ pub mod capability;
 pub mod chunk;
 #[cfg(feature = "node")]
 pub mod clock;
+#[cfg(feature = "node")]
+pub mod keyring;
 #[cfg(feature = "node")]
 pub mod quic;
 #[cfg(feature = "node")]

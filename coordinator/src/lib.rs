@@ -16,6 +16,7 @@ pub mod nodes;
 pub mod partitions;
 pub mod plan;
 pub mod settings;
+pub mod signatures;
 pub mod state;
 pub mod store;
 pub mod view;
@@ -30,6 +31,7 @@ use sifleet_common::clock::Clock;
 use sifleet_common::settings::SettingsError;
 use sifleet_common::systemd::{self, Heart, Signal, SignalError, Signals};
 use sifleet_common::task::{GRACE, Tasks};
+use sifleet_common::telemetry::Chain;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -39,6 +41,7 @@ pub use listen::ListenError;
 use listen::Listeners;
 use partitions::Source;
 use settings::Settings;
+use signatures::SignaturesError;
 use state::run::Handle;
 use state::{Event, State};
 use store::{Restored, Store, StoreError};
@@ -72,6 +75,9 @@ pub enum RunError {
     /// A listener cannot be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// What is asked of signatures cannot be taken.
+    #[error(transparent)]
+    Signatures(#[from] SignaturesError),
     /// A part that must not end has ended.
     #[error("the task {task} failed; the log says why")]
     Failed {
@@ -88,7 +94,8 @@ impl RunError {
             Self::Listen(error) => error.needs_admin(),
             Self::Store(
                 StoreError::Newer { .. } | StoreError::Foreign { .. } | StoreError::Corrupt { .. },
-            ) => true,
+            )
+            | Self::Signatures(_) => true,
             Self::Signals(_) | Self::StateDir { .. } | Self::Store(_) | Self::Failed { .. } => false,
         }
     }
@@ -96,8 +103,8 @@ impl RunError {
 
 /// Runs the coordinator until a signal stops it.
 ///
-/// `reload` is called on SIGHUP, reads the settings again and sees to the log. Partitions are then read again and
-/// certificates too; everything else takes effect at the next start.
+/// `reload` is called on SIGHUP, reads the settings again and sees to the log. Partitions, certificates, policies and the
+/// keyring are then read again too; everything else takes effect at the next start.
 ///
 /// # Errors
 /// [`RunError`]. What was taken in before is stored.
@@ -142,7 +149,8 @@ async fn serve(
     let clock = Clock::start();
     let state = State::restore(settings.state_limits(), restored)
         .with_transfers(settings.transfers(clock.now().wall))
-        .with_signer(listen::signer(&settings)?);
+        .with_signer(listen::signer(&settings)?)
+        .with_signatures(signatures::read(&settings)?);
     let (owner, handle) = state::run::prepare(state, store.clone(), clock);
     let app = AppState::new(handle.clone(), store.clone(), settings.http_limits(), edges.token());
     app.rename(listen::hosts(&settings)?);
@@ -170,7 +178,7 @@ async fn serve(
                 Signal::Stop => break Ok(()),
                 Signal::Reload => {
                     systemd::reloading();
-                    note_reload(&settings, reload());
+                    heed(reload(), &settings, &handle).await;
                     if certificates.reload(&settings, &app)
                         && handle.send(Event::AuthoritiesChanged).await.is_err()
                     {
@@ -194,13 +202,26 @@ async fn serve(
     ended
 }
 
-fn note_reload(settings: &Settings, read: Result<Settings, SettingsError>) {
-    match read {
-        Ok(read) if settings.needs_restart(&read) => {
-            warn!("the settings are read; some of what changed takes effect at the next start");
+/// Takes in settings that were read again, as far as that is possible while running.
+async fn heed(read: Result<Settings, SettingsError>, in_force: &Settings, handle: &Handle) {
+    let read = match read {
+        Ok(read) => read,
+        Err(error) => return warn!(%error, "the settings cannot be read; what was set before is kept"),
+    };
+    if in_force.needs_restart(&read) {
+        warn!("the settings are read; some of what changed takes effect at the next start");
+    } else {
+        info!("the settings are read");
+    }
+    match signatures::read(&read) {
+        Ok(rules) => {
+            let partitions = rules.partitions.len();
+            // The owner's queue is closed only while the coordinator stops.
+            if handle.send(Event::Signatures(Box::new(rules))).await.is_ok() {
+                info!(partitions, "what is asked of signatures is read");
+            }
         }
-        Ok(_) => info!("the settings are read"),
-        Err(error) => warn!(%error, "the settings cannot be read; what was set before is kept"),
+        Err(error) => warn!(error = %Chain(&error), "what is asked of signatures stays as it was"),
     }
 }
 

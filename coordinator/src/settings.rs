@@ -4,6 +4,7 @@
 //! mistake is shown with its file and line. How files are found and laid over one another is in common.
 
 mod rules;
+pub mod signatures;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,8 @@ pub struct Settings {
     pub transfer: Transfer,
     /// Where users' images go.
     pub library: Library,
+    /// Whose signatures on images count, and who asks for them.
+    pub signatures: signatures::Signatures,
     /// Bounds.
     pub limits: Limits,
     /// Logging.
@@ -57,6 +60,7 @@ impl Default for Settings {
             partitions: Partitions::default(),
             transfer: Transfer::default(),
             library: Library::default(),
+            signatures: signatures::Signatures::default(),
             limits: Limits::default(),
             log: Log::default(),
         }
@@ -288,6 +292,7 @@ impl Settings {
     pub fn needs_restart(&self, other: &Self) -> bool {
         let mut other = other.clone();
         other.log.filter.clone_from(&self.log.filter);
+        other.signatures.clone_from(&self.signatures);
         *self != other
     }
 }

@@ -22,6 +22,7 @@ use sifleet_fuzz::TARGETS;
 use sifleet_fuzz::control::{Site, changes};
 use sifleet_fuzz::input::stretch;
 use sifleet_tests::sif::SifBuilder;
+use sifleet_tests::sif::sign::{PgpSigner, PlainSigner, signed_as_before, signed_by_pgp, signed_by_plain};
 
 #[test]
 fn every_seed_is_taken() {
@@ -75,12 +76,25 @@ fn an_honest_site_answers_as_a_person_would() {
     assert_eq!((answer.nodes.ready.as_str(), answer.nodes.unknown.as_str()), ("n[0-1]", "n2"));
 }
 
+fn signed() -> Vec<Vec<u8>> {
+    let (image, signer, plain) = (SifBuilder::new(), PgpSigner::new(1), PlainSigner::ed25519(1));
+    vec![
+        signed_by_pgp(&image, &signer).bytes(),
+        signed_by_plain(&image, &[&plain]).bytes(),
+        signed_as_before(&image, &signer),
+        signer.public(),
+        signer.armored().into_bytes(),
+        plain.public_pem().into_bytes(),
+    ]
+}
+
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "frame" => frames(),
         "control" => sessions(),
         "chunk" => chunks(),
         "sif" => images(),
+        "signatures" => signed(),
         "settings" => texts(&[
             "coordinators = [\"head01:7441\"]\n[[root]]\npath = \"/opt/apptainers\"\n[watch]\nsettle = \"1s\"\n",
             "[hash]\nthreads = 2\nrate = \"200MiB\"\n[log]\nfilter = \"debug\"\noutput = \"stderr\"\n",

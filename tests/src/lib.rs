@@ -2,6 +2,7 @@
 //!
 //! Nothing of it ships. Helpers that report to a person write to the terminal; tests assert.
 
+pub mod apptainer;
 pub mod bench;
 pub mod cluster;
 pub mod fleet;

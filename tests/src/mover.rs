@@ -22,7 +22,7 @@ use sifleet_common::push::Phase;
 use sifleet_common::task::Tasks;
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::{
-    Assignment, AssignmentId, Order, Peer, Progress, Removal, Removed, Report,
+    Assignment, AssignmentId, Order, Peer, Progress, Removal, Removed, Report, Verified,
 };
 use sifleet_coordinator::ca;
 use tokio::sync::mpsc;
@@ -225,6 +225,25 @@ impl Mover {
     pub async fn assign(&self, assignment: Assignment) -> anyhow::Result<()> {
         let capability = permit(&self.peer.node, assignment.image)?;
         Ok(self.orders.send(Order::Assign(Assignment { capability, ..assignment })).await?)
+    }
+
+    /// Asks whose signatures an image on the node has.
+    ///
+    /// # Errors
+    /// When nothing is said.
+    pub async fn verify(&mut self, image: Digest) -> anyhow::Result<Verified> {
+        self.orders.send(Order::Verify { image }).await?;
+        let verified = async {
+            while let Some(report) = self.reports.recv().await {
+                if let Report::Verified(verified) = report
+                    && verified.image == image
+                {
+                    return Ok(verified);
+                }
+            }
+            bail!("the transfers have ended")
+        };
+        tokio::time::timeout(LIMIT, verified).await.with_context(|| format!("{} says nothing", self.node))?
     }
 }
 

@@ -101,13 +101,18 @@ impl Finder {
         tokio::task::spawn_blocking(make).await.map_err(|lost| lost.to_string())?
     }
 
+    /// Lists where an image is on this node, whole.
+    pub async fn places(&self, image: Digest) -> Vec<Candidate> {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Locate { digest: image, reply }).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
     /// Tells whether an image is below a root under a name, whole.
     pub async fn is_at(&self, image: &Digest, root: &Path, name: &ImageName) -> bool {
-        let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::Locate { digest: *image, reply }).await.is_err() {
-            return false;
-        }
-        let candidates = answer.await.unwrap_or_default();
+        let candidates = self.places(*image).await;
         candidates.iter().any(|candidate| candidate.root == root && candidate.name == *name)
     }
 

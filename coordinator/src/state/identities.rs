@@ -202,7 +202,7 @@ impl State {
     }
 
     /// Decides whether somebody who shows a certificate of this epoch is still that node; ends the session if not.
-    pub(super) fn admits(&mut self, session: SessionId, caller: &Caller) -> bool {
+    pub(super) fn lets_in(&mut self, session: SessionId, caller: &Caller) -> bool {
         let Caller { node, epoch, .. } = caller;
         let known = self.identities.standing(node);
         if *epoch > known.epoch {

@@ -133,8 +133,21 @@ impl State {
             partitions
                 .insert(name.clone(), Arc::new(PartitionInfo { name, members, membership: merged.body() }));
         }
-        self.shown.partitions = Arc::new(partitions);
+        let before = std::mem::replace(&mut self.shown.partitions, Arc::new(partitions));
         self.shown.liveness += 1;
+        let same = |(one, other): (&Arc<PartitionInfo>, &Arc<PartitionInfo>)| {
+            one.name == other.name && one.members == other.members
+        };
+        let after = &self.shown.partitions;
+        let moved = before.len() != after.len() || !before.values().zip(after.values()).all(same);
+        if moved && self.asks_for_signatures() {
+            self.restate_policies();
+        }
+    }
+
+    /// Tells whether a node belongs to a partition, by what any source said last.
+    pub(super) fn is_member(&self, partition: &PartitionName, id: NodeId) -> bool {
+        self.shown.partitions.get(partition).is_some_and(|partition| partition.members.contains(id.0))
     }
 }
 

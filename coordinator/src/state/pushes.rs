@@ -18,6 +18,7 @@ mod quarantine;
 mod report;
 mod say;
 mod share;
+mod signatures;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,8 @@ pub(super) use clock::wait_after;
 use maps::Maps;
 use quarantine::Quarantine;
 use share::Share;
+pub use signatures::Rules;
+use signatures::Signatures;
 use swarm::Swarm;
 pub use wish::{Command, PushError, Wish};
 
@@ -75,6 +78,8 @@ enum Timer {
     Push(PushNo),
     /// Nobody has said of a node for a while that it cheats.
     Pardon(NodeId),
+    /// Whoever verifies an image's signatures is given up.
+    Verdict(Digest),
 }
 
 /// Something to be done with many nodes, and how far it is.
@@ -205,6 +210,7 @@ pub(super) struct Pushes {
     swarms: BTreeMap<Digest, Swarm>,
     quarantine: Quarantine,
     maps: Maps,
+    signatures: Signatures,
     timers: BTreeSet<(Monotonic, Timer)>,
     work: VecDeque<Work>,
     /// Nodes that lost their lease, won one, or changed what they hold.

@@ -12,6 +12,7 @@ use sifleet_common::wire::assignment::{AssignmentId, MAX_ASSIGNMENTS};
 use super::State;
 use super::clock::SILENCE;
 use super::share::Share;
+use super::signatures::Admission;
 use crate::state::Node;
 use crate::state::index::{DigestEntry, NodeId};
 use crate::store::push::PushNo;
@@ -128,6 +129,11 @@ impl State {
         }
         if self.is_there(id) {
             return self.done(id, now);
+        }
+        match self.admits(node, image, now) {
+            Admission::Granted => {}
+            Admission::Awaited(why) => return self.turn_to(id, Phase::Waiting, why, now),
+            Admission::Refused(refusal) => return self.fail(id, refusal.code, refusal.detail, now),
         }
         let why = if !self.has_map(image, now) {
             self.why_no_map(image)

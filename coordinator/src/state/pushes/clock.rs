@@ -52,6 +52,7 @@ impl State {
                     let why = format!("nothing was heard of it for {} s", MAKING.as_secs());
                     self.no_map_from(image, &why);
                 }
+                Timer::Verdict(image) => self.no_verdict_from_whom_was_asked(image),
                 Timer::Pardon(node) => self.pardon(node),
                 Timer::Push(no) => self.pushes.work.push_back(Work::Expire(no, 0)),
             }

@@ -71,9 +71,17 @@ impl State {
         false
     }
 
-    /// Chooses a connected holder that did not fail before: one of the library if there is one, then one with little to do.
     fn map_maker(&self, image: Digest) -> Option<SessionId> {
-        let unable = self.pushes.maps.unable.get(&image).map(|(unable, _)| unable);
+        self.holder_but(image, self.pushes.maps.unable.get(&image).map(|(unable, _)| unable))
+    }
+
+    /// Chooses a connected holder but for some: one of the library if there is one, then one with little to do. None where
+    /// users can write.
+    pub(super) fn holder_but(
+        &self,
+        image: Digest,
+        unable: Option<&BTreeSet<SessionId>>,
+    ) -> Option<SessionId> {
         let trusted = self.index.places_of(&image).filter(|(place, _)| place.trusted);
         let holders = trusted.flat_map(|(place, nodes)| {
             let live = nodes & &self.live;

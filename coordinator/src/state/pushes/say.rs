@@ -83,7 +83,14 @@ impl State {
             capability,
         };
         let (node, image) = (share.node, share.image);
-        self.effects.push(Effect::Send(session, ToAgent::Order(Box::new(Order::Assign(assignment)))));
+        let policy = self.policy_of(node);
+        let order = if policy.asks() {
+            self.tell_keyring(session);
+            Order::AssignUnder { policy, assignment }
+        } else {
+            Order::Assign(assignment)
+        };
+        self.effects.push(Effect::Send(session, ToAgent::Order(Box::new(order))));
         if let Some(swarm) = self.pushes.swarms.get_mut(&image) {
             swarm.ring.heard(node);
         }

@@ -6,6 +6,7 @@ mod ends;
 mod lab;
 mod limits;
 mod many;
+mod signatures;
 mod sources;
 
 use sifleet_common::api::pushes::{PushRequest, PushState, PushTarget};

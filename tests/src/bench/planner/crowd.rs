@@ -183,6 +183,9 @@ impl Crowd {
                 | Order::Rates(_)
                 | Order::Remove(_)
                 | Order::Capabilities { .. }
+                | Order::Keyring(_)
+                | Order::AssignUnder { .. }
+                | Order::Verify { .. }
                 | Order::Concurrent { .. } => {}
             },
             ToAgent::Describe { .. } | ToAgent::Rescan | ToAgent::Renewed(_) | ToAgent::RenewNow => {}

@@ -28,6 +28,7 @@ fn may(lab: &Lab, node: &str) -> (Option<u64>, Option<u64>, Option<u16>) {
             Order::Concurrent { fetches } => told.2 = fetches,
             Order::MakeMap { .. } | Order::Assign(_) | Order::Unassign { .. } => {}
             Order::Assigned { .. } | Order::Remove(_) | Order::Capabilities { .. } => {}
+            Order::Keyring(_) | Order::AssignUnder { .. } | Order::Verify { .. } => {}
         }
     }
     told
@@ -141,10 +142,9 @@ fn a_node_that_goes_on_after_a_restart_is_held_to_its_share_at_once() {
         let first = lab.orders(node).into_iter().find_map(|order| match order {
             Order::Rates(rates) => Some(rates),
             Order::MakeMap { .. } | Order::Assign(_) | Order::Unassign { .. } => None,
-            Order::Assigned { .. }
-            | Order::Remove(_)
-            | Order::Capabilities { .. }
-            | Order::Concurrent { .. } => None,
+            Order::Assigned { .. } | Order::Remove(_) | Order::Concurrent { .. } => None,
+            Order::Keyring(_) | Order::AssignUnder { .. } | Order::Verify { .. } => None,
+            Order::Capabilities { .. } => None,
         });
         assert!(first.unwrap().down.is_some(), "{node} may have parts of the image and fetch the rest");
     }
