@@ -13,6 +13,7 @@ pub mod name;
 pub mod nodeset;
 pub mod push;
 pub mod removal;
+pub mod role;
 pub mod sif;
 pub mod time;
 pub mod units;

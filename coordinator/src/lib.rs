@@ -9,6 +9,7 @@
 //!                          nodes (agents, QUIC)  partitions (file, Slurm)
 //! ```
 
+pub mod access;
 pub mod ca;
 pub mod http;
 pub mod library;
@@ -24,6 +25,7 @@ mod listen;
 mod waiting;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sifleet_common::clock::Clock;
@@ -138,10 +140,11 @@ async fn serve(
     // Who takes in stops first, then the owner of what was taken in.
     let (edges, core) = (Tasks::new(), Tasks::new());
     let clock = Clock::start();
+    let tokens = std::mem::take(&mut restored.tokens);
     let state = State::restore(settings.state_limits(), restored)
         .with_transfers(settings.transfers(clock.now().wall));
     let (owner, handle) = state::run::prepare(state, store.clone(), clock);
-    let app = AppState::new(handle.clone(), store, settings.http_limits(), edges.token());
+    let app = AppState::new(handle.clone(), store, tokens, settings.http_limits(), edges.token());
     app.rename(listen::hosts(&settings)?);
     app.readiness().started(Part::Store);
     let listeners = Listeners::bind(&settings)?;
@@ -156,6 +159,7 @@ async fn serve(
     if let Some(library) = app.library() {
         edges.spawn("library", library.clone().reap_until(edges.token()));
     }
+    edges.spawn("callers", Arc::clone(app.access()).keep_until(clock, edges.token()));
     let certificates = listeners.serve(&app, &handle, settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);
     systemd::ready(&summary(&handle));

@@ -1,4 +1,4 @@
-//! The two listeners: QUIC for agents, HTTP for users. Owns their certificates and how those are exchanged while
+//! The listeners: QUIC for agents, HTTP for users, over TCP and over a unix socket. Owns their certificates and how those are exchanged while
 //! running; who connects is the business of `nodes` and `http`.
 
 use std::path::{Path, PathBuf};
@@ -13,11 +13,12 @@ use sifleet_common::wire::CONTROL_ALPN;
 use tracing::{info, warn};
 
 use crate::http::hosts::Hosts;
+use crate::http::server::local::Local;
 use crate::http::server::tls as web;
 use crate::http::server::{BindError, Server};
 use crate::http::{AppState, router};
 use crate::nodes;
-use crate::settings::{HttpTls, Settings};
+use crate::settings::{DEFAULT_SOCKET, HttpTls, Settings};
 use crate::state::run::Handle;
 
 /// Connections beyond one per node: old ones that linger while agents dial again.
@@ -60,15 +61,17 @@ impl ListenError {
         match self {
             Self::Certificate { .. } | Self::Web { .. } => true,
             Self::Http { source: BindError::PlainOutsideLoopback { .. } } => true,
-            Self::Control { .. } | Self::Http { source: BindError::Bind { .. } } => false,
+            Self::Control { .. }
+            | Self::Http { source: BindError::Bind { .. } | BindError::Socket { .. } } => false,
         }
     }
 }
 
-/// Both listeners, bound.
+/// The listeners, bound.
 pub(crate) struct Listeners {
     control: Endpoint,
     http: Server,
+    local: Option<Local>,
     certificates: Certificates,
 }
 
@@ -79,7 +82,7 @@ pub(crate) struct Certificates {
 }
 
 impl Listeners {
-    /// Binds both; must be called within a tokio runtime.
+    /// Binds all; must be called within a tokio runtime.
     pub(crate) fn bind(settings: &Settings) -> Result<Self, ListenError> {
         let (config, reset_secret) = control_config(&settings.ca_dir())?;
         let control = quic::listen(config, settings.control.listen, &reset_secret)
@@ -93,8 +96,15 @@ impl Listeners {
             .map(|config| Arc::new(ArcSwap::from(config)));
         let http = Server::bind(settings.http.listen, tls.clone(), settings.http_limits().server)
             .map_err(|source| ListenError::Http { source })?;
+        let local = settings.socket().map(|path| Local::bind(path, settings.http_limits().server));
+        let local = local.transpose().map_err(|source| ListenError::Http { source })?;
+        if local.is_none() {
+            warn!(
+                "there is no socket for users of this machine: set http.socket, or make the directory of {DEFAULT_SOCKET}"
+            );
+        }
         let certificates = Certificates { control: control.clone(), http: tls };
-        Ok(Self { control, http, certificates })
+        Ok(Self { control, http, local, certificates })
     }
 
     /// Begins to accept, on tasks of its own.
@@ -113,6 +123,15 @@ impl Listeners {
         tasks.spawn("agents", accept);
         let serve = self.http.serve(router(app), app.metrics().connections(), tasks.clone());
         tasks.spawn("http", serve);
+        if let Some(local) = self.local {
+            let serve = local.serve(
+                router(app),
+                Arc::clone(app.access()),
+                app.metrics().connections(),
+                tasks.clone(),
+            );
+            tasks.spawn("http socket", serve);
+        }
         self.certificates
     }
 }

@@ -1,13 +1,15 @@
 //! What must survive a restart: nodes and their last-known inventories, image metadata, memberships, pushes,
-//! removals, limits.
+//! removals, limits, tokens, the audit.
 //!
 //! Owns the vocabulary of durable steps ([`Op`]) and what is found again at start ([`Restored`]); all SQL is in
 //! [`sqlite`]. Leases, sessions and rates are soft state and never come here.
 
+pub mod audit;
 pub mod limits;
 pub mod push;
 pub mod removal;
 pub mod sqlite;
+pub mod token;
 
 pub use sqlite::{Store, StoreError, StoreStats};
 
@@ -22,9 +24,11 @@ use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::control::StreamId;
 
+use audit::AuditRecord;
 use limits::LimitSet;
 use push::{PushNo, PushOutcome, PushRecord, RestoredPush};
 use removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
+use token::{TokenNo, TokenRecord};
 
 /// One durable step. Steps are applied in the order in which they are handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +153,33 @@ pub enum Op {
         /// Whether they are.
         busy: bool,
     },
+    /// A token was made, or revoked.
+    PutToken {
+        /// The token as it is.
+        record: Box<TokenRecord>,
+    },
+    /// Tokens were used.
+    TouchTokens {
+        /// Which ones, and when.
+        used: Vec<(TokenNo, UnixMillis)>,
+    },
+    /// Tokens were not good any longer for so long that nobody asks for them.
+    ForgetTokens {
+        /// Which ones.
+        tokens: Vec<TokenNo>,
+    },
+    /// Somebody asked for a change, or was refused.
+    PutAudit {
+        /// Who, and for what.
+        record: Box<AuditRecord>,
+    },
+    /// Old records of the audit are of no use.
+    PruneAudit {
+        /// Those before this.
+        before: UnixMillis,
+        /// And of changes and of refusals those beyond so many.
+        keep: u32,
+    },
 }
 
 impl Op {
@@ -173,7 +204,12 @@ impl Op {
             | Self::Replace { .. }
             | Self::PutMetadata { .. }
             | Self::PutMembers { .. }
-            | Self::HeardOf { .. } => false,
+            | Self::HeardOf { .. }
+            | Self::PutToken { .. }
+            | Self::TouchTokens { .. }
+            | Self::ForgetTokens { .. }
+            | Self::PutAudit { .. }
+            | Self::PruneAudit { .. } => false,
         }
     }
 }
@@ -247,6 +283,8 @@ pub struct Restored {
     pub limits: LimitSet,
     /// Nodes that somebody marked as busy.
     pub busy: BTreeSet<NodeName>,
+    /// The tokens, oldest first.
+    pub tokens: Vec<TokenRecord>,
 }
 
 impl Restored {

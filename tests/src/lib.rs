@@ -3,6 +3,7 @@
 //! Nothing of it ships. Helpers that report to a person write to the terminal; tests assert.
 
 pub mod bench;
+pub mod callers;
 pub mod cluster;
 pub mod fleet;
 pub mod lan;

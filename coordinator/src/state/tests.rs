@@ -51,7 +51,12 @@ fn restored(stored: &[Op]) -> Restored {
             | Op::PutRemoved { .. }
             | Op::ForgetRemovals { .. }
             | Op::PutLimits { .. }
-            | Op::MarkBusy { .. } => {}
+            | Op::MarkBusy { .. }
+            | Op::PutToken { .. }
+            | Op::TouchTokens { .. }
+            | Op::ForgetTokens { .. }
+            | Op::PutAudit { .. }
+            | Op::PruneAudit { .. } => {}
         }
     }
     let node = |(node, (facts, position, inventory)): (_, (_, _, Inventory))| RestoredNode {

@@ -131,7 +131,12 @@ impl Written {
             | Op::PutRemoved { .. }
             | Op::ForgetRemovals { .. }
             | Op::PutLimits { .. }
-            | Op::MarkBusy { .. } => {}
+            | Op::MarkBusy { .. }
+            | Op::PutToken { .. }
+            | Op::TouchTokens { .. }
+            | Op::ForgetTokens { .. }
+            | Op::PutAudit { .. }
+            | Op::PruneAudit { .. } => {}
         }
     }
 }

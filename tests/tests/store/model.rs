@@ -13,12 +13,14 @@ use sifleet_common::inventory::{
 use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::removal::{RemovalCode, RemovalPhase};
+use sifleet_common::role::Role;
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::Moved;
 use sifleet_common::wire::control::StreamId;
 use sifleet_coordinator::store::limits::{Caps, LimitSet};
 use sifleet_coordinator::store::push::{Completion, Key, PushNo, PushOutcome, PushRecord, RestoredPush};
 use sifleet_coordinator::store::removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
+use sifleet_coordinator::store::token::{TokenNo, TokenRecord};
 use sifleet_coordinator::store::{NodeFacts, Op, Position, Restored, RestoredMembers, RestoredNode};
 
 /// What the database should know.
@@ -33,6 +35,7 @@ pub(crate) struct Model {
     pub(crate) removals: BTreeMap<RemovalNo, RestoredRemoval>,
     pub(crate) limits: LimitSet,
     pub(crate) busy: BTreeSet<NodeName>,
+    pub(crate) tokens: BTreeMap<TokenNo, TokenRecord>,
 }
 
 impl Model {
@@ -92,6 +95,15 @@ impl Model {
             Op::PutLimits { set } => self.limits = set,
             Op::MarkBusy { nodes, busy: true } => self.busy.extend(nodes),
             Op::MarkBusy { nodes, busy: false } => self.busy.retain(|node| !nodes.contains(node)),
+            Op::PutToken { record } => drop(self.tokens.insert(record.no, *record)),
+            Op::TouchTokens { used } => {
+                for (no, at) in used {
+                    self.tokens.entry(no).and_modify(|token| token.last_used = Some(at));
+                }
+            }
+            Op::ForgetTokens { tokens } => tokens.iter().for_each(|no| drop(self.tokens.remove(no))),
+            // Nothing of the audit is read at start.
+            Op::PutAudit { .. } | Op::PruneAudit { .. } => {}
         }
     }
 
@@ -143,6 +155,7 @@ impl Model {
             maps: self.maps.clone(),
             limits: self.limits,
             busy: self.busy.clone(),
+            tokens: self.tokens.values().cloned().collect(),
         }
     }
 }
@@ -212,7 +225,7 @@ pub(crate) fn change(kind: u8, image: u8) -> Change {
 
 pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
     let node: NodeName = name(format!("node{}", node % 4));
-    match what % 20 {
+    match what % 22 {
         0..5 => model.advance(&node, vec![change(a, b), change(b, a)]),
         5 | 6 => replaced((0..b % 8).map(|n| change(a.wrapping_add(n), n)).collect(), node),
         7 => Op::PutNode { node, facts: facts(a) },
@@ -235,7 +248,24 @@ pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
         17 => end_removal(model, a, b),
         18 => Op::PutLimits { set: limits(a, b) },
         19 => Op::MarkBusy { nodes: [node, name("stranger")].into(), busy: b > 99 },
+        20 if b > 200 => Op::ForgetTokens { tokens: vec![TokenNo(u64::from(a % 4)), TokenNo(77)] },
+        20 => Op::TouchTokens { used: vec![(TokenNo(u64::from(a % 4)), UnixMillis(b.into()))] },
+        21 => Op::PutToken { record: Box::new(token(a, b)) },
         _ => Op::PutMembers { source: "slurm".into(), at: UnixMillis(b.into()), members: members(a) },
+    }
+}
+
+/// A token, good or not.
+fn token(a: u8, b: u8) -> TokenRecord {
+    TokenRecord {
+        no: TokenNo(u64::from(a % 4)),
+        name: format!("for {b}"),
+        role: Role::ALL[usize::from(b % 3)],
+        hash: blake3::hash(&[b]),
+        created: UnixMillis(a.into()),
+        expires: UnixMillis(i64::MAX),
+        last_used: (b > 50).then_some(UnixMillis(-1)),
+        revoked: (b > 150).then_some(UnixMillis(b.into())),
     }
 }
 

@@ -172,7 +172,7 @@ async fn tls_is_spoken_with_the_given_certificate_and_no_other() {
         let socket = TcpStream::connect(server.address).await.unwrap();
         let mut socket = connector.connect(name.try_into().unwrap(), socket).await?;
         socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
-        Ok::<_, std::io::Error>(rest(&mut socket).await)
+        Ok::<_, io::Error>(rest(&mut socket).await)
     };
     assert!(ask("one.test").await.unwrap().ends_with("hello"));
     assert!(ask("two.test").await.is_err());

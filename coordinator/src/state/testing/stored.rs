@@ -67,6 +67,12 @@ pub(crate) fn restored(stored: &[Op]) -> Restored {
             Op::PutLimits { set } => found.limits = set,
             Op::MarkBusy { nodes, busy: true } => found.busy.extend(nodes),
             Op::MarkBusy { nodes, busy: false } => found.busy.retain(|node| !nodes.contains(node)),
+            // The state knows nothing of callers.
+            Op::PutToken { .. }
+            | Op::TouchTokens { .. }
+            | Op::ForgetTokens { .. }
+            | Op::PutAudit { .. }
+            | Op::PruneAudit { .. } => {}
         }
     }
     found.nodes = nodes

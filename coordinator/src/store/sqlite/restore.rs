@@ -16,7 +16,7 @@ use sifleet_common::wire::control::StreamId;
 use tracing::warn;
 
 use super::row::{self, RowError, bad, parse, tolerate, word};
-use super::{limits, members, pushes, removals};
+use super::{limits, members, pushes, removals, tokens};
 use crate::store::{NodeFacts, Position, Restored, RestoredNode};
 
 pub(super) fn read(connection: &mut Connection) -> Result<Restored> {
@@ -32,6 +32,7 @@ pub(super) fn read(connection: &mut Connection) -> Result<Restored> {
         maps: pushes::read_maps(&transaction)?,
         limits: limits::read(&transaction)?,
         busy: limits::read_busy(&transaction)?,
+        tokens: tokens::read_all(&transaction)?,
     };
     transaction.commit()?;
     Ok(restored)

@@ -9,7 +9,7 @@ use rusqlite::{Result, ToSql, Transaction, params};
 use sifleet_common::inventory::{Change, ReplicaKey, Root, RootId};
 use sifleet_common::name::{ImageName, NodeName};
 
-use super::{limits, members, metadata, pushes, removals, row};
+use super::{audit, limits, members, metadata, pushes, removals, row, tokens};
 use crate::store::{NodeFacts, Op, Position};
 
 /// Names remembered after their last replica; each is a few dozen bytes.
@@ -60,6 +60,11 @@ impl<'a> Batch<'a> {
             Op::ForgetRemovals { removals } => removals::forget(self.transaction, removals),
             Op::PutLimits { set } => limits::put(self.transaction, set),
             Op::MarkBusy { nodes, busy } => limits::mark(self.transaction, nodes, *busy),
+            Op::PutToken { record } => tokens::put(self.transaction, record),
+            Op::TouchTokens { used } => tokens::touch(self.transaction, used),
+            Op::ForgetTokens { tokens } => tokens::forget(self.transaction, tokens),
+            Op::PutAudit { record } => audit::put(self.transaction, record),
+            Op::PruneAudit { before, keep } => audit::prune(self.transaction, *before, *keep),
         }
     }
 
