@@ -28,6 +28,7 @@ use super::gate::{self, Asking, Need, Needs, OPERATOR};
 use super::hosts::Hosts;
 use super::metrics::RouteMetrics;
 use super::problem::{ApiError, Code, PROBLEM_JSON, Pending, cut};
+use crate::access::secret::hide;
 use crate::access::{Access, Caller, Peer};
 use crate::store::audit::AuditRecord;
 
@@ -310,11 +311,11 @@ impl Passage {
         let (request, route) = (self.id(), self.shared.route);
         let code = failed.code();
         if code == Code::Internal {
-            error!(request, route, error = %chain(failed), "a request failed");
+            error!(request, route, error = %hide(&chain(failed)), "a request failed");
         } else if code == Code::TimedOut {
-            warn!(request, route, error = %failed, "a request took too long");
+            warn!(request, route, error = failed.shown(), "a request took too long");
         } else {
-            debug!(request, route, error = %failed, "request refused");
+            debug!(request, route, error = failed.shown(), "request refused");
         }
     }
 }

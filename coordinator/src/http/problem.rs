@@ -257,7 +257,7 @@ impl ApiError {
     pub fn problem(&self, request_id: Option<&str>) -> Problem {
         let code = self.code();
         let row = code.row();
-        let detail = if code == Code::Internal { "internal".to_owned() } else { self.to_string() };
+        let detail = if code == Code::Internal { "internal".to_owned() } else { self.shown() };
         Problem {
             kind: "about:blank".to_owned(),
             title: row.title.to_owned(),
@@ -268,6 +268,11 @@ impl ApiError {
             candidates: self.candidates().iter().take(MAX_CANDIDATES).cloned().collect(),
             request_id: request_id.map(str::to_owned),
         }
+    }
+
+    /// Shows it as it may be repeated: a secret that got into a path or a body is taken out.
+    pub(super) fn shown(&self) -> String {
+        hide(&self.to_string()).into_owned()
     }
 
     /// Returns the header that says how to do better.

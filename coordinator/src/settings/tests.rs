@@ -127,6 +127,6 @@ fn what_would_serve_nobody_is_refused() {
         "/coordinator.toml:1:1: http.socket is \"here\": write the whole",
     );
     check_wrong("[http.users]\n\"@\" = \"admin\"", "/coordinator.toml:1:2: http.users has a name without");
-    check_wrong("[http.rate]\nburst = 0", "/coordinator.toml:1:1: http.rate holds a 0");
+    check_wrong("[http.rate]\nburst = 0", "/coordinator.toml:1:2: http.rate holds a 0");
     check_wrong("[http]\nanonymous = \"operator\"", "/coordinator.toml:2:13: ");
 }
