@@ -156,10 +156,7 @@ async fn serve(
     core.spawn("watchdog", heart.feed(core.token()));
     let (reread, rereads) = watch::channel(());
     partitions::spawn(sources, &handle, &rereads, &edges);
-    if let Some(library) = app.library() {
-        edges.spawn("library", library.clone().reap_until(edges.token()));
-    }
-    edges.spawn("callers", Arc::clone(app.access()).keep_until(clock, edges.token()));
+    keep_tidy(&app, clock, &edges);
     let certificates = listeners.serve(&app, &handle, settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);
     systemd::ready(&summary(&handle));
@@ -194,6 +191,14 @@ async fn serve(
     edges.shutdown(GRACE).await;
     core.shutdown(GRACE).await;
     ended
+}
+
+/// Sees to what would pile up: uploads that nobody goes on with, tokens that ended, old records of the audit.
+fn keep_tidy(app: &AppState, clock: Clock, tasks: &Tasks) {
+    if let Some(library) = app.library() {
+        tasks.spawn("library", library.clone().reap_until(tasks.token()));
+    }
+    tasks.spawn("callers", Arc::clone(app.access()).keep_until(clock, tasks.token()));
 }
 
 fn summary(handle: &Handle) -> String {

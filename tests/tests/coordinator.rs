@@ -2,6 +2,9 @@
 
 #![cfg(test)]
 
+#[path = "coordinator/socket.rs"]
+mod socket;
+
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;

@@ -91,10 +91,8 @@ impl Transport for Connection {
 }
 
 fn late(error: io::Error, timeout: NextTimeout) -> Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::Timeout(timeout.reason),
-        _ => Error::Io(error),
-    }
+    let is_late = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind());
+    if is_late { Error::Timeout(timeout.reason) } else { Error::Io(error) }
 }
 
 /// Finds no host: none is looked for.

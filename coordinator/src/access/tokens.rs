@@ -70,7 +70,7 @@ pub enum TokenError {
         /// What that means.
         what: &'static str,
         /// Why.
-        source: StoreError,
+        source: Box<StoreError>,
     },
 }
 
@@ -222,7 +222,9 @@ impl Tokens {
             revoked: None,
         };
         let what = "the token is not made";
-        self.commit(record.clone()).await.map_err(|source| TokenError::NotStored { what, source })?;
+        self.commit(record.clone())
+            .await
+            .map_err(|source| TokenError::NotStored { what, source: source.into() })?;
         *next = next.saturating_add(1);
         let token = Arc::new(Token::new(record));
         self.change(|table| drop(table.insert(token.no(), Arc::clone(&token))));
@@ -242,7 +244,7 @@ impl Tokens {
         let revoked = Arc::new(Token::new(record.clone()));
         self.change(|table| drop(table.insert(no, Arc::clone(&revoked))));
         let what = "the token is revoked only until the coordinator starts again";
-        self.commit(record).await.map_err(|source| TokenError::NotStored { what, source })?;
+        self.commit(record).await.map_err(|source| TokenError::NotStored { what, source: source.into() })?;
         Ok(revoked)
     }
 

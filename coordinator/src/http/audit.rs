@@ -1,6 +1,6 @@
 //! `GET /v1/audit`: who asked for changes, and who was refused.
 //!
-//! Read from the store, newest first, a page at a time; what is written in this second may not be there yet.
+//! Read from the store, newest first, a page at a time, once it has written what was noted before.
 
 use std::sync::Arc;
 
@@ -53,6 +53,8 @@ pub(super) async fn list(
 ) -> Result<Json<AuditList>, ApiError> {
     let query = read(&query)?;
     let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    // Only whoever reads the audit waits for it.
+    app.store().flush().await?;
     let found = app.store().audit(query).await?;
     let next_cursor = found.last().filter(|_| found.len() >= limit).map(|(place, _)| place.to_string());
     Ok(Json(AuditList { entries: found.into_iter().map(|(_, record)| entry(record)).collect(), next_cursor }))

@@ -24,7 +24,7 @@ use sifleet_common::clock::Clock;
 use tower::{Layer, Service};
 use tracing::{debug, error, warn};
 
-use super::gate::{self, Asking, Need, Needs, OPERATOR};
+use super::gate::{self, Asking, Need, Needs, OPERATOR, Turned};
 use super::hosts::Hosts;
 use super::metrics::RouteMetrics;
 use super::problem::{ApiError, Code, PROBLEM_JSON, Pending, cut};
@@ -121,14 +121,14 @@ impl EdgeLayer {
 
 impl Shared {
     /// Tells who asks, and whether he is let in.
-    fn admit(&self, request: &Request, need: Need) -> Result<Caller, (Caller, ApiError)> {
+    fn admit(&self, request: &Request, need: Need) -> Result<Caller, Turned> {
         let Doors { hosts, access, clock, .. } = &*self.doors;
-        let stranger = |error| (access.without_token(gate::peer(request)), error);
+        let stranger = |error| Box::new((access.without_token(gate::peer(request)), error));
         hosts.load().admit(request, need == Need::Public).map_err(stranger)?;
         let caller = gate::pass(access, request, need, clock.now())?;
         match self.check_query(request) {
             Ok(()) => Ok(caller),
-            Err(error) => Err((caller, error)),
+            Err(error) => Err(Box::new((caller, error))),
         }
     }
 
@@ -175,7 +175,7 @@ where
         let need = shared.needs.of(&method);
         let (caller, refused) = match shared.admit(&request, need) {
             Ok(caller) => (caller, None),
-            Err((caller, error)) => (caller, Some(error)),
+            Err(turned) => (turned.0, Some(turned.1)),
         };
         let changes = need >= OPERATOR && !matches!(method, Method::GET | Method::HEAD);
         // Only of what may come into the audit is the path needed later.

@@ -141,16 +141,14 @@ fn document(operation: &mut Operation, need: Need) {
     operation.security = Some(security);
 }
 
+/// Who is turned away, as far as he is known, and why.
+pub(super) type Turned = Box<(Caller, ApiError)>;
+
 /// Tells who asks, and whether he may.
 ///
 /// # Errors
 /// The caller as far as he is known, and why he does not get past.
-pub(super) fn pass(
-    access: &Access,
-    request: &Request,
-    need: Need,
-    now: Now,
-) -> Result<Caller, (Caller, ApiError)> {
+pub(super) fn pass(access: &Access, request: &Request, need: Need, now: Now) -> Result<Caller, Turned> {
     let from = peer(request);
     let stranger = || access.without_token(peer(request));
     let known = bearer(request.headers()).and_then(|bearer| access.identify(bearer, from, now).map_err(why));
@@ -158,7 +156,7 @@ pub(super) fn pass(
         Ok(caller) => caller,
         // Whether the coordinator lives is told to whoever asks with a token that has expired, too.
         Err(ApiError::Unauthenticated { .. }) if need == Need::Public => return Ok(stranger()),
-        Err(error) => return Err((stranger(), error)),
+        Err(error) => return Err(Box::new((stranger(), error))),
     };
     match need {
         Need::Public => Ok(caller),
@@ -168,9 +166,9 @@ pub(super) fn pass(
                 Who::Anonymous => ApiError::Unauthenticated { why: NO_TOKEN },
                 Who::Token(_) | Who::User(_) => ApiError::Forbidden { need, has: caller.role },
             };
-            Err((caller, error))
+            Err(Box::new((caller, error)))
         }
-        Need::Nobody => Err((caller, ApiError::Shut)),
+        Need::Nobody => Err(Box::new((caller, ApiError::Shut))),
     }
 }
 

@@ -277,13 +277,11 @@ impl ApiError {
 
     /// Returns the header that says how to do better.
     pub(super) fn header(&self) -> Option<(HeaderName, HeaderValue)> {
-        match self {
-            Self::Unauthenticated { .. } => {
-                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sifleet\"")))
-            }
-            Self::TooManyRequests { wait } => Some((header::RETRY_AFTER, seconds(*wait).into())),
-            _ => None,
+        if let Self::Unauthenticated { .. } = self {
+            return Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sifleet\"")));
         }
+        let Self::TooManyRequests { wait } = self else { return None };
+        Some((header::RETRY_AFTER, seconds(*wait).into()))
     }
 
     fn candidates(&self) -> &[String] {

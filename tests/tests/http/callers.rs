@@ -26,7 +26,7 @@ async fn make(site: &Site, body: &Value) -> (String, String) {
 }
 
 #[tokio::test]
-async fn revoked_token() {
+async fn a_revoked_token_lets_nobody_in() {
     let site = Site::new(Limits::default()).await;
     let (id, secret) = make(&site, &json!({"role": "operator", "name": "dashboard", "ttl_s": 3_600})).await;
     assert_eq!(with(&site, &secret, "GET", "/v1/nodes").await.status.as_u16(), 200);
@@ -40,7 +40,7 @@ async fn revoked_token() {
 }
 
 #[tokio::test]
-async fn expired_token() {
+async fn an_expired_token_lets_nobody_in() {
     let site = Site::new(Limits::default()).await;
     let refused = with(&site, site.secret("expired"), "GET", "/v1/nodes").await;
     assert_eq!(refused.status.as_u16(), 401);
@@ -98,7 +98,7 @@ async fn ask_from(site: &Site, address: [u8; 4], secret: Option<&str>) -> Answer
 }
 
 #[tokio::test]
-async fn thousand_token_guesses() {
+async fn a_thousand_token_guesses_are_not_looked_at() {
     let site = Site::new(Limits::default()).await;
     let mut refused = 0;
     for guess in 0..1_000_u64 {
@@ -120,7 +120,7 @@ async fn thousand_token_guesses() {
 }
 
 #[tokio::test]
-async fn flood_of_one_client() {
+async fn a_flood_of_one_client_hurts_no_other() {
     let mut limits = Limits::default();
     limits.access.known = Rate::a_second(1, 5);
     limits.access.unknown = Rate::a_second(1, 2);
@@ -142,7 +142,6 @@ async fn flood_of_one_client() {
 
 /// Reads the audit.
 async fn audit(site: &Site, query: &str) -> Vec<Value> {
-    site.flush().await;
     let body = site.get(&format!("/v1/audit?limit=1000{query}")).await;
     body.json()["entries"].as_array().unwrap_or_else(|| panic!("{}", body.text())).clone()
 }
@@ -208,7 +207,7 @@ fn digest() -> String {
 }
 
 #[tokio::test]
-async fn names_with_newline_and_escape_codes() {
+async fn names_with_newline_and_escape_codes_harm_no_reader() {
     let site = Site::new(Limits::default()).await;
     // Decoded they would be a line of their own, and red.
     for path in ["/v1/nodes/%0Aevil%1B%5B31m/rescan", "/v1/pushes/%0A%1B%5B2J/cancel", "/v1/tokens/%0D%0A%1B"]
@@ -221,7 +220,6 @@ async fn names_with_newline_and_escape_codes() {
         }
     }
     let told = site.get("/v1/audit?limit=1000").await.text();
-    site.flush().await;
     assert!(!told.contains(['\n', '\u{1b}']), "{told}");
     assert!(audit(&site, "").await.iter().any(|entry| entry["target"].as_str().unwrap().contains("%1B")));
 }
@@ -250,7 +248,7 @@ async fn secrets_that_got_into_a_path_are_repeated_nowhere() {
 }
 
 #[tokio::test]
-async fn foreign_origin() {
+async fn a_foreign_origin_reads_only_what_is_public() {
     let site = Site::new(Limits::default()).await;
     for (path, public) in [
         ("/v1/nodes", false),
@@ -276,7 +274,7 @@ async fn foreign_origin() {
 }
 
 #[tokio::test]
-async fn foreign_host() {
+async fn a_foreign_host_is_not_answered() {
     let site = Site::new(Limits::default()).await;
     for path in ["/v1/nodes", "/healthz", "/docs/", "/openapi.json", "/v1/tokens"] {
         let request = Request::get(path).header("host", "evil.example").body(Body::empty()).unwrap();

@@ -96,14 +96,15 @@ impl Model {
             Op::MarkBusy { nodes, busy: true } => self.busy.extend(nodes),
             Op::MarkBusy { nodes, busy: false } => self.busy.retain(|node| !nodes.contains(node)),
             Op::PutToken { record } => drop(self.tokens.insert(record.no, *record)),
-            Op::TouchTokens { used } => {
-                for (no, at) in used {
-                    self.tokens.entry(no).and_modify(|token| token.last_used = Some(at));
-                }
-            }
+            Op::TouchTokens { used } => self.touched(used),
             Op::ForgetTokens { tokens } => tokens.iter().for_each(|no| drop(self.tokens.remove(no))),
-            // Nothing of the audit is read at start.
             Op::PutAudit { .. } | Op::PruneAudit { .. } => {}
+        }
+    }
+
+    fn touched(&mut self, used: Vec<(TokenNo, UnixMillis)>) {
+        for (no, at) in used {
+            self.tokens.entry(no).and_modify(|token| token.last_used = Some(at));
         }
     }
 

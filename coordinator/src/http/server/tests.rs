@@ -88,7 +88,7 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
 }
 
 #[tokio::test]
-async fn thousand_slow_sockets() {
+async fn a_thousand_slow_sockets_keep_no_good_client_out() {
     let wanted = 2_400;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit {
