@@ -160,9 +160,8 @@ impl ClientError {
                 401 | 403 => Outcome::Unauthorised,
                 404 => Outcome::NotFound,
                 400 | 409 | 413 | 414 | 422 => Outcome::Usage,
-                // What a coordinator that starts or stops says or one that is asked too often, and a proxy in front of
-                // one that is down.
-                429 | 502..=504 => Outcome::Unreachable,
+                // What a coordinator that starts or stops says, and a proxy in front of one that is down.
+                502..=504 => Outcome::Unreachable,
                 _ => Outcome::No,
             },
         }
