@@ -4,6 +4,7 @@
 //! plain data: times are RFC 3339 text in UTC, node lists are folded nodesets such as `viz[001-004]`, digests
 //! are `blake3:<64 hex>`. Fields are only ever added.
 
+pub mod audit;
 pub mod availability;
 pub mod drift;
 pub mod events;
@@ -16,6 +17,7 @@ pub mod partitions;
 pub mod problem;
 pub mod pushes;
 pub mod removals;
+pub mod tokens;
 
 /// Derives what every API body needs.
 macro_rules! body {

@@ -15,6 +15,7 @@ pub mod nodeset;
 pub mod policy;
 pub mod push;
 pub mod removal;
+pub mod role;
 pub mod sif;
 pub mod time;
 pub mod units;

@@ -9,6 +9,7 @@
 //!                          nodes (agents, QUIC)  partitions (file, Slurm)
 //! ```
 
+pub mod access;
 pub mod ca;
 pub mod http;
 pub mod library;
@@ -25,6 +26,7 @@ mod listen;
 mod waiting;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sifleet_common::clock::Clock;
@@ -147,12 +149,13 @@ async fn serve(
     // Who takes in stops first, then the owner of what was taken in.
     let (edges, core) = (Tasks::new(), Tasks::new());
     let clock = Clock::start();
+    let tokens = std::mem::take(&mut restored.tokens);
     let state = State::restore(settings.state_limits(), restored)
         .with_transfers(settings.transfers(clock.now().wall))
         .with_signer(listen::signer(&settings)?)
         .with_signatures(signatures::read(&settings)?);
     let (owner, handle) = state::run::prepare(state, store.clone(), clock);
-    let app = AppState::new(handle.clone(), store.clone(), settings.http_limits(), edges.token());
+    let app = AppState::new(handle.clone(), store.clone(), tokens, settings.http_limits(), edges.token());
     app.rename(listen::hosts(&settings)?);
     app.readiness().started(Part::Store);
     let listeners = Listeners::bind(&settings)?;
@@ -164,9 +167,7 @@ async fn serve(
     core.spawn("watchdog", heart.feed(core.token()));
     let (reread, rereads) = watch::channel(());
     partitions::spawn(sources, &handle, &rereads, &edges);
-    if let Some(library) = app.library() {
-        edges.spawn("library", library.clone().reap_until(edges.token()));
-    }
+    keep_tidy(&app, clock, &edges);
     let certificates = listeners.serve(&app, (&handle, &store), settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);
     systemd::ready(&summary(&handle));
@@ -223,6 +224,14 @@ async fn heed(read: Result<Settings, SettingsError>, in_force: &Settings, handle
         }
         Err(error) => warn!(error = %Chain(&error), "what is asked of signatures stays as it was"),
     }
+}
+
+/// Sees to what would pile up: uploads that nobody goes on with, tokens that ended, old records of the audit.
+fn keep_tidy(app: &AppState, clock: Clock, tasks: &Tasks) {
+    if let Some(library) = app.library() {
+        tasks.spawn("library", library.clone().reap_until(tasks.token()));
+    }
+    tasks.spawn("callers", Arc::clone(app.access()).keep_until(clock, tasks.token()));
 }
 
 fn summary(handle: &Handle) -> String {

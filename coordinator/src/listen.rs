@@ -1,4 +1,4 @@
-//! The two listeners: QUIC for agents, HTTP for users. Owns their certificates and how those are exchanged while
+//! The listeners: QUIC for agents, HTTP for users, over TCP and over a unix socket. Owns their certificates and how those are exchanged while
 //! running; who connects is the business of `nodes` and `http`.
 
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::ca;
 use crate::http::hosts::Hosts;
+use crate::http::server::local::Local;
 use crate::http::server::tls as web;
 use crate::http::server::{BindError, Server};
 use crate::http::{AppState, router};
@@ -24,7 +25,7 @@ use crate::nodes;
 use crate::nodes::enrol::Enrolling;
 use crate::nodes::issuer::{Issuer, IssuerError};
 use crate::nodes::late::LateVerifier;
-use crate::settings::{HttpTls, Settings};
+use crate::settings::{DEFAULT_SOCKET, HttpTls, Settings};
 use crate::state::run::Handle;
 use crate::store::Store;
 
@@ -82,17 +83,17 @@ impl ListenError {
         match self {
             Self::Certificate { .. } | Self::Authority { .. } | Self::Web { .. } => true,
             Self::Http { source: BindError::PlainOutsideLoopback { .. } } => true,
-            Self::Signer { .. } | Self::Control { .. } | Self::Http { source: BindError::Bind { .. } } => {
-                false
-            }
+            Self::Signer { .. } | Self::Control { .. } => false,
+            Self::Http { source: BindError::Bind { .. } | BindError::Socket { .. } } => false,
         }
     }
 }
 
-/// Both listeners, bound.
+/// The listeners, bound.
 pub(crate) struct Listeners {
     control: Endpoint,
     http: Server,
+    local: Option<Local>,
     certificates: Certificates,
     grace: Duration,
 }
@@ -105,7 +106,7 @@ pub(crate) struct Certificates {
 }
 
 impl Listeners {
-    /// Binds both; must be called within a tokio runtime.
+    /// Binds all; must be called within a tokio runtime.
     pub(crate) fn bind(settings: &Settings) -> Result<Self, ListenError> {
         let issuer = Issuer::open(&settings.ca_dir(), settings.control.certificate_life.get())
             .map_err(|source| ListenError::Authority { dir: settings.ca_dir(), source: Box::new(source) })?;
@@ -121,8 +122,15 @@ impl Listeners {
             .map(|config| Arc::new(ArcSwap::from(config)));
         let http = Server::bind(settings.http.listen, tls.clone(), settings.http_limits().server)
             .map_err(|source| ListenError::Http { source })?;
+        let local = settings.socket().map(|path| Local::bind(path, settings.http_limits().server));
+        let local = local.transpose().map_err(|source| ListenError::Http { source })?;
+        if local.is_none() {
+            warn!(
+                "there is no socket for users of this machine: set http.socket, or make the directory of {DEFAULT_SOCKET}"
+            );
+        }
         let certificates = Certificates { control: control.clone(), issuer, http: tls };
-        Ok(Self { control, http, certificates, grace: settings.control.renewal_grace.get() })
+        Ok(Self { control, http, local, certificates, grace: settings.control.renewal_grace.get() })
     }
 
     /// Begins to accept, on tasks of its own.
@@ -142,6 +150,15 @@ impl Listeners {
         tasks.spawn("agents", accept);
         let serve = self.http.serve(router(app), app.metrics().connections(), tasks.clone());
         tasks.spawn("http", serve);
+        if let Some(local) = self.local {
+            let serve = local.serve(
+                router(app),
+                Arc::clone(app.access()),
+                app.metrics().connections(),
+                tasks.clone(),
+            );
+            tasks.spawn("http socket", serve);
+        }
         self.certificates
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod apptainer;
 pub mod bench;
+pub mod callers;
 pub mod cluster;
 pub mod fleet;
 pub mod lan;

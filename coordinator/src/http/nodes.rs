@@ -14,8 +14,8 @@ use crate::state::limits::LimitCommand;
 
 problems!(ListProblems:);
 problems!(ShowProblems: BadQuery, UnknownNode);
-problems!(MarkProblems: CrossSite, BadQuery, BadNodeset, Stopping);
-problems!(RescanProblems: CrossSite, BadQuery, BadNodeset, Stopping);
+problems!(MarkProblems: BadQuery, BadNodeset, Stopping);
+problems!(RescanProblems: BadQuery, BadNodeset, Stopping);
 
 /// Lists the nodes in natural order.
 #[utoipa::path(

@@ -53,8 +53,13 @@ fn restored(stored: &[Op]) -> Restored {
             | Op::PutLimits { .. }
             | Op::MarkBusy { .. }
             | Op::PutStanding { .. }
-            | Op::PutTokens { .. }
-            | Op::ForgetTokens { .. } => {}
+            | Op::PutInvites { .. }
+            | Op::ForgetInvites { .. }
+            | Op::PutToken { .. }
+            | Op::TouchTokens { .. }
+            | Op::ForgetTokens { .. }
+            | Op::PutAudit { .. }
+            | Op::PruneAudit { .. } => {}
         }
     }
     let node = |(node, (facts, position, inventory)): (_, (_, _, Inventory))| RestoredNode {

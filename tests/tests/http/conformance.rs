@@ -99,19 +99,29 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ("upload_bytes", "/v1/library/uploads/00000000000000000000000000000000", ""),
     ("upload_finish", "/v1/library/uploads/00000000000000000000000000000000/finish", ""),
     ("upload_abandon", "/v1/library/uploads/00000000000000000000000000000000", ""),
+    ("token", "/v1/tokens", r#"{"role":"viewer","name":"dashboard","ttl_s":3600}"#),
+    ("token", "/v1/tokens", r#"{"role":"viewer","name":"dashboard","ttl_s":1}"#),
+    ("tokens", "/v1/tokens", ""),
+    ("token_revoke", "/v1/tokens/t-000006", ""),
+    ("token_revoke", "/v1/tokens/t-000077", ""),
+    ("token_revoke", "/v1/tokens/%FF", ""),
+    ("audit", "/v1/audit?limit=3", ""),
+    ("audit", "/v1/audit?since=2020-01-01T00:00:00Z&who=admin", ""),
+    ("audit", "/v1/audit?since=yesterday", ""),
     ("healthz", "/healthz", ""),
     ("readyz", "/readyz", ""),
     ("metrics", "/metrics", ""),
 ];
 
-/// Failures of ours, which no request can bring about: `internal`, `timed_out`, `stopping`.
-const UNPROVOKED: [&str; 2] = ["500", "503"];
+/// What no single request can bring about: failures of ours (`internal`, `timed_out`, `stopping`), and too many.
+const UNPROVOKED: [&str; 3] = ["429", "500", "503"];
 
 /// One operation of the document.
 struct Operation {
     path: String,
     method: String,
     responses: BTreeMap<String, Value>,
+    security: Vec<Value>,
 }
 
 async fn document(site: &Site) -> Value {
@@ -124,7 +134,8 @@ fn operations(document: &Value) -> BTreeMap<String, Operation> {
         for (method, operation) in item.as_object().unwrap() {
             let responses = serde_json::from_value(operation["responses"].clone()).unwrap();
             let operation_id = operation["operationId"].as_str().unwrap().to_owned();
-            let own = Operation { path: path.clone(), method: method.clone(), responses };
+            let security = operation["security"].as_array().unwrap().clone();
+            let own = Operation { path: path.clone(), method: method.clone(), responses, security };
             assert!(operations.insert(operation_id, own).is_none(), "{method} {path} has somebody else's id");
         }
     }
@@ -169,7 +180,7 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
     }
     assert_eq!(faults, Vec::<String>::new());
-    for id in ["availability_batch", "limits_change", "push", "push_rate", "removal"] {
+    for id in ["availability_batch", "limits_change", "push", "push_rate", "removal", "token"] {
         seen.entry(id).or_default().extend(bodies_refused(&operations[id]).await);
     }
     seen.entry("events").or_default().insert("200".to_owned());
@@ -187,9 +198,10 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
             ("host", "evil.example", ""),
             ("origin", "https://evil.example", ""),
             ("accept", "*/*", "?nobody-reads-this=1"),
+            ("authorization", "Bearer nothing", ""),
         ];
         for (header, value, query) in odd {
-            if header == "origin" && operation.method == "get" {
+            if header == "origin" && operation.security.is_empty() {
                 continue;
             }
             let uri = operation.path.replace(['{', '}'], "") + query;

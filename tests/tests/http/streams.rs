@@ -28,9 +28,8 @@ struct Told {
 
 impl Reader {
     async fn follow(site: &Site, last: Option<&str>) -> Self {
-        let request = last
-            .into_iter()
-            .fold(Request::get("/v1/events"), |request, id| request.header("last-event-id", id));
+        let request = Request::get("/v1/events").header("authorization", site.bearer("viewer"));
+        let request = last.into_iter().fold(request, |request, id| request.header("last-event-id", id));
         let response = site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
