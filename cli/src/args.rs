@@ -205,6 +205,14 @@ pub(crate) enum NodeVerb {
         /// The nodes, such as compute[001-128],viz001.
         nodes: NodeSet,
     },
+    /// Ends the trust in nodes' certificates: they are cut off, and stay out until they enrol again
+    #[command(
+        after_help = "Examples:\n  sifleet node revoke viz001\n\nTheir tokens become void as well. Ends with 0 when all are revoked, 3 when only some, 12 when nobody ever heard of them."
+    )]
+    Revoke {
+        /// The nodes, such as compute[001-128],viz001.
+        nodes: NodeSet,
+    },
     /// Marks nodes as busy: they are held to lower limits
     #[command(
         after_help = "Examples:\n  sifleet node busy 'viz[001-004]'\n  sifleet node busy \"$SLURMD_NODENAME\"    in a prolog of Slurm\n\n`sifleet limits set --busy-up 50M` says to which. Ends with 0 when all are marked, 3 when only some, 12 when no node is called so."

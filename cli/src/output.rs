@@ -7,6 +7,7 @@
 mod audit;
 mod availability;
 mod drift;
+mod enrolments;
 mod events;
 mod human;
 mod images;

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod availability;
 pub mod drift;
+pub mod enrolments;
 pub mod events;
 pub mod health;
 pub mod images;

@@ -8,6 +8,7 @@ mod audit;
 pub mod availability;
 mod drift;
 pub mod edge;
+pub mod enrolments;
 pub mod events;
 mod extract;
 mod gate;
@@ -27,7 +28,7 @@ mod routes;
 pub mod server;
 mod tokens;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -41,6 +42,7 @@ use crate::state::run::Handle;
 use crate::store::sqlite::Store;
 use crate::store::token::TokenRecord;
 use crate::view::View;
+use enrolments::Door;
 use health::Readiness;
 use hosts::Hosts;
 use metrics::Metrics;
@@ -102,6 +104,8 @@ pub(crate) struct App {
     hosts: Arc<ArcSwap<Hosts>>,
     access: Arc<Access>,
     stop: CancellationToken,
+    /// How nodes come in; absent where nobody listens for them.
+    door: OnceLock<Door>,
     /// Tells this life of the process from others, in request and event ids.
     process: u32,
 }
@@ -133,6 +137,7 @@ impl AppState {
             hosts,
             access,
             stop,
+            door: OnceLock::new(),
             process,
         }))
     }
@@ -153,6 +158,11 @@ impl AppState {
     #[must_use]
     pub fn access(&self) -> &Arc<Access> {
         &self.0.access
+    }
+
+    /// Tells how nodes come in; the first word counts.
+    pub(crate) fn open_door(&self, door: Door) {
+        drop(self.0.door.set(door));
     }
 
     /// Replaces the names by which we may be asked, since the certificate has others.
@@ -176,6 +186,10 @@ impl std::fmt::Debug for App {
 impl App {
     fn view(&self) -> Guard<Arc<View>> {
         self.handle.views.load()
+    }
+
+    fn door(&self) -> Option<&Door> {
+        self.door.get()
     }
 
     fn now(&self) -> Now {

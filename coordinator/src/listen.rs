@@ -16,6 +16,7 @@ use sifleet_common::wire::enrol::ENROL_ALPN;
 use tracing::{info, warn};
 
 use crate::ca;
+use crate::http::enrolments::Door;
 use crate::http::hosts::Hosts;
 use crate::http::server::local::Local;
 use crate::http::server::tls as web;
@@ -143,6 +144,9 @@ impl Listeners {
     ) -> Certificates {
         if let Ok(address) = self.control.local_addr() {
             info!(peer = %address, "listening for agents");
+        }
+        if let Ok(address) = self.control.local_addr() {
+            app.open_door(Door { issuer: self.certificates.issuer.clone(), port: address.port() });
         }
         let enrolling = Enrolling::new(self.certificates.issuer.clone(), store.clone(), self.grace);
         let both = (handle.clone(), enrolling);

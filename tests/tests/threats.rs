@@ -2,5 +2,7 @@
 
 #![cfg(test)]
 
+#[path = "threats/identity.rs"]
+mod identity;
 #[path = "threats/transfers.rs"]
 mod transfers;

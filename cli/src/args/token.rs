@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use sifleet_common::nodeset::NodeSet;
 use sifleet_common::role::Role;
 use sifleet_common::units::Period;
 
@@ -11,6 +12,8 @@ Examples:
   sifleet token create --role viewer --name dashboard
   sifleet token create --role operator --name 'slurm prolog' --ttl 30d
   (umask 077; sifleet token create --role viewer --name prometheus -o name > token)
+  sifleet token create --nodes 'viz[001-004]' --ttl 1h
+  sifleet token create --nodes viz001 --from 10.1.0.0/16 -o name > token
 
 The secret is shown this one time; it is stored nowhere. A viewer reads, an operator pushes and removes images too, an
 admin says who may do what. Revoke a token that somebody else may have seen.";
@@ -33,11 +36,17 @@ pub(crate) enum TokenVerb {
     /// Lists tokens, newest first, without their secrets
     #[command(
         visible_alias = "list",
-        after_help = "Examples:\n  sifleet token ls\n  sifleet token ls -o wide"
+        after_help = "Examples:\n  sifleet token ls\n  sifleet token ls --nodes -o wide"
     )]
-    Ls,
+    Ls {
+        /// Those with which nodes enrol.
+        #[arg(long)]
+        nodes: bool,
+    },
     /// Revokes a token: its bearer is turned away from the next request on
-    #[command(after_help = "Examples:\n  sifleet token revoke t-000042")]
+    #[command(
+        after_help = "Examples:\n  sifleet token revoke t-000042\n  sifleet token revoke 5f0c3a9e1b7d2468    one for a node"
+    )]
     Revoke {
         /// What the token is called, such as t-000042.
         id: String,
@@ -47,15 +56,21 @@ pub(crate) enum TokenVerb {
 /// What a token is to be.
 #[derive(Debug, Args)]
 pub(crate) struct Making {
-    /// What its bearer may: viewer, operator or admin.
-    #[arg(long)]
-    pub(crate) role: Role,
+    /// Lets callers act: as viewer, operator or admin.
+    #[arg(long, required_unless_present = "nodes", requires = "name")]
+    pub(crate) role: Option<Role>,
     /// What it is for, in words for people.
-    #[arg(long)]
-    pub(crate) name: String,
-    /// How long it is good: 12h, 30d, at most 365d.
-    #[arg(long, value_name = "TIME", default_value = "90d", value_parser = ttl)]
-    pub(crate) ttl: Duration,
+    #[arg(long, requires = "role")]
+    pub(crate) name: Option<String>,
+    /// Lets nodes enrol, each once with a token of its own: compute[001-128],viz01.
+    #[arg(long, conflicts_with_all = ["role", "name"])]
+    pub(crate) nodes: Option<NodeSet>,
+    /// Only from this network, such as 10.1.0.0/16 (repeatable).
+    #[arg(long, value_name = "NETWORK", requires = "nodes")]
+    pub(crate) from: Vec<String>,
+    /// How long it is good: 12h, 30d, at most 365d; 90d unless set. For nodes 10m unless set, at most 7d.
+    #[arg(long, value_name = "TIME", value_parser = ttl)]
+    pub(crate) ttl: Option<Duration>,
 }
 
 /// Which entries are asked for.

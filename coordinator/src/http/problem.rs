@@ -156,6 +156,9 @@ pub enum ApiError {
     /// A token is not made, or not found.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// There is no authority here to give certificates.
+    #[error("this cluster's certificates are made elsewhere: the coordinator has no authority of its own")]
+    NoAuthority,
     /// Not everything that is needed has started.
     #[error("waiting for {waiting}")]
     NotReady {
@@ -240,6 +243,7 @@ impl ApiError {
             Self::Forbidden { .. } | Self::Shut => Code::Forbidden,
             Self::TooManyRequests { .. } => Code::TooManyRequests,
             Self::Token(error) => code_of_token(error),
+            Self::NoAuthority => Code::NoAuthority,
             Self::NotReady { .. } => Code::NotReady,
             Self::Stopping(_) | Self::Draining => Code::Stopping,
             Self::TooManyStreams { .. } => Code::TooManyStreams,

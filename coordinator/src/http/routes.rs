@@ -17,8 +17,8 @@ use super::gate::{ADMIN, Need, Needs, OPERATOR, VIEWER, delete, get, post};
 use super::problem::{self, ApiError};
 use super::{App, AppState, openapi};
 use super::{
-    audit, availability, drift, events, health, images, library, limits, metrics, nodes, partitions, pushes,
-    removals, tokens,
+    audit, availability, drift, enrolments, events, health, images, library, limits, metrics, nodes,
+    partitions, pushes, removals, tokens,
 };
 
 /// For everybody.
@@ -97,6 +97,9 @@ fn callers(edges: &Edges, router: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<
         .routes(edges.wrap("/v1/limits", limited, within, routes!(limits::show, limits::change)))
         .routes(edges.wrap("/v1/tokens", tokens, within, routes!(tokens::create, tokens::list)))
         .routes(edges.wrap("/v1/tokens/{id}", delete(ADMIN), within, routes!(tokens::revoke)))
+        .routes(edges.wrap("/v1/enrolments", tokens, within, routes!(enrolments::create, enrolments::list)))
+        .routes(edges.wrap("/v1/enrolments/{id}", delete(ADMIN), within, routes!(enrolments::withdraw)))
+        .routes(edges.wrap("/v1/nodes/{nodeset}/revoke", post(ADMIN), within, routes!(nodes::revoke)))
         .routes(edges.wrap("/v1/audit", get(ADMIN), within, routes!(audit::list)))
 }
 

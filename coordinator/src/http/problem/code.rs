@@ -94,6 +94,8 @@ codes! {
         "The Allow header says which it takes.";
     SlowBody REQUEST_TIMEOUT "slow_body" "The body did not arrive in time"
         "Send it again; check the network if that happens often.";
+    NoAuthority CONFLICT "no_authority" "The coordinator gives no certificates"
+        "Ask whoever makes this cluster's certificates, or run sifleet-coordinator ca init.";
     AmbiguousImage CONFLICT "ambiguous_image" "Several images go by this name"
         "Ask for one of the candidates.";
     Disagreed CONFLICT "images_differ" "Nodes hold different images under this name"
