@@ -6,9 +6,11 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::Request;
 use futures_util::stream;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sifleet_common::inventory::{RootKind, RootState};
 use sifleet_coordinator::http::Limits;
+use sifleet_coordinator::http::enrolments::Door;
+use sifleet_coordinator::nodes::issuer::Issuer;
 
 use crate::schema::{faults, resolve};
 use crate::site::{Answer, Site, image, root};
@@ -180,7 +182,11 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
     }
     assert_eq!(faults, Vec::<String>::new());
-    for id in ["availability_batch", "limits_change", "push", "push_rate", "removal", "token"] {
+    for (id, answer) in enrolments().await {
+        assert_eq!(check(&document, &operations[id], &answer), Vec::<String>::new(), "{id}");
+        seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
+    }
+    for id in ["availability_batch", "enrolment", "limits_change", "push", "push_rate", "removal", "token"] {
         seen.entry(id).or_default().extend(bodies_refused(&operations[id]).await);
     }
     seen.entry("events").or_default().insert("200".to_owned());
@@ -217,6 +223,34 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         occurring.extend(UNPROVOKED.map(str::to_owned));
         assert_eq!(described, occurring, "{id}");
     }
+}
+
+/// Provokes what depends on whether there is an authority.
+async fn enrolments() -> Vec<(&'static str, Answer)> {
+    let site = Site::new(Limits::default()).await;
+    let wish = json!({ "nodes": "viz[001-002]" });
+    let without = site.post("/v1/enrolments", &wish).await;
+    let folder = tempfile::tempdir().unwrap();
+    sifleet_coordinator::ca::init(&folder.path().join("ca"), &[]).unwrap();
+    let issuer = Issuer::open(&folder.path().join("ca"), Duration::from_secs(86_400)).unwrap();
+    site.app.open_door(Door { issuer, port: 7_441 });
+    let made = site.post("/v1/enrolments", &wish).await;
+    let id = made.json()["tokens"][0]["token"]["id"].as_str().unwrap().to_owned();
+    let bad = site.post("/v1/enrolments", &json!({ "nodes": "viz001", "ttl_s": 1 })).await;
+    let delete = |id: &str| {
+        let request = Request::delete(format!("/v1/enrolments/{id}"));
+        site.ask(request.body(Body::empty()).unwrap())
+    };
+    let (gone, unknown) = (delete(&id).await, delete(&id).await);
+    vec![
+        ("enrolment", without),
+        ("enrolment", made),
+        ("enrolment", bad),
+        ("enrolment_withdraw", gone),
+        ("enrolment_withdraw", unknown),
+        ("enrolments", site.get("/v1/enrolments").await),
+        ("revoke", site.post("/v1/nodes/stranger/revoke", &json!({})).await),
+    ]
 }
 
 /// Provokes the statuses that need an odd body, and returns them.

@@ -78,6 +78,7 @@ async fn whatever_changes_something_needs_an_operator_and_whoever_says_who_may_a
     for ((method, path), need) in needs(&site).await {
         let least = match (method.as_str(), path.as_str()) {
             (_, "/v1/audit" | "/v1/tokens" | "/v1/tokens/{id}") | ("PATCH", "/v1/limits") => Some(2),
+            (_, "/v1/enrolments" | "/v1/enrolments/{id}" | "/v1/nodes/{nodeset}/revoke") => Some(2),
             (_, path) if path.starts_with("/v1/library/") => Some(1),
             // A question that does not fit into a query.
             ("GET", _) | ("POST", "/v1/availability") => need.map(|_| 0),
