@@ -4,5 +4,7 @@
 
 #[path = "threats/identity.rs"]
 mod identity;
+#[path = "threats/paths.rs"]
+mod paths;
 #[path = "threats/transfers.rs"]
 mod transfers;
