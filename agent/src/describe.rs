@@ -25,6 +25,8 @@ pub type Description = (ImageMetadata, Option<String>);
 pub struct Candidate {
     /// Its root.
     pub root: PathBuf,
+    /// Whether other nodes may get images from there.
+    pub trusted: bool,
     /// Its name below the root.
     pub name: ImageName,
     /// Its length when it was hashed, in bytes.
@@ -120,6 +122,7 @@ mod tests {
         let facts = Facts::from(&rustix::fs::fstat(tree.open_file(b"a.sif").unwrap()).unwrap());
         let candidate = Candidate {
             root: folder.path().to_owned(),
+            trusted: true,
             name: "a.sif".parse().unwrap(),
             size: 4096,
             modified: facts.print.modified(),

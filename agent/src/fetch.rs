@@ -6,6 +6,7 @@
 //! rarest span that it offers is chosen, ties at random: so nobody waits in a queue with a choice made long ago; a
 //! question that takes too long is asked again elsewhere; a peer that breaks its word is dropped at once, with the reason.
 
+pub mod gate;
 pub mod keep;
 mod map;
 mod peer;

@@ -12,7 +12,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use sifleet_common::digest::Digest;
-use sifleet_common::inventory::{Change, Content, Inventory, Replica, ReplicaKey, Root, RootId, RootState};
+use sifleet_common::inventory::{
+    Change, Content, Inventory, Replica, ReplicaKey, Root, RootId, RootKind, RootState,
+};
 use sifleet_common::name::ImageName;
 use sifleet_common::task::Tasks;
 use sifleet_common::telemetry::catalog;
@@ -131,7 +133,7 @@ impl Owner {
         let (id, path) = (settings.id, settings.path.clone());
         let said = Root {
             path: path.to_string_lossy().into_owned(),
-            library: settings.library,
+            kind: if settings.library { RootKind::Library } else { RootKind::Plain },
             state: RootState::Unknown { reason: FIRST_SCAN.to_owned() },
         };
         let watch = Watch::start(settings, Arc::clone(&self.hashing), findings)?;
@@ -260,7 +262,8 @@ impl Owner {
     fn candidate(&self, key: &ReplicaKey, replica: &Replica) -> Option<Candidate> {
         let root = self.roots.get(&key.root).filter(|root| !root.stuck)?;
         let (name, size, modified) = (key.name.clone(), replica.size, replica.modified);
-        Some(Candidate { root: root.path.clone(), name, size, modified })
+        let trusted = self.inventory.root(key.root).is_some_and(|root| root.kind.is_trusted());
+        Some(Candidate { root: root.path.clone(), trusted, name, size, modified })
     }
 
     /// Lists images that may have chunks in common with one of this name: those whose maps are known, and, likely ones
@@ -319,7 +322,7 @@ mod tests {
     /// An owner of one root, which said that it is watched.
     fn owner() -> Owner {
         let hashing = Hashing::new(Memory::volatile(1).unwrap(), None, 1, CancellationToken::new());
-        let said = Root { path: "/r".to_owned(), library: false, state: RootState::Watched };
+        let said = Root { path: "/r".to_owned(), kind: RootKind::Plain, state: RootState::Watched };
         let watch = Watch { hints: Arc::default(), pulse: Arc::default() };
         let root = Watched { path: "/r".into(), watch, said: said.clone(), stuck: false };
         let mut owner = Owner {
@@ -375,7 +378,10 @@ mod tests {
     fn only_changes_that_make_a_difference_are_passed_on() {
         let mut owner = owner();
         let said = owner.roots[&ID].said.clone();
-        owner.apply(vec![Change::Root(ID, said.clone()), Change::Root(ID, Root { library: true, ..said })]);
+        owner.apply(vec![
+            Change::Root(ID, said.clone()),
+            Change::Root(ID, Root { kind: RootKind::Library, ..said }),
+        ]);
         assert_eq!(owner.ready.len(), 1);
     }
 

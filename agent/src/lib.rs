@@ -30,6 +30,7 @@ pub mod scan;
 pub mod serve;
 pub mod session;
 pub mod settings;
+mod signatures;
 pub mod staging;
 pub mod sys;
 pub mod thread;

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::name::ImageName;
+use sifleet_common::policy::Policy;
 use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::telemetry::{Chain, catalog};
 use sifleet_common::wire::assignment::{Assignment, AssignmentId, MAX_ASSIGNMENTS, Report};
@@ -45,6 +46,8 @@ pub struct Orders {
 
 struct Assigned {
     wanted: watch::Sender<Assignment>,
+    /// What its signatures must be.
+    demand: watch::Sender<Policy>,
     status: Arc<Status>,
     /// Absent while it waits.
     fetch: Option<AbortHandle>,
@@ -75,10 +78,15 @@ impl Orders {
 
     /// Takes an assignment as it should be. One that had ended begins anew, but for one that went well and is only said
     /// again: what was published is not fetched twice.
-    pub fn assign(&mut self, assignment: Assignment) {
+    pub fn assign(&mut self, assignment: Assignment, policy: Policy) {
+        if !policy.is_bounded() {
+            warn!(image = %assignment.name, "an assignment with a policy beyond its limits is not taken");
+            return;
+        }
         let key = (assignment.image, assignment.root, assignment.name.clone());
         if let Some(assigned) = self.assigned.get_mut(&key) {
             let id = assignment.id;
+            assigned.demand.send_replace(policy);
             let before = assigned.wanted.send_replace(assignment);
             let phase = assigned.status.phase();
             if phase.is_under_way() || phase == Phase::Done && before.id == id {
@@ -91,8 +99,8 @@ impl Orders {
             }
         } else if self.assigned.len() < MAX_ASSIGNMENTS {
             let status = Arc::new(Status::new(Arc::clone(&self.turned)));
-            let (wanted, _) = watch::channel(assignment);
-            self.assigned.insert(key, Assigned { wanted, status, fetch: None, ended: false });
+            let ((wanted, _), (demand, _)) = (watch::channel(assignment), watch::channel(policy));
+            self.assigned.insert(key, Assigned { wanted, demand, status, fetch: None, ended: false });
         } else {
             warn!(image = %assignment.name, "an assignment beyond the limit of {MAX_ASSIGNMENTS} is not taken");
         }
@@ -196,7 +204,7 @@ impl Orders {
             let Some(assigned) = self.assigned.get_mut(&key) else { return };
             let fetch = run::run(
                 Arc::clone(&self.resources),
-                assigned.wanted.subscribe(),
+                (assigned.wanted.subscribe(), assigned.demand.subscribe()),
                 Arc::clone(&assigned.status),
             );
             let ending = Ending(Arc::clone(&assigned.status));

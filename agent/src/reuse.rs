@@ -148,6 +148,7 @@ mod tests {
         let facts = Facts::from(&rustix::fs::stat(root.join(name)).unwrap());
         let candidate = Candidate {
             root: root.to_owned(),
+            trusted: true,
             name: name.parse().unwrap(),
             size: facts.print.size,
             modified: facts.print.modified(),

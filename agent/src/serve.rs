@@ -9,6 +9,7 @@ pub mod giving;
 pub mod held;
 mod looking;
 pub mod offer;
+pub mod permits;
 mod places;
 pub mod run;
 mod turn;

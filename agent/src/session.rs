@@ -193,9 +193,9 @@ pub enum SessionError {
 }
 
 impl SessionError {
-    /// Tells whether the coordinator takes the node's certificate for one that has run out.
-    fn is_expiry(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if *code == u64::from(CloseCode::Expired.number()))
+    /// Tells whether the coordinator ended it for this reason.
+    fn has_code(&self, why: CloseCode) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == u64::from(why.number()))
     }
 }
 
@@ -220,9 +220,14 @@ pub async fn run(config: Config, mut parts: Parts) {
         match ended {
             Ok(()) => return,
             Err(error) => {
-                let expired = error.is_expiry() || config.credentials.is_over(Clock::start().now().wall);
-                let error = chain(&error);
-                warn!(%coordinator, error, "not connected to the coordinator");
+                let expired = error.has_code(CloseCode::Expired)
+                    || config.credentials.is_over(Clock::start().now().wall);
+                let (revoked, error) = (error.has_code(CloseCode::Revoked), chain(&error));
+                if revoked {
+                    warn!(%coordinator, error, "this node was revoked: enrol it again with a new token");
+                } else {
+                    warn!(%coordinator, error, "not connected to the coordinator");
+                }
                 if expired {
                     renew(coordinator, &config.credentials).await;
                 }

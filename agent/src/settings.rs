@@ -57,7 +57,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let root = |path: &str| Root { path: path.into(), library: false };
+        let root = |path: &str| Root { path: path.into(), library: false, trusted: None };
         Self {
             coordinators: vec!["localhost:7441".to_owned()],
             state_dir: "/var/lib/sifleet/agent".into(),
@@ -81,6 +81,10 @@ pub struct Root {
     /// Whether it is the cluster's library, which says what is expected elsewhere.
     #[serde(default)]
     pub library: bool,
+    /// Whether other nodes may get images from it; unless set, they may if only root and the agent can write to the
+    /// directory.
+    #[serde(default)]
+    pub trusted: Option<bool>,
 }
 
 /// PEM files of the node's certificate, as `sifleet-agent enrol` writes them. The agent writes them anew when it renews its
@@ -236,6 +240,7 @@ impl Settings {
             id,
             path: root.path.clone(),
             library: root.library,
+            trusted: root.trusted,
             settle: self.watch.settle.get(),
             reconcile: self.watch.reconcile.get(),
             degraded_rescan: self.watch.degraded_rescan.get(),

@@ -13,7 +13,9 @@ use std::time::Duration;
 use quinn::Endpoint;
 use sifleet_common::beneath::Owner;
 use sifleet_common::clock::Clock;
+use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
+use sifleet_common::policy::Policy;
 use sifleet_common::quic::{QuicError, transfer};
 use sifleet_common::task::{GRACE, Tasks};
 use sifleet_common::tls::{Live, TlsError};
@@ -34,7 +36,9 @@ use crate::pace::Tap;
 use crate::remove::Removals;
 use crate::serve::connection;
 use crate::serve::find::Finder;
+use crate::serve::permits::Permits;
 use crate::serve::run::Serving;
+use crate::signatures::Signatures;
 
 /// Threads that wait for the disk: each has at most a stretch of an image in memory.
 const DISK_THREADS: usize = 8;
@@ -162,12 +166,9 @@ async fn run(
     let (tasks, clock) = (Tasks::new(), Clock::start());
     let finder = Finder::new(ends.commands.clone(), Arc::new(Maps::within(config.maps)));
     let (up, down) = (Arc::new(Tap::open(clock)), Arc::new(Tap::open(clock)));
-    let serving = Serving::start(finder.clone(), Arc::clone(&up), &tasks);
-    let accept = connection::accept(endpoint.clone(), finder.clone(), serving.clone(), tasks.clone());
-    tasks.spawn("peers", accept);
-    if let Ok(address) = endpoint.local_addr() {
-        info!(peer = %address, "other nodes can fetch from here");
-    }
+    let permits = Permits::new(clock);
+    let serving = give(&endpoint, (finder.clone(), permits.clone()), &up, &tasks);
+    let (signatures, keyring) = Signatures::new(ends.reports.clone(), clock);
     let resources = Arc::new(Resources {
         endpoint: endpoint.clone(),
         finder: finder.clone(),
@@ -178,6 +179,7 @@ async fn run(
         floor: config.floor,
         clock,
         hashing,
+        keyring,
     });
     let (removals, removing) = Removals::new(Arc::clone(&resources), ends.reports.clone());
     tasks.spawn("removals", removing);
@@ -194,14 +196,14 @@ async fn run(
             _ = reap.tick() => orders.reap(),
             () = orders.turned() => orders.report(),
             order = ends.orders.recv() => match order {
-                Some(Order::MakeMap { image }) => {
-                    debug!(digest = %image, "a chunk map is asked for");
-                    let (finder, reports) = (finder.clone(), ends.reports.clone());
-                    tasks.spawn("chunk map", async move { say(&reports, mapped(&finder, image).await) });
-                }
+                Some(Order::MakeMap { image }) => make_map(image, &finder, &ends.reports, &tasks),
                 Some(Order::Rates(rates)) => hold((&up, &down), rates),
                 Some(Order::Concurrent { fetches }) => orders.allow(fetches),
-                Some(Order::Assign(assignment)) => orders.assign(assignment),
+                Some(Order::Assign(assignment)) => orders.assign(assignment, Policy::Any),
+                Some(Order::AssignUnder { policy, assignment }) => orders.assign(assignment, policy),
+                Some(Order::Keyring(material)) => signatures.count_only(&material),
+                Some(Order::Verify { image }) => signatures.ask(image, &finder, &tasks),
+                Some(Order::Capabilities { key }) => permits.trust(key),
                 Some(Order::Unassign { id }) => orders.unassign(id),
                 Some(Order::Assigned { ids }) => orders.keep_only(&ids),
                 Some(Order::Remove(removal)) => {
@@ -217,13 +219,29 @@ async fn run(
     endpoint.wait_idle().await;
 }
 
+/// Begins to give to other nodes what they may have.
+fn give(endpoint: &Endpoint, asked: (Finder, Permits), up: &Arc<Tap>, tasks: &Tasks) -> Serving {
+    let serving = Serving::start(asked.0.clone(), Arc::clone(up), tasks);
+    tasks.spawn("peers", connection::accept(endpoint.clone(), asked, serving.clone(), tasks.clone()));
+    if let Ok(address) = endpoint.local_addr() {
+        info!(peer = %address, "other nodes can fetch from here");
+    }
+    serving
+}
+
 /// Holds what passes to these rates from here on.
 fn hold((up, down): (&Tap, &Tap), rates: Rates) {
     up.set(rates.up);
     down.set(rates.down);
 }
 
-async fn mapped(finder: &Finder, image: sifleet_common::digest::Digest) -> Report {
+fn make_map(image: Digest, finder: &Finder, reports: &mpsc::Sender<Report>, tasks: &Tasks) {
+    debug!(digest = %image, "a chunk map is asked for");
+    let (finder, reports) = (finder.clone(), reports.clone());
+    tasks.spawn("chunk map", async move { say(&reports, mapped(&finder, image).await) });
+}
+
+async fn mapped(finder: &Finder, image: Digest) -> Report {
     let (map, detail) = match finder.map(image).await {
         Ok(map) => (Some(map), String::new()),
         Err(detail) => {

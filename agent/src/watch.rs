@@ -20,6 +20,7 @@ mod troubles;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use rustix::thread::Pid;
 use sifleet_common::clock::Clock;
-use sifleet_common::inventory::{Change, RootId};
+use sifleet_common::inventory::{Change, RootId, RootKind};
 use sifleet_common::time::Monotonic;
 use tokio::sync::mpsc;
 
@@ -46,6 +47,8 @@ pub struct RootSettings {
     pub path: PathBuf,
     /// Whether it is the cluster's library.
     pub library: bool,
+    /// Whether other nodes may get images from it; unless set, that is seen by who may write to it.
+    pub trusted: Option<bool>,
     /// How long a file must stay as it is.
     pub settle: Duration,
     /// How often everything is looked at although nothing says so, give or take a fifth.
@@ -64,7 +67,27 @@ pub struct RootSettings {
     pub hash_threads: usize,
 }
 
+/// Tells whether nobody but root and this agent can make files in a directory.
+fn is_for_admins_only(directory: &std::fs::Metadata) -> bool {
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let own = |id: u32, ours: u32| id == 0 || id == ours;
+    let mode = directory.mode();
+    own(directory.uid(), user) && mode & 0o002 == 0 && (mode & 0o020 == 0 || own(directory.gid(), group))
+}
+
 impl RootSettings {
+    /// Tells what may be made of the root's contents, as its directory is now.
+    pub(crate) fn kind(&self) -> RootKind {
+        let seen = || std::fs::metadata(&self.path).is_ok_and(|facts| is_for_admins_only(&facts));
+        match (self.library, self.trusted) {
+            (true, Some(true) | None) => RootKind::Library,
+            (_, Some(false)) => RootKind::Untrusted,
+            (false, Some(true)) => RootKind::Plain,
+            (false, None) if seen() => RootKind::Plain,
+            (false, None) => RootKind::Untrusted,
+        }
+    }
+
     /// Returns the full path of what is at `path` below the root.
     fn at(&self, path: &[u8]) -> PathBuf {
         self.path.join(OsStr::from_bytes(path))
@@ -254,5 +277,25 @@ pub(crate) mod tests {
         assert_eq!(pulse.stuck_for(at(100)), Duration::from_secs(1));
         pulse.rest();
         assert_eq!(pulse.stuck_for(at(100)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_directory_that_users_can_write_to_is_not_trusted() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let trusted = |mode: u32| {
+            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            is_for_admins_only(&std::fs::metadata(folder.path()).unwrap())
+        };
+        assert!(trusted(0o755) && trusted(0o700) && trusted(0o775));
+        assert!(!trusted(0o777) && !trusted(0o1777) && !trusted(0o757));
+        if rustix::process::geteuid().is_root() {
+            let give =
+                |user, group| std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
+            give(0, 4_711);
+            assert!(trusted(0o755) && !trusted(0o775), "a group of users");
+            give(4_711, 0);
+            assert!(!trusted(0o755), "a user's own");
+        }
     }
 }

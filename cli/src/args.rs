@@ -6,6 +6,7 @@
 mod limits;
 mod push;
 mod remove;
+mod token;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use sifleet_common::units::{Period, Rate};
 pub(crate) use limits::LimitsVerb;
 pub(crate) use push::{Interval, Progress, PushArgs, PushVerb, Wish};
 pub(crate) use remove::Removing;
+pub(crate) use token::{AuditArgs, Making, TokenVerb};
 
 use crate::outcome::EXIT_CODES;
 use crate::output::Format;
@@ -63,9 +65,13 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
-    /// Address of the coordinator. Proxies of the environment are not used.
-    #[arg(long, global = true, env = "SIFLEET_URL", default_value = "http://127.0.0.1:7440", value_hint = ValueHint::Url)]
-    pub(crate) url: String,
+    /// Address of the coordinator, or unix:PATH for its socket; else the socket of this machine if there is one, else
+    /// http://127.0.0.1:7440. Proxies of the environment are not used.
+    #[arg(long, global = true, env = "SIFLEET_URL", value_hint = ValueHint::Url)]
+    pub(crate) url: Option<String>,
+    /// Reads the token that says who asks from this file, which nobody else may read; SIFLEET_TOKEN holds one itself.
+    #[arg(long, global = true, env = "SIFLEET_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) token_file: Option<PathBuf>,
     /// Trusts the certificates of this PEM file instead of the system's.
     #[arg(long, global = true, env = "SIFLEET_CA_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) ca_file: Option<PathBuf>,
@@ -119,6 +125,11 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "N")]
         count: Option<u64>,
     },
+    /// Makes, lists and revokes tokens: who may ask the coordinator what
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// Shows who asked for changes, and who was refused
+    Audit(AuditArgs),
     /// Prints the completion script of a shell
     #[command(
         after_help = "Examples:\n  sifleet completions bash > /etc/bash_completion.d/sifleet\n  sifleet completions zsh > \"${fpath[1]}/_sifleet\""
@@ -191,6 +202,14 @@ pub(crate) enum NodeVerb {
         after_help = "Examples:\n  sifleet node rescan viz001\n  sifleet node rescan 'compute[001-128],viz[001-004]'\n\nEnds with 0 when all were told, 3 when only some, 1 when none."
     )]
     Rescan {
+        /// The nodes, such as compute[001-128],viz001.
+        nodes: NodeSet,
+    },
+    /// Ends the trust in nodes' certificates: they are cut off, and stay out until they enrol again
+    #[command(
+        after_help = "Examples:\n  sifleet node revoke viz001\n\nTheir tokens become void as well. Ends with 0 when all are revoked, 3 when only some, 12 when nobody ever heard of them."
+    )]
+    Revoke {
         /// The nodes, such as compute[001-128],viz001.
         nodes: NodeSet,
     },
@@ -326,6 +345,10 @@ mod tests {
             ("sifleet image rm x -p viz --deadline 400d", "from 1s to 30d"),
             ("sifleet top --interval 2h", "from 1s to 1h"),
             ("sifleet push rate 7", "<RATE>"),
+            ("sifleet token create --role root --name x", "viewer, operator or admin"),
+            ("sifleet token create --role admin --name x --ttl 2y", "from 1m to 365d"),
+            ("sifleet token create --name x", "--role"),
+            ("sifleet audit --token sifleet_1_00", "--token"),
             ("sifleet drift --timeout 0", "1 to 3600"),
             ("sifleet drift -o yaml", "table, wide, json, name, csv"),
         ] {

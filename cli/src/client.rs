@@ -4,18 +4,21 @@
 //! Errors arrive as problem details (RFC 9457).
 
 mod error;
+mod socket;
 mod sse;
 mod target;
+mod token;
 mod trust;
 
 use std::io::{BufReader, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sifleet_common::api::problem::Problem;
-use ureq::http::Response;
-use ureq::{Agent, Body, SendBody};
+use ureq::http::{HeaderValue, Response, header};
+use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use crate::args::Connection;
 
@@ -36,6 +39,20 @@ const PIECE: Duration = Duration::from_secs(300);
 /// Redirects that are followed: from a follower to the leader, with one in between.
 const REDIRECTS: u32 = 2;
 
+/// What an address begins with that is a socket's.
+const UNIX: &str = "unix:";
+/// Where the coordinator is if nobody says, and this machine has no socket of it.
+const LOOPBACK: &str = "http://127.0.0.1:7440";
+/// What is understood of an answer.
+const JSON: &str = "application/json, application/problem+json";
+/// What is understood of a stream.
+const EVENTS: &str = "text/event-stream, application/problem+json";
+
+/// Finds the coordinator of this machine.
+fn usual() -> String {
+    if Path::new(socket::USUAL).exists() { format!("{UNIX}{}", socket::USUAL) } else { LOOPBACK.to_owned() }
+}
+
 /// An answer as understood, and as it was sent.
 pub(crate) struct Answer<T> {
     /// Understood.
@@ -49,19 +66,18 @@ pub(crate) struct Answer<T> {
 pub(crate) struct Client {
     base: String,
     agent: Agent,
+    /// Says who asks; never shown, and sent to nobody else when the coordinator names another address.
+    token: Option<HeaderValue>,
 }
 
 impl Client {
-    /// Checks the address and reads the certificates to trust; connects to nobody yet.
+    /// Checks the address and reads token and certificates; connects to nobody yet.
     ///
     /// # Errors
-    /// [`ClientError::BadUrl`], [`ClientError::CaFile`], [`ClientError::NoCertificate`].
+    /// [`ClientError::BadUrl`], [`ClientError::CaFile`], [`ClientError::NoCertificate`]; what is wrong with the token.
     pub(crate) fn new(connection: &Connection) -> Result<Self, ClientError> {
-        let base = connection.url.trim_end_matches('/').to_owned();
-        let encrypted = base.starts_with("https://");
-        if !encrypted && !base.starts_with("http://") {
-            return Err(ClientError::BadUrl { url: connection.url.clone() });
-        }
+        let url = connection.url.clone().unwrap_or_else(usual);
+        let token = token::read(connection.token_file.as_deref())?;
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(REDIRECTS)
@@ -69,10 +85,31 @@ impl Client {
             .timeout_connect(Some(CONNECT.min(connection.timeout)))
             .timeout_global(Some(connection.timeout))
             .user_agent(concat!("sifleet/", env!("CARGO_PKG_VERSION")));
+        if let Some(path) = url.strip_prefix(UNIX) {
+            let agent = socket::agent(config.build(), Path::new(path));
+            return Ok(Self { base: socket::BASE.to_owned(), agent, token });
+        }
+        let base = url.trim_end_matches('/').to_owned();
+        let encrypted = base.starts_with("https://");
+        if !encrypted && !base.starts_with("http://") {
+            return Err(ClientError::BadUrl { url });
+        }
+        if token.is_some() && !encrypted && !token::stays_here(&base) {
+            return Err(ClientError::InTheClear { url });
+        }
         if encrypted {
             config = config.tls_config(trust::roots(connection.ca_file.as_deref())?);
         }
-        Ok(Self { base, agent: config.build().new_agent() })
+        Ok(Self { base, agent: config.build().new_agent(), token })
+    }
+
+    /// Says what is understood, and who asks.
+    fn signed<T>(&self, request: RequestBuilder<T>, accept: &str) -> RequestBuilder<T> {
+        let request = request.header(header::ACCEPT, accept);
+        match &self.token {
+            Some(token) => request.header(header::AUTHORIZATION, token),
+            None => request,
+        }
     }
 
     /// Asks and understands the answer.
@@ -81,7 +118,7 @@ impl Client {
     /// [`ClientError`]; nothing was changed.
     pub(crate) fn get<T: DeserializeOwned>(&self, target: &Target) -> Result<Answer<T>, ClientError> {
         let url = self.url(target);
-        let sent = self.agent.get(&url).header("accept", "application/json, application/problem+json").call();
+        let sent = self.signed(self.agent.get(&url), JSON).call();
         Self::understand(&url, sent)
     }
 
@@ -91,7 +128,7 @@ impl Client {
     /// [`ClientError`]; after [`ClientError::Unreachable`] it may have been done all the same.
     pub(crate) fn post<T: DeserializeOwned>(&self, target: &Target) -> Result<Answer<T>, ClientError> {
         let url = self.url(target);
-        let request = self.agent.post(&url).header("accept", "application/json, application/problem+json");
+        let request = self.signed(self.agent.post(&url), JSON);
         Self::understand(&url, request.send(SendBody::none()))
     }
 
@@ -108,12 +145,20 @@ impl Client {
         key: Option<&str>,
     ) -> Result<Answer<T>, ClientError> {
         let url = self.url(target);
-        let mut request =
-            self.agent.post(&url).header("accept", "application/json, application/problem+json");
+        let mut request = self.signed(self.agent.post(&url), JSON);
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
         Self::understand(&url, request.send_json(body))
+    }
+
+    /// Has something be no longer, and understands the answer.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub(crate) fn delete<T: DeserializeOwned>(&self, target: &Target) -> Result<Answer<T>, ClientError> {
+        let url = self.url(target);
+        Self::understand(&url, self.signed(self.agent.delete(&url), JSON).call())
     }
 
     /// Has something be otherwise, and understands the answer.
@@ -126,7 +171,7 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<Answer<T>, ClientError> {
         let url = self.url(target);
-        let request = self.agent.patch(&url).header("accept", "application/json, application/problem+json");
+        let request = self.signed(self.agent.patch(&url), JSON);
         Self::understand(&url, request.send_json(body))
     }
 
@@ -141,7 +186,7 @@ impl Client {
         patience: Duration,
     ) -> Result<Answer<T>, ClientError> {
         let url = self.url(target);
-        let request = self.agent.post(&url).header("accept", "application/json, application/problem+json");
+        let request = self.signed(self.agent.post(&url), JSON);
         let request = request.config().timeout_global(Some(patience)).build();
         Self::understand(&url, request.send_json(body))
     }
@@ -159,9 +204,7 @@ impl Client {
     ) -> Result<Answer<T>, ClientError> {
         let url = self.url(target);
         let request = self
-            .agent
-            .patch(&url)
-            .header("accept", "application/json, application/problem+json")
+            .signed(self.agent.patch(&url), JSON)
             .header("content-type", "application/octet-stream")
             .header("content-length", len.to_string())
             .header("upload-offset", offset.to_string());
@@ -179,7 +222,7 @@ impl Client {
         patience: Duration,
     ) -> Result<Answer<T>, ClientError> {
         let url = self.url(target);
-        let request = self.agent.post(&url).header("accept", "application/json, application/problem+json");
+        let request = self.signed(self.agent.post(&url), JSON);
         let request = request.config().timeout_global(Some(patience)).build();
         Self::understand(&url, request.send(SendBody::none()))
     }
@@ -190,7 +233,7 @@ impl Client {
     /// [`ClientError`].
     pub(crate) fn events(&self, target: &Target) -> Result<EventStream, ClientError> {
         let url = self.url(target);
-        let request = self.agent.get(&url).header("accept", "text/event-stream, application/problem+json");
+        let request = self.signed(self.agent.get(&url), EVENTS);
         let sent = request.config().timeout_global(None).timeout_per_read(Some(SILENCE)).build().call();
         let response = Self::accepted(&url, sent)?;
         Ok(EventStream::new(url, Box::new(BufReader::new(response.into_body().into_reader()))))

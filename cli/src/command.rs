@@ -1,5 +1,6 @@
 //! One verb, one file: asks, prints, and tells how the program ends.
 
+mod audit;
 mod available;
 mod completions;
 mod drift;
@@ -10,6 +11,7 @@ mod man;
 mod node;
 mod partition;
 mod push;
+mod token;
 mod top;
 mod wish;
 
@@ -34,6 +36,8 @@ pub(crate) fn run(args: Args, screen: &mut Screen) -> anyhow::Result<Outcome> {
         | Verb::Top(_)
         | Verb::Limits(_)
         | Verb::Drift
+        | Verb::Token(_)
+        | Verb::Audit(_)
         | Verb::Events { .. } => {}
     }
     let client = Client::new(&args.connection)?;
@@ -48,6 +52,8 @@ pub(crate) fn run(args: Args, screen: &mut Screen) -> anyhow::Result<Outcome> {
         Verb::Top(every) => top::run(&client, screen, every.interval),
         Verb::Limits(verb) => limits::run(&client, screen, &verb),
         Verb::Drift => drift::run(&client, screen),
+        Verb::Token(verb) => token::run(&client, screen, verb),
+        Verb::Audit(which) => audit::run(&client, screen, &which),
         Verb::Events { count } => events::run(&client, screen, count),
         Verb::Completions { .. } | Verb::Man { .. } => Ok(Outcome::Yes),
     }

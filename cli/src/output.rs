@@ -4,8 +4,10 @@
 //! stream is no terminal or NO_COLOR is set (no-color.org). A reader that goes away ends the output quietly.
 //! What an answer looks like is in the file of its noun; how text is laid out and made safe, in `text.rs`.
 
+mod audit;
 mod availability;
 mod drift;
+mod enrolments;
 mod events;
 mod human;
 mod images;
@@ -19,6 +21,7 @@ mod removals;
 #[cfg(test)]
 pub(crate) mod samples;
 mod text;
+mod tokens;
 
 use std::io::{self, Write};
 

@@ -4,8 +4,10 @@
 //! plain data: times are RFC 3339 text in UTC, node lists are folded nodesets such as `viz[001-004]`, digests
 //! are `blake3:<64 hex>`. Fields are only ever added.
 
+pub mod audit;
 pub mod availability;
 pub mod drift;
+pub mod enrolments;
 pub mod events;
 pub mod health;
 pub mod images;
@@ -16,6 +18,7 @@ pub mod partitions;
 pub mod problem;
 pub mod pushes;
 pub mod removals;
+pub mod tokens;
 
 /// Derives what every API body needs.
 macro_rules! body {

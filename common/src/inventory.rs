@@ -47,10 +47,49 @@ impl Generation {
 pub struct Root {
     /// Absolute path on the node.
     pub path: String,
-    /// Whether this root is the cluster's library, which says what is expected elsewhere.
-    pub library: bool,
+    /// What may be made of its contents.
+    pub kind: RootKind,
     /// How far its contents are known.
     pub state: RootState,
+}
+
+/// What may be made of a root's contents. The numbers are on the wire and in databases.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub enum RootKind {
+    /// Only admins put images there.
+    #[default]
+    Plain = 0,
+    /// The cluster's library, which says what is expected elsewhere.
+    Library = 1,
+    /// Ordinary users can write there: jobs run its images, and no other node gets them from there.
+    Untrusted = 2,
+}
+
+impl RootKind {
+    /// Tells whether it is the cluster's library.
+    #[must_use]
+    pub const fn is_library(self) -> bool {
+        matches!(self, Self::Library)
+    }
+
+    /// Tells whether other nodes may fetch from it.
+    #[must_use]
+    pub const fn is_trusted(self) -> bool {
+        matches!(self, Self::Plain | Self::Library)
+    }
+
+    /// Returns the kind of a number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Plain),
+            1 => Some(Self::Library),
+            2 => Some(Self::Untrusted),
+            _ => None,
+        }
+    }
 }
 
 /// How far the contents of a root are known.

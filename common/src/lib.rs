@@ -12,8 +12,10 @@ pub mod image;
 pub mod inventory;
 pub mod name;
 pub mod nodeset;
+pub mod policy;
 pub mod push;
 pub mod removal;
+pub mod role;
 pub mod sif;
 pub mod time;
 pub mod units;
@@ -24,9 +26,13 @@ pub mod manual;
 #[cfg(feature = "node")]
 pub mod beneath;
 #[cfg(feature = "node")]
+pub mod capability;
+#[cfg(feature = "node")]
 pub mod chunk;
 #[cfg(feature = "node")]
 pub mod clock;
+#[cfg(feature = "node")]
+pub mod keyring;
 #[cfg(feature = "node")]
 pub mod quic;
 #[cfg(feature = "node")]

@@ -101,6 +101,12 @@ pub enum FailCode {
     Unusable,
     /// Something that is no file has the image's name on the node.
     InTheWay,
+    /// The image is not signed, or not all of it, and the node's partitions ask for a signature.
+    NotSigned,
+    /// A signature of the image does not hold.
+    SignatureBad,
+    /// The image is signed, but by nobody whom the node's partitions trust.
+    SignerNotTrusted,
 }
 
 impl FailCode {
@@ -122,6 +128,9 @@ impl FailCode {
             Self::Deadline => "deadline",
             Self::Unusable => "unusable",
             Self::InTheWay => "in_the_way",
+            Self::NotSigned => "not_signed",
+            Self::SignatureBad => "signature_bad",
+            Self::SignerNotTrusted => "signer_not_trusted",
         }
     }
 
@@ -152,6 +161,15 @@ impl FailCode {
             Self::InTheWay => {
                 "remove the directory that has the image's name on the node, or the file that has its folder's"
             }
+            Self::NotSigned => {
+                "sign the image (apptainer sign) and push it again: signing makes another image of it; or change the partition's policy"
+            }
+            Self::SignatureBad => {
+                "do not run this image: get it anew from whoever signed it; `apptainer verify` says the same"
+            }
+            Self::SignerNotTrusted => {
+                "have it signed by somebody the partition's policy names, or add the signer's public key to the coordinator's keyring"
+            }
             Self::Unusable => {
                 "push an image built for the node's processor; let everybody pass the folders of the root (chmod o+x)"
             }
@@ -174,6 +192,13 @@ impl FailCode {
     #[must_use]
     pub const fn may_pass(self) -> bool {
         !matches!(self, Self::Refused | Self::Deadline | Self::NoRoot | Self::Unusable | Self::InTheWay)
+            && !self.is_of_signatures()
+    }
+
+    /// Tells whether the image lacks the signatures that the node's partitions ask for.
+    #[must_use]
+    pub const fn is_of_signatures(self) -> bool {
+        matches!(self, Self::NotSigned | Self::SignatureBad | Self::SignerNotTrusted)
     }
 }
 
@@ -250,6 +275,9 @@ mod tests {
             FailCode::Deadline,
             FailCode::Unusable,
             FailCode::InTheWay,
+            FailCode::NotSigned,
+            FailCode::SignatureBad,
+            FailCode::SignerNotTrusted,
         ];
         for code in codes {
             assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{code}\""));

@@ -5,13 +5,15 @@
 //! SIF is whole is decided by bounds: every object lies inside the file, outside the header and the table,
 //! and apart from every other; a squashfs fits its partition. `apptainer inspect` checks none of that, so an
 //! image cut inside its squashfs passes there and is [`SifError::Truncated`] here.
-//! Trusts no byte: it never panics, reads at most [`MAX_READ`] bytes and verifies no signature.
+//! Trusts no byte: it never panics, reads at most [`MAX_READ`] bytes and verifies no signature; `verify` does that.
 //! Outside facts: apptainer/sif v2 pkg/sif (sif.go, descriptor.go, load.go) and pkg/integrity.
 
 mod descriptor;
 mod header;
 mod metadata;
 mod signature;
+#[cfg(feature = "node")]
+pub mod verify;
 
 use std::io;
 

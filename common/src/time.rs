@@ -4,6 +4,7 @@
 //! decision rests on the wall clock, which an administrator or NTP may set at any moment.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Milliseconds since 1970-01-01T00:00:00Z; shown as RFC 3339.
@@ -19,6 +20,20 @@ impl fmt::Display for UnixMillis {
             Ok(time) => write!(f, "{time:.3}"),
             Err(_) => write!(f, "@{}ms", self.0),
         }
+    }
+}
+
+/// Says that a text is no point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a time is written as in 2026-11-21T10:30:00Z")]
+pub struct NotATime;
+
+impl FromStr for UnixMillis {
+    type Err = NotATime;
+
+    fn from_str(text: &str) -> Result<Self, NotATime> {
+        let time: jiff::Timestamp = text.parse().map_err(|_invalid| NotATime)?;
+        Ok(Self(time.as_millisecond()))
     }
 }
 
@@ -56,6 +71,8 @@ mod tests {
     #[test]
     fn a_moment_is_shown_in_rfc_3339() {
         assert_eq!(UnixMillis(1_000).to_string(), "1970-01-01T00:00:01.000Z");
+        assert_eq!("1970-01-01T00:00:01Z".parse(), Ok(UnixMillis(1_000)));
+        assert_eq!("1970-01-01".parse::<UnixMillis>(), Err(NotATime));
         assert_eq!(UnixMillis(i64::MAX).to_string(), format!("@{}ms", i64::MAX));
     }
 

@@ -40,7 +40,12 @@
 //!   Mapped{image, map} ────────────────────────►
 //!         ◄──── Assign{id, image, map, name, peers}     "have this image": begins, or changes what differs
 //!   Progress{id, phase, bytes, sources} ───────►        each second, and at each phase
+//!         ◄──── Keyring{keys}                           whose signatures count; before anything that needs it
+//!         ◄──── AssignUnder{policy, assignment}         the same, published only if its signatures are good
+//!         ◄──── Verify{image}                           to one that holds the image
+//!   Verified{image, keyring, verdict} ─────────►
 //!         ◄──── Unassign{id}                            "not any longer"
+//!         ◄──── Capabilities{key}                       after the Welcome: whose permissions to fetch count
 //!         ◄──── Rates{up, down} / Concurrent{fetches}   after the Welcome, and whenever it is to be otherwise
 //!         ◄──── Assigned{ids}                           once in a session, after the first heartbeat that agrees:
 //!                                                       "that is all"; others are ended

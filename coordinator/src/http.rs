@@ -1,14 +1,17 @@
 //! The HTTP API: questions about images, nodes, partitions and pushes, answered from the read view; and new pushes.
 //!
-//! One noun, one file. This file owns the routes and what handlers share ([`AppState`]); [`server`] owns
-//! sockets, [`edge`] what every request passes, [`problem`] the only table of errors. Nothing here decides who
+//! One noun, one file. This file owns what handlers share ([`AppState`]), [`routes`] which path leads where; [`server`] owns
+//! sockets, [`edge`] what every request passes, [`gate`] who may, [`problem`] the only table of errors. Nothing here decides who
 //! holds what: that is the view's business.
 
+mod audit;
 pub mod availability;
 mod drift;
 pub mod edge;
+pub mod enrolments;
 pub mod events;
 mod extract;
+mod gate;
 pub mod health;
 pub mod hosts;
 mod images;
@@ -21,31 +24,30 @@ mod partitions;
 pub mod problem;
 mod pushes;
 mod removals;
+mod routes;
 pub mod server;
+mod tokens;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use axum::Router;
-use axum::extract::Request;
 use sifleet_common::time::Now;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use utoipa::openapi::RefOr;
-use utoipa::openapi::path::ParameterIn;
-use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt as _};
-use utoipa_axum::routes;
 
+use crate::access::{self, Access};
 use crate::library::{Library, Options};
 use crate::state::run::Handle;
 use crate::store::sqlite::Store;
+use crate::store::token::TokenRecord;
 use crate::view::View;
-use edge::{EdgeLayer, RequestIds};
+use enrolments::Door;
 use health::Readiness;
 use hosts::Hosts;
 use metrics::Metrics;
 use problem::ApiError;
+pub use routes::router;
 
 /// What may be configured of the HTTP API.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// By which names we may be asked.
     pub hosts: Hosts,
+    /// Who may ask, and how often.
+    pub access: access::Options,
     /// Where users' images go; without it uploads are refused.
     pub library: Option<Options>,
     /// How the server treats connections.
@@ -77,6 +81,7 @@ impl Default for Limits {
             max_event_streams: 64,
             keep_alive: Duration::from_secs(15),
             hosts: Hosts::default(),
+            access: access::Options::default(),
             library: None,
             server: server::Limits::default(),
         }
@@ -97,7 +102,10 @@ pub(crate) struct App {
     library: Option<Library>,
     streams: Arc<Semaphore>,
     hosts: Arc<ArcSwap<Hosts>>,
+    access: Arc<Access>,
     stop: CancellationToken,
+    /// How nodes come in; absent where nobody listens for them.
+    door: OnceLock<Door>,
     /// Tells this life of the process from others, in request and event ids.
     process: u32,
 }
@@ -105,7 +113,14 @@ pub(crate) struct App {
 impl AppState {
     /// Joins what handlers need. Event streams end when `stop` is cancelled.
     #[must_use]
-    pub fn new(handle: Handle, store: Store, limits: Limits, stop: CancellationToken) -> Self {
+    pub fn new(
+        handle: Handle,
+        store: Store,
+        tokens: Vec<TokenRecord>,
+        limits: Limits,
+        stop: CancellationToken,
+    ) -> Self {
+        let access = Arc::new(Access::new(limits.access.clone(), &store, tokens));
         let metrics = Metrics::new(handle.clone(), store.clone());
         let streams = Arc::new(Semaphore::new(limits.max_event_streams.min(Semaphore::MAX_PERMITS)));
         let hosts = Arc::new(ArcSwap::from_pointee(limits.hosts.clone()));
@@ -120,7 +135,9 @@ impl AppState {
             library,
             streams,
             hosts,
+            access,
             stop,
+            door: OnceLock::new(),
             process,
         }))
     }
@@ -135,6 +152,17 @@ impl AppState {
     #[must_use]
     pub fn library(&self) -> Option<&Library> {
         self.0.library.as_ref()
+    }
+
+    /// Borrows what is known of callers, for those who keep it tidy.
+    #[must_use]
+    pub fn access(&self) -> &Arc<Access> {
+        &self.0.access
+    }
+
+    /// Tells how nodes come in; the first word counts.
+    pub fn open_door(&self, door: Door) {
+        drop(self.0.door.set(door));
     }
 
     /// Replaces the names by which we may be asked, since the certificate has others.
@@ -158,6 +186,10 @@ impl std::fmt::Debug for App {
 impl App {
     fn view(&self) -> Guard<Arc<View>> {
         self.handle.views.load()
+    }
+
+    fn door(&self) -> Option<&Door> {
+        self.door.get()
     }
 
     fn now(&self) -> Now {
@@ -184,6 +216,10 @@ impl App {
         &self.limits
     }
 
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
     fn library(&self) -> Result<&Library, ApiError> {
         self.library.as_ref().ok_or(ApiError::NoLibrary)
     }
@@ -195,87 +231,4 @@ fn check_length(name: &str, text: &str, max: usize) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::BadQuery { detail: format!("{name} has {} bytes, at most {max} make sense", text.len()) })
-}
-
-/// Makes the router of the whole API. It needs no sockets: [`server`] serves it, tests call it.
-pub fn router(state: &AppState) -> Router {
-    let edges = Edges { app: Arc::clone(&state.0), ids: Arc::new(RequestIds::new(state.0.process)) };
-    let within = Some(state.0.limits.request_timeout);
-    let documented = OpenApiRouter::with_openapi(openapi::base())
-        .routes(edges.wrap("/v1/availability", within, routes!(availability::get, availability::post)))
-        .routes(edges.wrap("/v1/images", within, routes!(images::list)))
-        .routes(edges.wrap("/v1/images/{image}", within, routes!(images::show)))
-        .routes(edges.wrap("/v1/nodes", within, routes!(nodes::list)))
-        .routes(edges.wrap("/v1/nodes/{name}", within, routes!(nodes::show)))
-        .routes(edges.wrap("/v1/nodes/{nodeset}/rescan", within, routes!(nodes::rescan)))
-        .routes(edges.wrap("/v1/nodes/{nodeset}/busy", within, routes!(nodes::busy)))
-        .routes(edges.wrap("/v1/nodes/{nodeset}/idle", within, routes!(nodes::idle)))
-        .routes(edges.wrap("/v1/partitions", within, routes!(partitions::list)))
-        .routes(edges.wrap("/v1/partitions/{name}", within, routes!(partitions::show)))
-        .routes(edges.wrap("/v1/drift", within, routes!(drift::list)))
-        .routes(edges.wrap("/v1/pushes", within, routes!(pushes::create, pushes::list)))
-        .routes(edges.wrap("/v1/pushes/{id}", within, routes!(pushes::show)))
-        .routes(edges.wrap("/v1/pushes/{id}/nodes", within, routes!(pushes::nodes)))
-        .routes(edges.wrap("/v1/pushes/{id}/events", None, routes!(pushes::follow)))
-        .routes(edges.wrap("/v1/pushes/{id}/cancel", within, routes!(pushes::cancel)))
-        .routes(edges.wrap("/v1/pushes/{id}/retry", within, routes!(pushes::retry)))
-        .routes(edges.wrap("/v1/pushes/{id}/rate", within, routes!(pushes::rate)))
-        .routes(edges.wrap("/v1/removals", within, routes!(removals::create, removals::list)))
-        .routes(edges.wrap("/v1/removals/{id}", within, routes!(removals::show)))
-        .routes(edges.wrap("/v1/removals/{id}/cancel", within, routes!(removals::cancel)))
-        .routes(edges.wrap("/v1/limits", within, routes!(limits::show, limits::change)))
-        .routes(edges.wrap("/v1/events", None, routes!(events::follow)))
-        .routes(edges.wrap("/v1/library/uploads", None, routes!(library::begin)))
-        .routes(edges.wrap(
-            "/v1/library/uploads/{id}",
-            None,
-            routes!(library::look, library::append, library::abandon),
-        ))
-        .routes(edges.wrap("/v1/library/uploads/{id}/finish", None, routes!(library::finish)))
-        .routes(edges.wrap("/healthz", within, routes!(health::live)))
-        .routes(edges.wrap("/readyz", within, routes!(health::ready)))
-        .routes(edges.wrap("/metrics", within, routes!(metrics::scrape)));
-    let (router, document) = documented.split_for_parts();
-    let pages = openapi::pages(document).layer(edges.layer("/docs", within));
-    let elsewhere = axum::routing::any(no_route).layer(edges.layer("unmatched", within));
-    router.merge(pages).fallback_service(elsewhere).with_state(Arc::clone(&state.0))
-}
-
-/// Makes the edge of each path.
-struct Edges {
-    app: Arc<App>,
-    ids: Arc<RequestIds>,
-}
-
-impl Edges {
-    fn wrap(
-        &self,
-        route: &'static str,
-        deadline: Option<Duration>,
-        routes: UtoipaMethodRouter<Arc<App>>,
-    ) -> UtoipaMethodRouter<Arc<App>> {
-        let layer = self.layer(route, deadline);
-        let layer = if takes_query(&routes) { layer } else { layer.without_query() };
-        routes.layer(layer)
-    }
-
-    fn layer(&self, route: &'static str, deadline: Option<Duration>) -> EdgeLayer {
-        let (ids, hosts) = (Arc::clone(&self.ids), Arc::clone(&self.app.hosts));
-        EdgeLayer::new(route, self.app.metrics.route(route), ids, deadline, hosts)
-    }
-}
-
-/// Tells whether any handler of a path is described as one that reads the query.
-fn takes_query((_, paths, _): &UtoipaMethodRouter<Arc<App>>) -> bool {
-    let operations = paths.paths.values().flat_map(|item| [&item.get, &item.post, &item.patch, &item.delete]);
-    let mut parameters = operations.flatten().flat_map(|operation| operation.parameters.iter().flatten());
-    parameters.any(|parameter| match parameter {
-        RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Query,
-        // Elsewhere in the document: nothing of ours is.
-        RefOr::Ref(_) => true,
-    })
-}
-
-async fn no_route(request: Request) -> ApiError {
-    ApiError::NoRoute { path: problem::cut(request.uri().path()) }
 }

@@ -9,6 +9,7 @@
 //!                          nodes (agents, QUIC)  partitions (file, Slurm)
 //! ```
 
+pub mod access;
 pub mod ca;
 pub mod http;
 pub mod library;
@@ -16,6 +17,7 @@ pub mod nodes;
 pub mod partitions;
 pub mod plan;
 pub mod settings;
+pub mod signatures;
 pub mod state;
 pub mod store;
 pub mod view;
@@ -24,12 +26,14 @@ mod listen;
 mod waiting;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sifleet_common::clock::Clock;
 use sifleet_common::settings::SettingsError;
 use sifleet_common::systemd::{self, Heart, Signal, SignalError, Signals};
 use sifleet_common::task::{GRACE, Tasks};
+use sifleet_common::telemetry::Chain;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -39,6 +43,7 @@ pub use listen::ListenError;
 use listen::Listeners;
 use partitions::Source;
 use settings::Settings;
+use signatures::SignaturesError;
 use state::run::Handle;
 use state::{Event, State};
 use store::{Restored, Store, StoreError};
@@ -72,6 +77,9 @@ pub enum RunError {
     /// A listener cannot be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// What is asked of signatures cannot be taken.
+    #[error(transparent)]
+    Signatures(#[from] SignaturesError),
     /// A part that must not end has ended.
     #[error("the task {task} failed; the log says why")]
     Failed {
@@ -88,7 +96,8 @@ impl RunError {
             Self::Listen(error) => error.needs_admin(),
             Self::Store(
                 StoreError::Newer { .. } | StoreError::Foreign { .. } | StoreError::Corrupt { .. },
-            ) => true,
+            )
+            | Self::Signatures(_) => true,
             Self::Signals(_) | Self::StateDir { .. } | Self::Store(_) | Self::Failed { .. } => false,
         }
     }
@@ -96,8 +105,8 @@ impl RunError {
 
 /// Runs the coordinator until a signal stops it.
 ///
-/// `reload` is called on SIGHUP, reads the settings again and sees to the log. Partitions are then read again and
-/// certificates too; everything else takes effect at the next start.
+/// `reload` is called on SIGHUP, reads the settings again and sees to the log. Partitions, certificates, policies and the
+/// keyring are then read again too; everything else takes effect at the next start.
 ///
 /// # Errors
 /// [`RunError`]. What was taken in before is stored.
@@ -140,10 +149,13 @@ async fn serve(
     // Who takes in stops first, then the owner of what was taken in.
     let (edges, core) = (Tasks::new(), Tasks::new());
     let clock = Clock::start();
+    let tokens = std::mem::take(&mut restored.tokens);
     let state = State::restore(settings.state_limits(), restored)
-        .with_transfers(settings.transfers(clock.now().wall));
+        .with_transfers(settings.transfers(clock.now().wall))
+        .with_signer(listen::signer(&settings)?)
+        .with_signatures(signatures::read(&settings)?);
     let (owner, handle) = state::run::prepare(state, store.clone(), clock);
-    let app = AppState::new(handle.clone(), store.clone(), settings.http_limits(), edges.token());
+    let app = AppState::new(handle.clone(), store.clone(), tokens, settings.http_limits(), edges.token());
     app.rename(listen::hosts(&settings)?);
     app.readiness().started(Part::Store);
     let listeners = Listeners::bind(&settings)?;
@@ -155,9 +167,7 @@ async fn serve(
     core.spawn("watchdog", heart.feed(core.token()));
     let (reread, rereads) = watch::channel(());
     partitions::spawn(sources, &handle, &rereads, &edges);
-    if let Some(library) = app.library() {
-        edges.spawn("library", library.clone().reap_until(edges.token()));
-    }
+    keep_tidy(&app, clock, &edges);
     let certificates = listeners.serve(&app, (&handle, &store), settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);
     systemd::ready(&summary(&handle));
@@ -169,7 +179,7 @@ async fn serve(
                 Signal::Stop => break Ok(()),
                 Signal::Reload => {
                     systemd::reloading();
-                    note_reload(&settings, reload());
+                    heed(reload(), &settings, &handle).await;
                     if certificates.reload(&settings, &app)
                         && handle.send(Event::AuthoritiesChanged).await.is_err()
                     {
@@ -193,14 +203,35 @@ async fn serve(
     ended
 }
 
-fn note_reload(settings: &Settings, read: Result<Settings, SettingsError>) {
-    match read {
-        Ok(read) if settings.needs_restart(&read) => {
-            warn!("the settings are read; some of what changed takes effect at the next start");
-        }
-        Ok(_) => info!("the settings are read"),
-        Err(error) => warn!(%error, "the settings cannot be read; what was set before is kept"),
+/// Takes in settings that were read again, as far as that is possible while running.
+async fn heed(read: Result<Settings, SettingsError>, in_force: &Settings, handle: &Handle) {
+    let read = match read {
+        Ok(read) => read,
+        Err(error) => return warn!(%error, "the settings cannot be read; what was set before is kept"),
+    };
+    if in_force.needs_restart(&read) {
+        warn!("the settings are read; some of what changed takes effect at the next start");
+    } else {
+        info!("the settings are read");
     }
+    match signatures::read(&read) {
+        Ok(rules) => {
+            let partitions = rules.partitions.len();
+            // The owner's queue is closed only while the coordinator stops.
+            if handle.send(Event::Signatures(Box::new(rules))).await.is_ok() {
+                info!(partitions, "what is asked of signatures is read");
+            }
+        }
+        Err(error) => warn!(error = %Chain(&error), "what is asked of signatures stays as it was"),
+    }
+}
+
+/// Sees to what would pile up: uploads that nobody goes on with, tokens that ended, old records of the audit.
+fn keep_tidy(app: &AppState, clock: Clock, tasks: &Tasks) {
+    if let Some(library) = app.library() {
+        tasks.spawn("library", library.clone().reap_until(tasks.token()));
+    }
+    tasks.spawn("callers", Arc::clone(app.access()).keep_until(clock, tasks.token()));
 }
 
 fn summary(handle: &Handle) -> String {

@@ -1,4 +1,4 @@
-//! The two listeners: QUIC for agents, HTTP for users. Owns their certificates and how those are exchanged while
+//! The listeners: QUIC for agents, HTTP for users, over TCP and over a unix socket. Owns their certificates and how those are exchanged while
 //! running; who connects is the business of `nodes` and `http`.
 
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use quinn::Endpoint;
+use sifleet_common::capability::{BadSeed, Signer};
 use sifleet_common::quic::{self, QuicError};
 use sifleet_common::task::Tasks;
 use sifleet_common::tls::{self, Identity, TlsError};
@@ -15,7 +16,9 @@ use sifleet_common::wire::enrol::ENROL_ALPN;
 use tracing::{info, warn};
 
 use crate::ca;
+use crate::http::enrolments::Door;
 use crate::http::hosts::Hosts;
+use crate::http::server::local::Local;
 use crate::http::server::tls as web;
 use crate::http::server::{BindError, Server};
 use crate::http::{AppState, router};
@@ -23,7 +26,7 @@ use crate::nodes;
 use crate::nodes::enrol::Enrolling;
 use crate::nodes::issuer::{Issuer, IssuerError};
 use crate::nodes::late::LateVerifier;
-use crate::settings::{HttpTls, Settings};
+use crate::settings::{DEFAULT_SOCKET, HttpTls, Settings};
 use crate::state::run::Handle;
 use crate::store::Store;
 
@@ -40,6 +43,12 @@ pub enum ListenError {
         dir: PathBuf,
         /// What is wrong.
         source: Box<TlsError>,
+    },
+    /// Nodes cannot be permitted to fetch.
+    #[error(transparent)]
+    Signer {
+        /// What is wrong.
+        source: BadSeed,
     },
     /// Nodes cannot be given certificates.
     #[error("cannot use the authority of the cluster in {}: `sifleet-coordinator ca init` makes one", dir.display())]
@@ -75,15 +84,17 @@ impl ListenError {
         match self {
             Self::Certificate { .. } | Self::Authority { .. } | Self::Web { .. } => true,
             Self::Http { source: BindError::PlainOutsideLoopback { .. } } => true,
-            Self::Control { .. } | Self::Http { source: BindError::Bind { .. } } => false,
+            Self::Signer { .. } | Self::Control { .. } => false,
+            Self::Http { source: BindError::Bind { .. } | BindError::Socket { .. } } => false,
         }
     }
 }
 
-/// Both listeners, bound.
+/// The listeners, bound.
 pub(crate) struct Listeners {
     control: Endpoint,
     http: Server,
+    local: Option<Local>,
     certificates: Certificates,
     grace: Duration,
 }
@@ -96,7 +107,7 @@ pub(crate) struct Certificates {
 }
 
 impl Listeners {
-    /// Binds both; must be called within a tokio runtime.
+    /// Binds all; must be called within a tokio runtime.
     pub(crate) fn bind(settings: &Settings) -> Result<Self, ListenError> {
         let issuer = Issuer::open(&settings.ca_dir(), settings.control.certificate_life.get())
             .map_err(|source| ListenError::Authority { dir: settings.ca_dir(), source: Box::new(source) })?;
@@ -112,8 +123,15 @@ impl Listeners {
             .map(|config| Arc::new(ArcSwap::from(config)));
         let http = Server::bind(settings.http.listen, tls.clone(), settings.http_limits().server)
             .map_err(|source| ListenError::Http { source })?;
+        let local = settings.socket().map(|path| Local::bind(path, settings.http_limits().server));
+        let local = local.transpose().map_err(|source| ListenError::Http { source })?;
+        if local.is_none() {
+            warn!(
+                "there is no socket for users of this machine: set http.socket, or make the directory of {DEFAULT_SOCKET}"
+            );
+        }
         let certificates = Certificates { control: control.clone(), issuer, http: tls };
-        Ok(Self { control, http, certificates, grace: settings.control.renewal_grace.get() })
+        Ok(Self { control, http, local, certificates, grace: settings.control.renewal_grace.get() })
     }
 
     /// Begins to accept, on tasks of its own.
@@ -127,12 +145,24 @@ impl Listeners {
         if let Ok(address) = self.control.local_addr() {
             info!(peer = %address, "listening for agents");
         }
+        if let Ok(address) = self.control.local_addr() {
+            app.open_door(Door { issuer: self.certificates.issuer.clone(), port: address.port() });
+        }
         let enrolling = Enrolling::new(self.certificates.issuer.clone(), store.clone(), self.grace);
         let both = (handle.clone(), enrolling);
         let accept = nodes::accept(self.control, both, tasks.clone(), max_nodes.saturating_add(LINGERING));
         tasks.spawn("agents", accept);
         let serve = self.http.serve(router(app), app.metrics().connections(), tasks.clone());
         tasks.spawn("http", serve);
+        if let Some(local) = self.local {
+            let serve = local.serve(
+                router(app),
+                Arc::clone(app.access()),
+                app.metrics().connections(),
+                tasks.clone(),
+            );
+            tasks.spawn("http socket", serve);
+        }
         self.certificates
     }
 }
@@ -195,6 +225,18 @@ impl Certificates {
     }
 }
 
+/// Makes what signs permissions to fetch; the same for as long as the coordinator has its key.
+pub(crate) fn signer(settings: &Settings) -> Result<Signer, ListenError> {
+    let secret = coordinator_identity(settings)?.derive_secret("sifleet 2026 capabilities to fetch images");
+    Signer::from_seed(&secret).map_err(|source| ListenError::Signer { source })
+}
+
+fn coordinator_identity(settings: &Settings) -> Result<Identity, ListenError> {
+    let dir = settings.ca_dir();
+    Identity::load(&dir.join("coordinator.pem"), &dir.join("coordinator.key"))
+        .map_err(|source| ListenError::Certificate { dir, source: Box::new(source) })
+}
+
 /// Lists by which names we may be asked.
 pub(crate) fn hosts(settings: &Settings) -> Result<Hosts, ListenError> {
     let http = &settings.http;
@@ -217,8 +259,7 @@ fn control_config(
 ) -> Result<(quinn::ServerConfig, [u8; 32]), ListenError> {
     let dir = settings.ca_dir();
     let unusable = |source| ListenError::Certificate { dir: dir.clone(), source: Box::new(source) };
-    let identity =
-        Identity::load(&dir.join("coordinator.pem"), &dir.join("coordinator.key")).map_err(unusable)?;
+    let identity = coordinator_identity(settings)?;
     let secret = identity.derive_secret("sifleet 2026 stateless reset of control connections");
     let authorities = tls::load_authorities(&dir.join("ca.pem")).map_err(unusable)?;
     let strict = tls::node_verifier(&authorities).map_err(unusable)?;

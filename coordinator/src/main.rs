@@ -12,7 +12,7 @@ use sifleet_common::nodeset::NodeSet;
 use sifleet_common::settings::{EXIT_BAD_SETTINGS, Loaded, SettingsError};
 use sifleet_common::telemetry::{self, Chain};
 use sifleet_coordinator::settings::{DEFAULT_PATH, Settings};
-use sifleet_coordinator::{RunError, ca};
+use sifleet_coordinator::{RunError, ca, signatures};
 
 /// Knows which node holds which image, and answers for it.
 #[derive(Debug, Parser)]
@@ -103,7 +103,10 @@ fn main() -> ExitCode {
     match args.command {
         Some(Command::Man { dir }) => write_manual(&dir),
         Some(Command::Ca(command)) => make_certificates(&loaded.settings.ca_dir(), command),
-        None if args.check_config => say(&checked(&loaded.files)),
+        None if args.check_config => match signatures::read(&loaded.settings) {
+            Ok(_) => say(&checked(&loaded.files)),
+            Err(error) => complain(&error, EXIT_BAD_SETTINGS),
+        },
         None => start(args.config.as_deref(), loaded),
     }
 }

@@ -4,6 +4,8 @@
 //! mistake is shown with its file and line. How files are found and laid over one another is in common.
 
 mod rules;
+pub mod signatures;
+mod web;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,8 @@ use sifleet_common::time::UnixMillis;
 use crate::partitions::{Source, file::PartitionFile, slurm::Sinfo};
 use crate::state::pushes;
 use crate::{http, library, state};
+
+pub use web::{Anonymous, Audit, DEFAULT_SOCKET, Http, HttpRate, HttpTls};
 
 /// Where settings are looked for unless somebody names another file.
 pub const DEFAULT_PATH: &str = "/etc/sifleet/coordinator.toml";
@@ -35,12 +39,16 @@ pub struct Settings {
     pub control: Control,
     /// The side of the users.
     pub http: Http,
+    /// Who asked for what.
+    pub audit: Audit,
     /// Where partitions come from.
     pub partitions: Partitions,
     /// Pushes.
     pub transfer: Transfer,
     /// Where users' images go.
     pub library: Library,
+    /// Whose signatures on images count, and who asks for them.
+    pub signatures: signatures::Signatures,
     /// Bounds.
     pub limits: Limits,
     /// Logging.
@@ -54,9 +62,11 @@ impl Default for Settings {
             ca_dir: None,
             control: Control::default(),
             http: Http::default(),
+            audit: Audit::default(),
             partitions: Partitions::default(),
             transfer: Transfer::default(),
             library: Library::default(),
+            signatures: signatures::Signatures::default(),
             limits: Limits::default(),
             log: Log::default(),
         }
@@ -89,34 +99,6 @@ impl Default for Control {
             renewal_grace: Period::seconds(7 * 86_400),
         }
     }
-}
-
-/// The side of the users.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, try_from = "rules::web::Raw")]
-pub struct Http {
-    /// The TCP address of the API; other than loopback only with TLS.
-    pub listen: SocketAddr,
-    /// The certificate to show.
-    pub tls: Option<HttpTls>,
-    /// Names by which users ask, besides loopback, the address and the names of the certificate.
-    pub hosts: Vec<String>,
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7440)), tls: None, hosts: Vec::new() }
-    }
-}
-
-/// The certificate that users see; read again on SIGHUP.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HttpTls {
-    /// PEM file with the certificate and those that lead to its authority.
-    pub certificate: PathBuf,
-    /// PEM file with its private key.
-    pub key: PathBuf,
 }
 
 /// Where partitions come from, besides what agents declare for themselves.
@@ -264,6 +246,7 @@ impl Settings {
         let library = self.library.dir.clone().map(library::Options::new);
         let max_event_streams = self.limits.max_event_streams;
         let mut limits = http::Limits { max_event_streams, library, ..http::Limits::default() };
+        limits.access = self.access();
         limits.server.max_connections = self.limits.max_http_connections;
         limits
     }
@@ -288,6 +271,7 @@ impl Settings {
     pub fn needs_restart(&self, other: &Self) -> bool {
         let mut other = other.clone();
         other.log.filter.clone_from(&self.log.filter);
+        other.signatures.clone_from(&self.signatures);
         *self != other
     }
 }

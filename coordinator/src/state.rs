@@ -131,6 +131,8 @@ pub enum Event {
     },
     /// The authorities that count are others than before.
     AuthoritiesChanged,
+    /// An admin asks something else of signatures.
+    Signatures(Box<pushes::Rules>),
     /// Time has passed.
     Tick,
 }
@@ -202,6 +204,7 @@ impl State {
             }
             Event::JobsRunOn { nodes } => self.jobs_run_on(nodes),
             Event::AuthoritiesChanged => self.renew_all(),
+            Event::Signatures(rules) => self.heed_rules(*rules),
             Event::Tick => {}
         }
         self.expire(now);
@@ -273,6 +276,7 @@ impl State {
         if let Some(id) = self.sessions.remove(&session) {
             self.describing.lost(session);
             self.maps_lost(session);
+            self.signatures_lost(session);
             if let Some(node) = self.nodes.get_mut(id.index())
                 && node.session.as_ref().is_some_and(|current| current.id == session)
             {

@@ -1,14 +1,16 @@
 //! What must survive a restart: nodes and their last-known inventories, image metadata, memberships, pushes,
-//! removals, limits, identities.
+//! removals, limits, identities, tokens, the audit.
 //!
 //! Owns the vocabulary of durable steps ([`Op`]) and what is found again at start ([`Restored`]); all SQL is in
 //! [`sqlite`]. Leases, sessions and rates are soft state and never come here.
 
+pub mod audit;
 pub mod identity;
 pub mod limits;
 pub mod push;
 pub mod removal;
 pub mod sqlite;
+pub mod token;
 
 pub use sqlite::{Store, StoreError, StoreStats};
 
@@ -23,10 +25,12 @@ use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::control::StreamId;
 
-use identity::{EnrolToken, Standing, TokenNo};
+use audit::AuditRecord;
+use identity::{Invite, InviteNo, Standing};
 use limits::LimitSet;
 use push::{PushNo, PushOutcome, PushRecord, RestoredPush};
 use removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
+use token::{TokenNo, TokenRecord};
 
 /// One durable step. Steps are applied in the order in which they are handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,15 +162,42 @@ pub enum Op {
         /// How it stands.
         standing: Standing,
     },
-    /// Tokens were made or used.
-    PutTokens {
+    /// Tokens with which nodes enrol were made or used.
+    PutInvites {
         /// As they are.
-        tokens: Vec<EnrolToken>,
+        invites: Vec<Invite>,
     },
-    /// Tokens are too old, or not to be used.
+    /// Tokens with which nodes enrol are too old, or not to be used.
+    ForgetInvites {
+        /// Which ones.
+        invites: Vec<InviteNo>,
+    },
+    /// A token was made, or revoked.
+    PutToken {
+        /// The token as it is.
+        record: Box<TokenRecord>,
+    },
+    /// Tokens were used.
+    TouchTokens {
+        /// Which ones, and when.
+        used: Vec<(TokenNo, UnixMillis)>,
+    },
+    /// Tokens were not good any longer for so long that nobody asks for them.
     ForgetTokens {
         /// Which ones.
         tokens: Vec<TokenNo>,
+    },
+    /// Somebody asked for a change, or was refused.
+    PutAudit {
+        /// Who, and for what.
+        record: Box<AuditRecord>,
+    },
+    /// Old records of the audit are of no use.
+    PruneAudit {
+        /// Those before this.
+        before: UnixMillis,
+        /// And of changes and of refusals those beyond so many.
+        keep: u32,
     },
 }
 
@@ -188,14 +219,19 @@ impl Op {
             | Self::PutLimits { .. }
             | Self::MarkBusy { .. }
             | Self::PutStanding { .. }
-            | Self::PutTokens { .. }
-            | Self::ForgetTokens { .. } => true,
+            | Self::PutInvites { .. }
+            | Self::ForgetInvites { .. } => true,
             Self::PutNode { .. }
             | Self::Advance { .. }
             | Self::Replace { .. }
             | Self::PutMetadata { .. }
             | Self::PutMembers { .. }
-            | Self::HeardOf { .. } => false,
+            | Self::HeardOf { .. }
+            | Self::PutToken { .. }
+            | Self::TouchTokens { .. }
+            | Self::ForgetTokens { .. }
+            | Self::PutAudit { .. }
+            | Self::PruneAudit { .. } => false,
         }
     }
 }
@@ -272,7 +308,9 @@ pub struct Restored {
     /// How names stand that were enrolled or revoked.
     pub standings: Vec<(NodeName, Standing)>,
     /// Tokens with which nodes enrol.
-    pub tokens: Vec<EnrolToken>,
+    pub invites: Vec<Invite>,
+    /// The tokens, oldest first.
+    pub tokens: Vec<TokenRecord>,
 }
 
 impl Restored {

@@ -33,7 +33,7 @@ use sifleet_common::time::{Monotonic, Now, UnixMillis};
 
 use crate::state::index::{DigestEntry, NameEntry};
 use crate::store::NodeFacts;
-use crate::store::identity::{EnrolToken, Standing};
+use crate::store::identity::{Invite, Standing};
 use cache::Cache;
 use limits::LimitsShown;
 use pushes::PushesShown;
@@ -158,7 +158,7 @@ pub struct View {
     pub(crate) removals: RemovalsShown,
     pub(crate) limits: LimitsShown,
     /// Tokens with which nodes enrol, oldest number first.
-    pub tokens: Arc<[EnrolToken]>,
+    pub invites: Arc<[Invite]>,
     /// How names stand that were enrolled or revoked.
     pub(crate) standings: OrdMap<NodeName, Standing>,
     pub(crate) cache: Arc<Cache>,

@@ -9,6 +9,7 @@ use sifleet_common::api;
 use sifleet_common::image::MAX_METADATA;
 use sifleet_common::inventory::Change;
 use sifleet_common::name::NodeName;
+use sifleet_common::policy::{MAX_KEY_NAME, Verdict};
 use sifleet_common::wire::assignment::{MAX_DETAIL, Report};
 use sifleet_common::wire::control::{Hello, MAX_SIDECAR, ToCoordinator};
 use sifleet_common::wire::frame::MAX_FRAME;
@@ -120,6 +121,13 @@ fn weight(message: &ToCoordinator) -> usize {
                 SMALL + MAX_DETAIL + names.map(|name| NAMED + name.as_str().len()).sum::<usize>()
             }
             Report::Mapped(_) | Report::Removed(_) => SMALL + MAX_DETAIL,
+            Report::Verified(verified) => {
+                let signers = match &verified.verdict {
+                    Some(Verdict::Signed { by }) => by.len(),
+                    Some(Verdict::Unsigned | Verdict::Bad { .. } | Verdict::UnknownKey { .. }) | None => 0,
+                };
+                SMALL + MAX_KEY_NAME + MAX_DETAIL + signers * NAMED
+            }
         },
     }
 }

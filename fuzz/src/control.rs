@@ -14,7 +14,8 @@ use sifleet_common::digest::Digest;
 use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format};
 use sifleet_common::inventory::{
-    Change, Content, Generation, Image, InventoryDigest, Replica, ReplicaKey, Root, RootId, RootState,
+    Change, Content, Generation, Image, InventoryDigest, Replica, ReplicaKey, Root, RootId, RootKind,
+    RootState,
 };
 use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::time::{Now, UnixMillis};
@@ -298,7 +299,7 @@ fn spoken(output: Output) -> Vec<ToCoordinator> {
 /// Returns the changes that put images below one root of an empty inventory, all with the same bytes.
 #[must_use]
 pub fn changes(images: &[&str], content: u8) -> Vec<Change> {
-    let root = Root { path: "/r".to_owned(), library: false, state: RootState::Watched };
+    let root = Root { path: "/r".to_owned(), kind: RootKind::Plain, state: RootState::Watched };
     let image = Image {
         digest: Digest::from_bytes([content; 32]),
         format: Format::Sif,

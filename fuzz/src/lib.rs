@@ -11,16 +11,18 @@ pub mod names;
 pub mod nodeset;
 pub mod settings;
 pub mod sif;
+pub mod signatures;
 
 /// A target: takes any bytes, panics when a promise is broken.
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("frame", frame::run),
     ("control", control::run),
     ("chunk", chunk::run),
     ("sif", sif::run),
+    ("signatures", signatures::run),
     ("settings", settings::run),
     ("nodeset", nodeset::run),
     ("names", names::run),

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sifleet_common::availability::Require;
+use sifleet_common::capability::Capability;
 use sifleet_common::chunk::span::SpanId;
 use sifleet_common::chunk::{CHUNKER, Chunk, ChunkDigest, MapDigest};
 use sifleet_common::digest::Digest;
@@ -21,6 +22,7 @@ use sifleet_fuzz::TARGETS;
 use sifleet_fuzz::control::{Site, changes};
 use sifleet_fuzz::input::stretch;
 use sifleet_tests::sif::SifBuilder;
+use sifleet_tests::sif::sign::{PgpSigner, PlainSigner, signed_as_before, signed_by_pgp, signed_by_plain};
 
 #[test]
 fn every_seed_is_taken() {
@@ -74,12 +76,25 @@ fn an_honest_site_answers_as_a_person_would() {
     assert_eq!((answer.nodes.ready.as_str(), answer.nodes.unknown.as_str()), ("n[0-1]", "n2"));
 }
 
+fn signed() -> Vec<Vec<u8>> {
+    let (image, signer, plain) = (SifBuilder::new(), PgpSigner::new(1), PlainSigner::ed25519(1));
+    vec![
+        signed_by_pgp(&image, &signer).bytes(),
+        signed_by_plain(&image, &[&plain]).bytes(),
+        signed_as_before(&image, &signer),
+        signer.public(),
+        signer.armored().into_bytes(),
+        plain.public_pem().into_bytes(),
+    ]
+}
+
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "frame" => frames(),
         "control" => sessions(),
         "chunk" => chunks(),
         "sif" => images(),
+        "signatures" => signed(),
         "settings" => texts(&[
             "coordinators = [\"head01:7441\"]\n[[root]]\npath = \"/opt/apptainers\"\n[watch]\nsettle = \"1s\"\n",
             "[hash]\nthreads = 2\nrate = \"200MiB\"\n[log]\nfilter = \"debug\"\noutput = \"stderr\"\n",
@@ -114,12 +129,12 @@ fn chunks() -> Vec<Vec<u8>> {
     let (image, map) = (Digest::from_bytes([1; 32]), MapDigest::from_bytes([2; 32]));
     let runs = vec![Run { first: 0, count: 3 }, Run { first: 9, count: u32::MAX }];
     let chunk = Chunk { digest: ChunkDigest::of(b"x"), len: 40_000 };
-    let follow = Opening::Follow { image, map, lacks: runs.clone() };
+    let follow = Opening::Follow { image, map, lacks: runs.clone(), capability: Capability::default() };
     let choice = Choice::Ask { span: SpanId(1), chunks: runs.clone() };
     let part = MapPart { chunker: CHUNKER, chunks: vec![chunk; 3], last: true };
     let bodies = [
         encode(&follow),
-        encode(&Opening::Map { image }),
+        encode(&Opening::Map { image, capability: Capability::default() }),
         encode(&Wish::Got(runs.clone())),
         encode(&Offer::Alone(runs)),
         encode(&Turn { image }),

@@ -15,7 +15,9 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use sifleet_common::role::Role;
 
+use crate::callers::Callers;
 use crate::programs;
 use crate::wait::until;
 
@@ -45,6 +47,7 @@ pub struct Cluster {
     _lock: File,
     http: u16,
     control: u16,
+    callers: Callers,
     running: BTreeMap<String, Child>,
     under: BTreeMap<String, Vec<String>>,
 }
@@ -65,12 +68,14 @@ impl Cluster {
         fs::remove_dir_all(&folder).with_context(|| format!("clear {}", folder.display()))?;
         fs::create_dir_all(folder.join("logs"))?;
         let (http, control) = (free_tcp_port()?, free_udp_port()?);
+        let callers = Callers::new(&folder)?;
         let cluster = Self {
             plan,
             folder,
             _lock: lock,
             http,
             control,
+            callers,
             running: BTreeMap::new(),
             under: BTreeMap::new(),
         };
@@ -114,6 +119,18 @@ impl Cluster {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.http)
+    }
+
+    /// Returns the tokens of those who ask.
+    #[must_use]
+    pub fn callers(&self) -> &Callers {
+        &self.callers
+    }
+
+    /// Returns what an administrator sends as `Authorization`.
+    #[must_use]
+    pub fn bearer(&self) -> String {
+        self.callers.bearer(Role::Admin)
     }
 
     /// Returns where agents dial.
@@ -196,6 +213,7 @@ impl Cluster {
     /// # Errors
     /// When it does not.
     pub fn start_coordinator(&mut self) -> anyhow::Result<()> {
+        self.callers.introduce(&self.folder.join("state"))?;
         self.spawn(COORDINATOR, "sifleet-coordinator")?;
         let (answers, _) = until("the coordinator answers", LIMIT, || {
             if self.has_ended(COORDINATOR)? { Ok(false) } else { self.get("/readyz").map(|_answer| true) }
@@ -284,7 +302,8 @@ impl Cluster {
     /// # Errors
     /// When it does not answer, or answers with an error.
     pub fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let text = ureq::get(format!("{}{path}", self.url())).call()?.body_mut().read_to_string()?;
+        let request = ureq::get(format!("{}{path}", self.url())).header("authorization", self.bearer());
+        let text = request.call()?.body_mut().read_to_string()?;
         Ok(serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
@@ -335,6 +354,7 @@ impl Cluster {
     pub fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
         let mut cli = Command::new(programs::own("sifleet")?);
         cli.args(arguments).env("SIFLEET_URL", self.url()).env_remove("CLICOLOR_FORCE");
+        cli.env("SIFLEET_TOKEN_FILE", self.callers.file(Role::Admin));
         Ok(cli)
     }
 

@@ -10,7 +10,9 @@ use sifleet_agent::settings::Tls;
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, Format, ImageMetadata};
-use sifleet_common::inventory::{Change, Content, Image, Replica, ReplicaKey, Root, RootId, RootState};
+use sifleet_common::inventory::{
+    Change, Content, Image, Replica, ReplicaKey, Root, RootId, RootKind, RootState,
+};
 use sifleet_common::nodeset::NodeSet;
 use sifleet_common::task::Tasks;
 use sifleet_common::time::UnixMillis;
@@ -71,7 +73,7 @@ impl Fleet {
     ) -> anyhow::Result<Self> {
         let tasks = Tasks::new();
         let Ends { changes, mut orders, reports } = join(cluster, &tasks, node, transfer_port)?;
-        let root = Root { path: "/opt/apptainers".into(), library: false, state: RootState::Watched };
+        let root = Root { path: "/opt/apptainers".into(), kind: RootKind::Plain, state: RootState::Watched };
         let image = Image { digest: image, format: Format::Sif, arch: Arch::Amd64, mutable: false };
         let held = Replica { size, modified: UnixMillis(0), content: Content::Image(image.clone()) };
         let key = ReplicaKey { root: RootId(0), name: crate::known(name) };
@@ -131,7 +133,7 @@ async fn answer(mut asked: mpsc::Receiver<Command>) {
 /// Invents an inventory of so many images.
 #[must_use]
 pub fn inventory(images: usize) -> Vec<Change> {
-    let root = Root { path: "/opt/apptainers".into(), library: false, state: RootState::Watched };
+    let root = Root { path: "/opt/apptainers".into(), kind: RootKind::Plain, state: RootState::Watched };
     let mut changes = vec![Change::Root(RootId(0), root)];
     changes.extend((0..images).map(|n| put(n, 0)));
     changes

@@ -2,7 +2,9 @@
 //!
 //! Nothing of it ships. Helpers that report to a person write to the terminal; tests assert.
 
+pub mod apptainer;
 pub mod bench;
+pub mod callers;
 pub mod cluster;
 pub mod fleet;
 pub mod lan;

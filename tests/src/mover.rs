@@ -13,13 +13,16 @@ use sifleet_agent::inventory;
 use sifleet_agent::memory::Memory;
 use sifleet_agent::settings::Settings;
 use sifleet_agent::transfer::{Ends, Transfers};
+use sifleet_common::capability::{Capability, Signer};
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::{Change, Content, RootId};
+use sifleet_common::name::NodeName;
 use sifleet_common::push::Phase;
 use sifleet_common::task::Tasks;
+use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::{
-    Assignment, AssignmentId, Order, Peer, Progress, Removal, Removed, Report,
+    Assignment, AssignmentId, Order, Peer, Progress, Removal, Removed, Report, Verified,
 };
 use sifleet_coordinator::ca;
 use tokio::sync::mpsc;
@@ -97,6 +100,7 @@ impl Mover {
         let ((orders, ordered), (said, reports)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
         let ends = Ends { orders: ordered, reports: said, commands };
         transfers.start(&hashing, ends, tasks.token(), || ())?;
+        orders.try_send(Order::Capabilities { key: signer()?.key()? })?;
         Ok(Self { node: node.to_owned(), root, peer, orders, reports, changes, tasks })
     }
 
@@ -219,11 +223,43 @@ impl Mover {
     /// # Errors
     /// When the transfers have ended.
     pub async fn assign(&self, assignment: Assignment) -> anyhow::Result<()> {
-        Ok(self.orders.send(Order::Assign(assignment)).await?)
+        let capability = permit(&self.peer.node, assignment.image)?;
+        Ok(self.orders.send(Order::Assign(Assignment { capability, ..assignment })).await?)
+    }
+
+    /// Asks whose signatures an image on the node has.
+    ///
+    /// # Errors
+    /// When nothing is said.
+    pub async fn verify(&mut self, image: Digest) -> anyhow::Result<Verified> {
+        self.orders.send(Order::Verify { image }).await?;
+        let verified = async {
+            while let Some(report) = self.reports.recv().await {
+                if let Report::Verified(verified) = report
+                    && verified.image == image
+                {
+                    return Ok(verified);
+                }
+            }
+            bail!("the transfers have ended")
+        };
+        tokio::time::timeout(LIMIT, verified).await.with_context(|| format!("{} says nothing", self.node))?
     }
 }
 
-/// What an assignment of an image is like, whoever it is for.
+/// Permits a node to fetch an image, as the coordinator of the movers would.
+///
+/// # Errors
+/// None that is not one of ours.
+pub fn permit(node: &NodeName, image: Digest) -> anyhow::Result<Capability> {
+    Ok(signer()?.permit(node, image, UnixMillis(i64::MAX)))
+}
+
+fn signer() -> anyhow::Result<Signer> {
+    Ok(Signer::from_seed(&[7; 32])?)
+}
+
+/// What an assignment of an image is like, whoever it is for; nobody is permitted it yet.
 #[must_use]
 pub fn assignment(image: Digest, size: u64, map: MapDigest, peers: Vec<Peer>) -> Assignment {
     let name = crate::known("image.sif");
@@ -237,6 +273,7 @@ pub fn assignment(image: Digest, size: u64, map: MapDigest, peers: Vec<Peer>) ->
         peers,
         rate: None,
         priority: 100,
+        capability: Capability::default(),
     }
 }
 

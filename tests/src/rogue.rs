@@ -9,6 +9,7 @@ use anyhow::Context;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use sifleet_agent::layout::Layout;
 use sifleet_common::chunk::MapDigest;
+use sifleet_common::name::NodeName;
 use sifleet_common::quic::transfer;
 use sifleet_common::task::Tasks;
 use sifleet_common::tls::{self, Identity};
@@ -16,6 +17,8 @@ use sifleet_common::wire::assignment::{Assignment, Peer};
 use sifleet_common::wire::chunk::{CHUNK_ALPN, Choice, Offer, Opening, Run, Turn, Wish, map_parts, numbers};
 use sifleet_common::wire::frame::{FrameReader, write_frame};
 use sifleet_coordinator::ca;
+
+use crate::mover::permit;
 
 /// What a rogue does when it is asked for a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +84,10 @@ fn endpoint(folder: &Path, node: &str) -> anyhow::Result<Endpoint> {
 }
 
 /// A node that dials others and says by hand what fetchers say.
-pub struct Dialler(Endpoint);
+pub struct Dialler {
+    node: NodeName,
+    endpoint: Endpoint,
+}
 
 /// One that follows an image, by hand.
 pub struct Following {
@@ -99,7 +105,7 @@ impl Dialler {
     /// # Errors
     /// When a certificate or a socket cannot be had.
     pub fn start(folder: &Path, node: &str) -> anyhow::Result<Self> {
-        endpoint(folder, node).map(Self)
+        Ok(Self { node: node.parse()?, endpoint: endpoint(folder, node)? })
     }
 
     /// Connects to a peer.
@@ -107,7 +113,7 @@ impl Dialler {
     /// # Errors
     /// When it cannot be reached.
     pub async fn dial(&self, peer: &Peer) -> anyhow::Result<Connection> {
-        Ok(self.0.connect(peer.address, &tls::node_server_name(&peer.node))?.await?)
+        Ok(self.endpoint.connect(peer.address, &tls::node_server_name(&peer.node))?.await?)
     }
 
     /// Follows at a peer what an assignment names, lacking `lacks` of it.
@@ -122,7 +128,8 @@ impl Dialler {
     ) -> anyhow::Result<Following> {
         let connection = self.dial(peer).await?;
         let (mut wishes, offers) = connection.open_bi().await?;
-        let opening = Opening::Follow { image: image.image, map: image.map, lacks };
+        let capability = permit(&self.node, image.image)?;
+        let opening = Opening::Follow { image: image.image, map: image.map, lacks, capability };
         write_frame(&mut wishes, &opening).await?;
         Ok(Following { connection, wishes, offers: FrameReader::new(offers) })
     }

@@ -6,6 +6,7 @@
 //! Outside facts: apptainer/sif v2 pkg/sif (create.go), Linux Documentation/filesystems/squashfs.rst.
 
 mod inspect;
+pub mod sign;
 mod squashfs;
 
 use std::collections::BTreeMap;

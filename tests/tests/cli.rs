@@ -13,6 +13,8 @@ mod push;
 mod remove;
 #[path = "cli/stub.rs"]
 mod stub;
+#[path = "cli/token.rs"]
+mod token;
 #[path = "cli/top.rs"]
 mod top;
 
@@ -27,7 +29,15 @@ use stub::{Reply, Stub};
 fn sifleet() -> Command {
     let program = sifleet_tests::programs::own("sifleet").unwrap_or_else(|error| panic!("{error:#}"));
     let mut command = Command::new(program);
-    for name in ["SIFLEET_URL", "SIFLEET_CA_FILE", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+    for name in [
+        "SIFLEET_URL",
+        "SIFLEET_TOKEN",
+        "SIFLEET_TOKEN_FILE",
+        "SIFLEET_CA_FILE",
+        "NO_COLOR",
+        "CLICOLOR",
+        "CLICOLOR_FORCE",
+    ] {
         command.env_remove(name);
     }
     command

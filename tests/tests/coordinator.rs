@@ -2,6 +2,9 @@
 
 #![cfg(test)]
 
+#[path = "coordinator/socket.rs"]
+mod socket;
+
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -11,7 +14,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use sifleet_common::role::Role;
 use sifleet_common::settings::EXIT_BAD_SETTINGS;
+use sifleet_tests::callers::Callers;
 use sifleet_tests::programs::own;
 use sifleet_tests::sif::SifBuilder;
 use sifleet_tests::wait::until;
@@ -22,11 +27,14 @@ const LONG: Duration = Duration::from_secs(60);
 /// A directory with settings, partitions and certificates.
 struct Site {
     dir: tempfile::TempDir,
+    callers: Callers,
 }
 
 impl Site {
     fn new(settings: &str) -> Self {
-        let site = Self { dir: tempfile::tempdir().unwrap() };
+        let dir = tempfile::tempdir().unwrap();
+        let callers = Callers::new(dir.path()).unwrap();
+        let site = Self { dir, callers };
         let state_dir = format!("state_dir = {:?}\n", site.path("state"));
         fs::write(site.settings(), format!("{state_dir}{settings}")).unwrap();
         site
@@ -70,10 +78,12 @@ impl Site {
     }
 
     fn start(&self) -> Running {
+        self.callers.introduce(&self.path("state")).unwrap();
+        let bearer = self.callers.bearer(Role::Admin);
         let log = self.path("log");
         let child =
             self.command().stderr(fs::File::create(&log).unwrap()).stdout(Stdio::null()).spawn().unwrap();
-        let mut running = Running { child, log, url: String::new() };
+        let mut running = Running { child, log, bearer, url: String::new() };
         running.url = format!("http://{}", running.told_of("listening for HTTP peer="));
         running
     }
@@ -82,6 +92,7 @@ impl Site {
 struct Running {
     child: Child,
     log: PathBuf,
+    bearer: String,
     url: String,
 }
 
@@ -101,6 +112,7 @@ impl Running {
     fn wait_for_viz(&self, nodes: &str, stale: bool) {
         let look = || {
             let body: Value = ureq::get(format!("{}/v1/partitions", self.url))
+                .header("authorization", &self.bearer)
                 .call()
                 .map_err(|error| error.to_string())?
                 .body_mut()
@@ -238,7 +250,13 @@ fn an_upload_survives_the_death_of_the_coordinator_and_shows_nothing_before_its_
     let begin = |running: &Running| -> (String, u64) {
         let wish = serde_json::json!({"name": "viz/a.sif", "size": bytes.len(), "digest": digest});
         let url = format!("{}/v1/library/uploads", running.url);
-        let answer: Value = ureq::post(&url).send_json(wish).unwrap().body_mut().read_json().unwrap();
+        let answer: Value = ureq::post(&url)
+            .header("authorization", &running.bearer)
+            .send_json(wish)
+            .unwrap()
+            .body_mut()
+            .read_json()
+            .unwrap();
         (
             format!("/v1/library/uploads/{}", answer["id"].as_str().unwrap()),
             answer["offset"].as_u64().unwrap(),
@@ -251,7 +269,8 @@ fn an_upload_survives_the_death_of_the_coordinator_and_shows_nothing_before_its_
     // Two thirds arrive; the rest never comes.
     let mut socket = TcpStream::connect(running.url.trim_start_matches("http://")).unwrap();
     let head = format!(
-        "PATCH {path} HTTP/1.1\r\nhost: localhost\r\nupload-offset: 0\r\ncontent-length: {}\r\n\r\n",
+        "PATCH {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: {}\r\nupload-offset: 0\r\ncontent-length: {}\r\n\r\n",
+        running.bearer,
         bytes.len()
     );
     socket.write_all(head.as_bytes()).unwrap();
@@ -270,8 +289,9 @@ fn an_upload_survives_the_death_of_the_coordinator_and_shows_nothing_before_its_
     assert!(!library.join("viz").exists());
     let url = format!("{}{path}", running.url);
     let rest = &bytes[usize::try_from(offset).unwrap()..];
-    ureq::patch(&url).header("upload-offset", offset.to_string()).send(rest).unwrap();
-    ureq::post(format!("{url}/finish")).send_empty().unwrap();
+    let append = ureq::patch(&url).header("authorization", &running.bearer);
+    append.header("upload-offset", offset.to_string()).send(rest).unwrap();
+    ureq::post(format!("{url}/finish")).header("authorization", &running.bearer).send_empty().unwrap();
     assert_eq!(fs::read(library.join("viz/a.sif")).unwrap(), bytes);
     assert_eq!(fs::read_dir(library.join(".sifleet")).unwrap().count(), 0);
     assert!(running.end(Signal::TERM).success());

@@ -142,3 +142,35 @@ fn the_python_of_the_readme_asks_for_fields_that_exist() {
         assert!(golden.contains(&format!("\"{field}\":")), "{field}");
     }
 }
+
+/// Collects the sources of tests, all crates'.
+fn sources(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            text.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_threat_on_the_page_names_tests_that_exist() {
+    let page = std::fs::read_to_string(workspace().join("docs/security.md")).unwrap();
+    let mut code = String::new();
+    for part in ["common", "agent", "coordinator", "cli", "tests"] {
+        sources(&workspace().join(part), &mut code);
+    }
+    let rows: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("| ") && !line.contains("|---")).collect();
+    assert!(rows.len() > 20, "{} rows", rows.len());
+    for row in rows.iter().skip(1) {
+        let tests = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test: {row}");
+        for name in names {
+            assert!(code.contains(&format!("fn {name}(")), "there is no test {name}: {row}");
+        }
+    }
+}

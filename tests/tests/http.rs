@@ -5,6 +5,8 @@
 
 #![cfg(test)]
 
+#[path = "http/callers.rs"]
+mod callers;
 #[path = "http/conformance.rs"]
 mod conformance;
 #[path = "http/limits.rs"]
@@ -15,6 +17,8 @@ mod pushes;
 mod refusals;
 #[path = "http/removals.rs"]
 mod removals;
+#[path = "http/roles.rs"]
+mod roles;
 #[path = "http/routes.rs"]
 mod routes;
 #[path = "http/schema.rs"]

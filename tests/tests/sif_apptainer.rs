@@ -12,19 +12,19 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
+use std::process::Output;
 use std::sync::OnceLock;
 
 use serde_json::Value;
 use sifleet_common::image::{self, Arch, Format, ImageMetadata, Runnable, SignatureKind};
 use sifleet_common::sif::{Sif, SifError};
 use sifleet_common::time::UnixMillis;
+use sifleet_tests::apptainer::{Apptainer, said};
 use sifleet_tests::sif::{SifBuilder, as_inspect_prints};
 
 struct Lab {
-    script: PathBuf,
-    root: PathBuf,
+    apptainer: Apptainer,
     /// Seen inside at the same path.
     images: PathBuf,
 }
@@ -43,35 +43,11 @@ impl Lab {
     }
 
     fn make() -> Result<Self, String> {
-        if !rustix::process::geteuid().is_root() {
-            return Err("only root can make the root directory that apptainer runs in".into());
-        }
-        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let target = tests.parent().unwrap().join("target/lab");
-        fs::create_dir_all(&target).unwrap();
-        let target = target.canonicalize().unwrap();
-        let lab = Self {
-            script: tests.join("lab/apptainer.sh"),
-            root: target.join("sid"),
-            images: target.join("sif-images"),
-        };
-        let debootstrap = Command::new("debootstrap").arg("--version").output();
-        if !lab.root.join(".complete").exists() && debootstrap.is_err() {
-            return Err("debootstrap is not installed".into());
-        }
-        let made = Command::new(&lab.script).arg("make").arg(&lab.root).output().unwrap();
-        if !made.status.success() {
-            let said = String::from_utf8_lossy(&made.stderr).into_owned();
-            let gone = ["Unable to locate package apptainer", "has no installation candidate"];
-            if gone.iter().any(|words| said.contains(words)) {
-                return Err(format!("Debian sid has no apptainer today: {said}"));
-            }
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "apptainer cannot be installed: {said}");
-            return Err(format!("apptainer cannot be installed: {said}"));
-        }
-        let built = Command::new(&lab.script).arg("images").args([&lab.root, &lab.images]).output().unwrap();
+        let apptainer = Apptainer::find()?;
+        let images = apptainer.folder("sif-images");
+        let built = apptainer.script("images", &[&images]);
         assert!(built.status.success(), "apptainer builds no images: {}", said(&built));
-        Ok(lab)
+        Ok(Self { apptainer, images })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -79,9 +55,7 @@ impl Lab {
     }
 
     fn run(&self, command: &[&str]) -> Output {
-        let mut run = Command::new(&self.script);
-        run.arg("run").arg(&self.root).args(["env", "-C"]).arg(&self.images).args(command);
-        run.env("BIND", &self.images).output().unwrap()
+        self.apptainer.run_in(&self.images, command)
     }
 
     /// What a command prints when it succeeds.
@@ -99,10 +73,6 @@ impl Lab {
         let sif = Sif::open(&File::open(self.path(name)).unwrap()).unwrap();
         sif.objects.iter().map(ToString::to_string).collect()
     }
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 /// The lines about objects in what `sif list` prints.

@@ -191,6 +191,7 @@ impl Drop for Coordinator {
 const SETTINGS: &str = r#"
 state_dir = "DIR/state"
 log = { output = "stderr" }
+http = { anonymous = "viewer" }
 [partitions]
 slurm = true
 slurm_interval = "200ms"

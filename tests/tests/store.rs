@@ -4,6 +4,8 @@
 
 #![cfg(test)]
 
+#[path = "store/identities.rs"]
+mod identities;
 #[path = "store/model.rs"]
 mod model;
 #[path = "store/pushes.rs"]

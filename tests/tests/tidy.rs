@@ -45,7 +45,7 @@ struct Fence {
 
 const EVERYWHERE: [&str; 6] = ["common", "agent", "coordinator", "cli", "tests", "fuzz"];
 
-const FENCES: [Fence; 6] = [
+const FENCES: [Fence; 7] = [
     Fence {
         words: &["async", "tokio", "Instant::now", "SystemTime", "std::fs", "std::net", "rand::random"],
         within: &PURE,
@@ -82,6 +82,12 @@ const FENCES: [Fence; 6] = [
         within: &EVERYWHERE,
         except: &["common/src/wire/frame"],
         advice: "only common/src/wire/frame.rs encodes: use wire::frame::encode and decode, which are limited",
+    },
+    Fence {
+        words: &["pgp::"],
+        within: &["common/src", "agent/src", "coordinator/src", "cli/src"],
+        except: &["common/src/keyring"],
+        advice: "the crate `pgp` checks neither times nor revocations: ask common/src/keyring, which does",
     },
     Fence {
         words: &["StatusCode"],

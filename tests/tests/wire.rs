@@ -18,8 +18,8 @@ use sifleet_common::digest::Digest;
 use sifleet_common::image::{App, Arch, FileSystem, Format, HashAlgorithm, ImageMetadata, Role, Runnable};
 use sifleet_common::image::{SifPartition, Signature, SignatureKind};
 use sifleet_common::inventory::{
-    Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState,
-    Unusable, UnusableCode,
+    Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootKind,
+    RootState, Unusable, UnusableCode,
 };
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::CONTROL_ALPN;
@@ -219,8 +219,7 @@ fn changes() -> Vec<Change> {
         name: "viz/vnc_desktop.sif".parse().unwrap_or_else(|_| panic!("a name")),
     };
     let reason = || "because".to_owned();
-    let root =
-        |library, state| Change::Root(RootId(1), Root { path: "/opt/apptainers".into(), library, state });
+    let root = |kind, state| Change::Root(RootId(1), Root { path: "/opt/apptainers".into(), kind, state });
     let put = |content| Change::Put(key(), Replica { size: 1 << 33, modified: UnixMillis(-1), content });
     let image = |format| {
         Content::Image(Image {
@@ -231,10 +230,11 @@ fn changes() -> Vec<Change> {
         })
     };
     let mut all = vec![
-        root(false, RootState::Watched),
-        root(true, RootState::Degraded { reason: reason() }),
-        root(false, RootState::Unknown { reason: reason() }),
-        root(false, RootState::Partial { reason: reason() }),
+        root(RootKind::Plain, RootState::Watched),
+        root(RootKind::Library, RootState::Degraded { reason: reason() }),
+        root(RootKind::Plain, RootState::Unknown { reason: reason() }),
+        root(RootKind::Plain, RootState::Partial { reason: reason() }),
+        root(RootKind::Untrusted, RootState::Watched),
         put(Content::Pending(Pending::BeingWritten)),
         put(Content::Pending(Pending::Hashing)),
     ];
@@ -246,6 +246,7 @@ fn changes() -> Vec<Change> {
 
 fn said(change: &Change) -> String {
     match change {
+        Change::Root(_, Root { kind: RootKind::Untrusted, .. }) => "root untrusted".into(),
         Change::Root(_, Root { state: RootState::Watched, .. }) => "root watched".into(),
         Change::Root(_, Root { state: RootState::Degraded { .. }, .. }) => "root degraded".into(),
         Change::Root(_, Root { state: RootState::Unknown { .. }, .. }) => "root unknown".into(),

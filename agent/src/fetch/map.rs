@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quinn::{Connection, Endpoint};
 use rand::seq::SliceRandom;
+use sifleet_common::capability::Capability;
 use sifleet_common::chunk::{ChunkMap, MapDigest};
 use sifleet_common::digest::Digest;
 use sifleet_common::wire::assignment::{Assignment, Peer};
@@ -47,13 +48,13 @@ impl Wanted {
     ) -> Option<ChunkMap> {
         let asked = async {
             loop {
-                let (mut peers, size) = {
+                let (mut peers, size, capability) = {
                     let assignment = assigned.borrow_and_update();
-                    (assignment.peers.clone(), assignment.size)
+                    (assignment.peers.clone(), assignment.size, assignment.capability.clone())
                 };
                 // If everybody began with the same one, it would do nothing else.
                 peers.shuffle(&mut rand::rng());
-                if let Some(map) = self.round(endpoint, peers, size).await {
+                if let Some(map) = self.round(endpoint, peers, (size, capability)).await {
                     return map;
                 }
                 tokio::time::sleep(ROUND).await;
@@ -62,13 +63,18 @@ impl Wanted {
         tokio::time::timeout(NO_MAP, asked).await.ok()
     }
 
-    async fn round(self, endpoint: &Endpoint, peers: Vec<Peer>, size: u64) -> Option<ChunkMap> {
+    async fn round(
+        self,
+        endpoint: &Endpoint,
+        peers: Vec<Peer>,
+        (size, capability): (u64, Capability),
+    ) -> Option<ChunkMap> {
         let (mut peers, mut asked) = (peers.into_iter(), JoinSet::new());
         loop {
             if asked.len() < AT_ONCE
                 && let Some(peer) = peers.next()
             {
-                asked.spawn(self.ask(endpoint.clone(), peer, size));
+                asked.spawn(self.ask(endpoint.clone(), peer, (size, capability.clone())));
             }
             let more = asked.len() < AT_ONCE && peers.len() > 0;
             tokio::select! {
@@ -82,15 +88,20 @@ impl Wanted {
         }
     }
 
-    async fn ask(self, endpoint: Endpoint, peer: Peer, size: u64) -> Option<ChunkMap> {
+    async fn ask(
+        self,
+        endpoint: Endpoint,
+        peer: Peer,
+        (size, capability): (u64, Capability),
+    ) -> Option<ChunkMap> {
         let connection = dial(&endpoint, &peer).await?;
-        self.read(&connection, size).await
+        self.read(&connection, size, capability).await
     }
 
     /// Reads what a peer hands out; none if it has no map, or another one, or falls silent.
-    async fn read(self, connection: &Connection, size: u64) -> Option<ChunkMap> {
+    async fn read(self, connection: &Connection, size: u64, capability: Capability) -> Option<ChunkMap> {
         let (mut send, receive) = connection.open_bi().await.ok()?;
-        write_frame(&mut send, &Opening::Map { image: self.image }).await.ok()?;
+        write_frame(&mut send, &Opening::Map { image: self.image, capability }).await.ok()?;
         let (mut frames, mut joining) = (FrameReader::new(Heard::new(receive, SILENCE)), Joining::of(size));
         while let Some(part) = frames.next::<MapPart>().await.ok()? {
             if let Some(map) = joining.take(self.image, part).ok()? {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use sifleet_common::capability::Capability;
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::chunk::span::SpanId;
 use sifleet_common::digest::Digest;
@@ -45,6 +46,7 @@ pub(super) struct Following {
     pub(super) map: MapDigest,
     pub(super) spans: u32,
     pub(super) lacks: Vec<Run>,
+    pub(super) capability: Capability,
 }
 
 /// Dials a peer; its certificate must name the node.
@@ -88,7 +90,8 @@ impl Following {
     ) -> Result<(), Fault> {
         let unreachable = |_lost| Fault::Unreachable;
         let (mut send, receive) = connection.open_bi().await.map_err(unreachable)?;
-        let opening = Opening::Follow { image: self.image, map: self.map, lacks: self.lacks.clone() };
+        let (lacks, capability) = (self.lacks.clone(), self.capability.clone());
+        let opening = Opening::Follow { image: self.image, map: self.map, lacks, capability };
         write_frame(&mut send, &opening).await.map_err(|_lost| Fault::Unreachable)?;
         let mut offers = FrameReader::new(receive);
         let (wishes, mut wished) = mpsc::channel(WISHES);

@@ -208,6 +208,7 @@ impl<'a> Pull<'a> {
             map: layout.map_digest(),
             spans: layout.spans().count(),
             lacks: runs(self.fetch.missing().iter().map(|span| span.0)),
+            capability: self.wanted.borrow().capability.clone(),
         };
         let following = self.followings.spawn(following.follow(id, peer.clone(), self.heard.clone()));
         self.peers.add(id, peer, following);

@@ -1,7 +1,7 @@
 //! One assignment from its first look to the published image.
 //!
 //! Gets the chunk map, reserves space, takes over what is on the node already, has the rest fetched ([`super::pull`]),
-//! holds the whole against its digest, publishes it. May be dropped at any moment: what was verified stays in the staging
+//! holds the whole against its digest and its signatures against the policy ([`super::gate`]), publishes it. May be dropped at any moment: what was verified stays in the staging
 //! file and is found again.
 
 use std::collections::BTreeMap;
@@ -14,12 +14,14 @@ use sifleet_common::chunk::ChunkMap;
 use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
+use sifleet_common::keyring::Keyring;
 use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::telemetry::{Chain, catalog};
 use sifleet_common::wire::assignment::Assignment;
 use tokio::sync::watch;
 use tracing::{debug, info};
 
+use super::gate::{self, Demand};
 use super::keep::Keeper;
 use super::map::{self, NO_MAP};
 use super::pull::Pull;
@@ -54,6 +56,8 @@ pub struct Resources {
     pub clock: Clock,
     /// Where it is remembered what was verified.
     pub hashing: Arc<Hashing>,
+    /// The keys whose signatures count; none before the coordinator has said which.
+    pub keyring: watch::Receiver<Option<Arc<Keyring>>>,
 }
 
 /// Sees an assignment through; tells `status` how it goes.
@@ -62,7 +66,7 @@ pub struct Resources {
 /// [`Failure`]; what was there under the image's name is as it was.
 pub async fn run(
     resources: Arc<Resources>,
-    mut wanted: watch::Receiver<Assignment>,
+    (mut wanted, demand): (watch::Receiver<Assignment>, Demand),
     status: Arc<Status>,
 ) -> Result<(), Failure> {
     let assignment = wanted.borrow().clone();
@@ -70,7 +74,7 @@ pub async fn run(
         code: FailCode::NoRoot,
         detail: format!("root {} is not one of this node's, or is its library", assignment.root.0),
     })?;
-    let ended = attempt(&resources, &mut wanted, root.clone(), &status).await;
+    let ended = attempt(&resources, (&mut wanted, &demand), root.clone(), &status).await;
     if let Err(failure) = &ended
         && failure.code.is_of_disk()
     {
@@ -81,7 +85,7 @@ pub async fn run(
 
 async fn attempt(
     resources: &Arc<Resources>,
-    wanted: &mut watch::Receiver<Assignment>,
+    (wanted, demand): (&mut watch::Receiver<Assignment>, &Demand),
     root: PathBuf,
     status: &Arc<Status>,
 ) -> Result<(), Failure> {
@@ -96,7 +100,7 @@ async fn attempt(
     let keeper = Arc::new(prepare(resources, &assignment, root, map, status).await?);
     let held = Held::part(Arc::clone(keeper.layout()), Arc::clone(keeper.staging().reader()), keeper.have());
     resources.serving.open(assignment.image, Arc::new(held)).await;
-    let ended = finish(resources, wanted, keeper, status).await;
+    let ended = finish(resources, (wanted, demand), keeper, status).await;
     match &ended {
         Ok(()) => resources.serving.release(assignment.image).await,
         Err(_) => resources.serving.close(assignment.image).await,
@@ -115,7 +119,7 @@ async fn clear(root: PathBuf, image: Digest) {
 
 async fn finish(
     resources: &Arc<Resources>,
-    wanted: &mut watch::Receiver<Assignment>,
+    (wanted, demand): (&mut watch::Receiver<Assignment>, &Demand),
     keeper: Arc<Keeper>,
     status: &Arc<Status>,
 ) -> Result<(), Failure> {
@@ -130,8 +134,8 @@ async fn finish(
     })?;
     let verify = {
         let resources = Arc::clone(resources);
-        let assignment = assignment.clone();
-        move || publish(&resources, &assignment, keeper)
+        let (assignment, demand) = (assignment.clone(), demand.clone());
+        move || publish(&resources, (&assignment, &demand), keeper)
     };
     blocking(verify).await??;
     info!(
@@ -203,8 +207,12 @@ async fn prepare(
     blocking(take_over).await?.map_err(|error| refused(&error))?.ok_or_else(stopping)
 }
 
-/// Holds the whole against its digest, and publishes it. Blocks for the disk.
-fn publish(resources: &Resources, assignment: &Assignment, keeper: Keeper) -> Result<(), Failure> {
+/// Holds the whole against its digest and its signatures against what is asked for, and publishes it. Blocks for the disk.
+fn publish(
+    resources: &Resources,
+    (assignment, demand): (&Assignment, &Demand),
+    keeper: Keeper,
+) -> Result<(), Failure> {
     let found = keeper.digest().map_err(|error| refused(&error))?;
     let staging = keeper.into_staging();
     if found != assignment.image {
@@ -213,6 +221,12 @@ fn publish(resources: &Resources, assignment: &Assignment, keeper: Keeper) -> Re
         let also = thrown_away.err().map(|error| format!("; {}", Chain(&error))).unwrap_or_default();
         let detail = format!("what was put together is not {}; it was thrown away{also}", assignment.image);
         return Err(Failure { code, detail });
+    }
+    if let Err(mut failure) = gate::admit(&resources.keyring, demand, staging.reader(), resources.clock) {
+        let thrown_away = staging.discard();
+        let also = thrown_away.err().map(|error| format!("; {}", Chain(&error))).unwrap_or_default();
+        failure.detail.push_str(&also);
+        return Err(failure);
     }
     resources.hashing.vouch(staging.reader(), assignment.image);
     staging.publish(&assignment.name, resources.owner).map_err(|error| refused(&error))

@@ -17,6 +17,7 @@ use tracing::debug;
 use super::find::Finder;
 use super::giving::{Event, MAX_FOLLOWERS};
 use super::offer::FollowerId;
+use super::permits::Permits;
 use super::places::{OF_ONE, Places};
 use super::run::{Follower, Input, Serving};
 use crate::fetch::set::SpanSet;
@@ -27,7 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const OFFERS: usize = 256;
 
 /// Serves whoever connects, until the tasks are stopped.
-pub async fn accept(endpoint: Endpoint, finder: Finder, serving: Serving, tasks: Tasks) {
+pub async fn accept(
+    endpoint: Endpoint,
+    (finder, permits): (Finder, Permits),
+    serving: Serving,
+    tasks: Tasks,
+) {
     let stop = tasks.token();
     let (room, numbers) = (Arc::new(Semaphore::new(MAX_FOLLOWERS)), Arc::new(AtomicU64::new(0)));
     let places = Places::default();
@@ -43,6 +49,7 @@ pub async fn accept(endpoint: Endpoint, finder: Finder, serving: Serving, tasks:
         };
         let peer = Peer {
             finder: finder.clone(),
+            permits: permits.clone(),
             serving: serving.clone(),
             numbers: Arc::clone(&numbers),
             places: places.clone(),
@@ -80,6 +87,7 @@ enum PeerError {
 #[derive(Clone)]
 struct Peer {
     finder: Finder,
+    permits: Permits,
     serving: Serving,
     numbers: Arc<AtomicU64>,
     places: Places,
@@ -127,8 +135,9 @@ impl Peer {
             return Ok(());
         };
         match opening.map_err(|source| PeerError::Frame { source })? {
-            Some(Opening::Follow { image, map, lacks }) => {
+            Some(Opening::Follow { image, map, lacks, capability }) => {
                 let lacks = set(&lacks)?;
+                let image = self.permits.asked(connection, image, &capability);
                 let id = FollowerId(self.numbers.fetch_add(1, Ordering::Relaxed));
                 let (offers, receiver) = mpsc::channel(OFFERS);
                 let connection = connection.clone();
@@ -138,7 +147,8 @@ impl Peer {
                 self.serving.put(Input::Event(Event::Left(id))).await;
                 ended
             }
-            Some(Opening::Map { image }) => {
+            Some(Opening::Map { image, capability }) => {
+                let image = self.permits.asked(connection, image, &capability);
                 // Whoever is gone does not keep others from having a map made.
                 tokio::select! {
                     _ = connection.closed() => {}

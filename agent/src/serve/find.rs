@@ -74,7 +74,12 @@ impl Finder {
         let (reply, answer) = oneshot::channel();
         let stopping = |_closed| "the agent is stopping".to_owned();
         self.commands.send(Command::Locate { digest: image, reply }).await.map_err(|_closed| stopping(()))?;
-        let candidates = answer.await.map_err(|_closed| stopping(()))?;
+        let mut candidates = answer.await.map_err(|_closed| stopping(()))?;
+        let anywhere = !candidates.is_empty();
+        candidates.retain(|candidate| candidate.trusted);
+        if candidates.is_empty() && anywhere {
+            return Err("the image is only below roots that users can write to".to_owned());
+        }
         if candidates.is_empty() {
             return Err("the image is not on this node".to_owned());
         }
@@ -96,13 +101,18 @@ impl Finder {
         tokio::task::spawn_blocking(make).await.map_err(|lost| lost.to_string())?
     }
 
+    /// Lists where an image is on this node, whole.
+    pub async fn places(&self, image: Digest) -> Vec<Candidate> {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Locate { digest: image, reply }).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
     /// Tells whether an image is below a root under a name, whole.
     pub async fn is_at(&self, image: &Digest, root: &Path, name: &ImageName) -> bool {
-        let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::Locate { digest: *image, reply }).await.is_err() {
-            return false;
-        }
-        let candidates = answer.await.unwrap_or_default();
+        let candidates = self.places(*image).await;
         candidates.iter().any(|candidate| candidate.root == root && candidate.name == *name)
     }
 
@@ -150,6 +160,7 @@ mod tests {
         let (sender, mut commands) = mpsc::channel(8);
         let candidate = Candidate {
             root: root.to_owned(),
+            trusted: true,
             name: "a.sif".parse().unwrap(),
             size: 0,
             modified: UnixMillis(0),

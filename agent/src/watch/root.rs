@@ -53,7 +53,7 @@ pub(super) struct Worker {
     troubles: Troubles,
     /// Which part of the root other nodes may change unnoticed, in words.
     remote: Option<String>,
-    state: Option<RootState>,
+    said: Option<Root>,
     pending: Option<Cause>,
     not_before: Monotonic,
     next_whole: Monotonic,
@@ -96,7 +96,7 @@ impl Worker {
             identity: None,
             troubles: Troubles::default(),
             remote: None,
-            state: None,
+            said: None,
             pending: Some(Cause::Start),
             not_before: Monotonic::default(),
             next_whole: Monotonic::default(),
@@ -361,21 +361,19 @@ impl Worker {
     }
 
     fn send_state(&mut self, state: RootState) {
-        if self.state.as_ref() == Some(&state) {
+        let (path, kind) = (self.settings.path.display().to_string(), self.settings.kind());
+        let said = Root { path, kind, state };
+        if self.said.as_ref() == Some(&said) {
             return;
         }
-        let (path, id) = (self.settings.path.display(), catalog::ROOT_UNKNOWN);
-        match &state {
-            RootState::Watched => info!(%path, "root is watched"),
+        let (path, id) = (&said.path, catalog::ROOT_UNKNOWN);
+        match &said.state {
+            RootState::Watched => info!(%path, ?kind, "root is watched"),
             RootState::Degraded { reason } => warn!(%path, error = %reason, "root is degraded"),
-            RootState::Unknown { reason } => {
-                warn!(message_id = id, %path, error = %reason, "root is unknown")
-            }
+            RootState::Unknown { reason: error } => warn!(message_id = id, %path, error, "root is unknown"),
             RootState::Partial { reason } => warn!(%path, error = %reason, "root is known in part"),
         }
-        let (path, library) = (path.to_string(), self.settings.library);
-        self.entries.send(Change::Root(self.settings.id, Root { path, library, state: state.clone() }));
-        self.state = Some(state);
+        self.entries.send(Change::Root(self.settings.id, self.said.insert(said).clone()));
     }
 
     fn say_reconciled(&mut self) {

@@ -34,6 +34,7 @@ pub(crate) fn settings(path: &Path) -> RootSettings {
         id: RootId(0),
         path: path.to_owned(),
         library: false,
+        trusted: None,
         settle: Duration::from_millis(200),
         reconcile: Duration::from_secs(86_400),
         degraded_rescan: Duration::from_millis(500),

@@ -31,6 +31,31 @@ pub(crate) enum ClientError {
         /// The file.
         path: PathBuf,
     },
+    /// The token cannot be read.
+    #[error("cannot read a token from {}", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others may read the token.
+    #[error("others may read or change the token in {} (mode {mode:o})", path.display())]
+    OpenTokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// What should be a token is none.
+    #[error("what should be a token is none: one word is expected")]
+    NoToken,
+    /// The token would go over the network for everybody to read.
+    #[error("the token is not sent to {url}: whoever listens on the network could read it")]
+    InTheClear {
+        /// The address.
+        url: String,
+    },
     /// No answer at all.
     #[error("no answer from the coordinator at {url}")]
     Unreachable {
@@ -94,6 +119,10 @@ impl ClientError {
             Self::BadUrl { .. }
             | Self::CaFile { .. }
             | Self::NoCertificate { .. }
+            | Self::TokenFile { .. }
+            | Self::OpenTokenFile { .. }
+            | Self::NoToken
+            | Self::InTheClear { .. }
             | Self::Unreachable { .. }
             | Self::Stranger { .. }
             | Self::Garbled { .. }
@@ -109,7 +138,13 @@ impl ClientError {
     /// Tells how the program ends.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::BadUrl { .. } | Self::CaFile { .. } | Self::NoCertificate { .. } => Outcome::Usage,
+            Self::BadUrl { .. }
+            | Self::CaFile { .. }
+            | Self::NoCertificate { .. }
+            | Self::TokenFile { .. }
+            | Self::OpenTokenFile { .. }
+            | Self::NoToken
+            | Self::InTheClear { .. } => Outcome::Usage,
             Self::Unreachable { .. } | Self::Ended { .. } => Outcome::Unreachable,
             Self::Garbled { .. } => Outcome::No,
             // The path is unknown there, which says nothing about the image; and the last replica stays, however it is
@@ -137,11 +172,19 @@ impl ClientError {
         let hint = |text: &str| vec![Note::Hint(text.to_owned())];
         match self {
             Self::BadUrl { .. } => {
-                hint("write http://HOST:PORT or https://HOST:PORT in --url or SIFLEET_URL")
+                hint("write http://HOST:PORT, https://HOST:PORT or unix:PATH in --url or SIFLEET_URL")
             }
             Self::CaFile { .. } | Self::NoCertificate { .. } => {
                 hint("name a readable PEM file with the cluster's CA in --ca-file or SIFLEET_CA_FILE")
             }
+            Self::TokenFile { .. } | Self::NoToken => hint(
+                "name a file with what sifleet token create showed in --token-file or SIFLEET_TOKEN_FILE",
+            ),
+            Self::OpenTokenFile { path, .. } => hint(&format!(
+                "chmod 600 {}; if somebody else may have read it, revoke it and make another",
+                path.display()
+            )),
+            Self::InTheClear { .. } => hint("ask over https"),
             Self::Unreachable { source, .. } => hint(unreachable_hint(source)),
             Self::Ended { .. } => {
                 hint("the coordinator is stopping, restarting or gone; run the command again to go on")

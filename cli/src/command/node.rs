@@ -1,5 +1,6 @@
-//! `sifleet node ls`, `show`, `rescan`, `busy` and `idle`.
+//! `sifleet node ls`, `show`, `rescan`, `revoke`, `busy` and `idle`.
 
+use sifleet_common::api::enrolments::Revoked;
 use sifleet_common::api::nodes::{Marked, NodeDetail, NodeList, Rescan};
 use sifleet_common::nodeset::NodeSet;
 
@@ -20,6 +21,11 @@ pub(super) fn run(client: &Client, screen: &mut Screen, verb: NodeVerb) -> anyho
             screen.show(&answer)?;
             return Ok(outcome(&answer.value));
         }
+        NodeVerb::Revoke { nodes: wanted } => {
+            let answer = client.post::<Revoked>(&nodes.segment(&wanted.to_string()).segment("revoke"))?;
+            let Answer { value: Revoked { nodes, unheard_of }, text } = answer;
+            return marked(screen, Answer { value: Marked { nodes, unheard_of }, text }, "revoked");
+        }
         NodeVerb::Busy { nodes: wanted } => return mark(client, screen, &wanted, "busy"),
         NodeVerb::Idle { nodes: wanted } => return mark(client, screen, &wanted, "idle"),
     }
@@ -28,13 +34,17 @@ pub(super) fn run(client: &Client, screen: &mut Screen, verb: NodeVerb) -> anyho
 
 fn mark(client: &Client, screen: &mut Screen, nodes: &NodeSet, verb: &str) -> anyhow::Result<Outcome> {
     let answer = client.post::<Marked>(&Target::v1("nodes").segment(&nodes.to_string()).segment(verb))?;
+    let what = if verb == "busy" { "marked as busy" } else { "no longer marked as busy" };
+    marked(screen, answer, what)
+}
+
+fn marked(screen: &mut Screen, answer: Answer<Marked>, what: &'static str) -> anyhow::Result<Outcome> {
     let Answer { value: marked, text } = answer;
     if marked.nodes.is_empty() {
         let what = format!("no node is called {}", marked.unheard_of);
         return Err(Wrong::new(what, "see `sifleet node ls`").ending(Outcome::NotFound).into());
     }
     let outcome = if marked.unheard_of.is_empty() { Outcome::Yes } else { Outcome::Partial };
-    let what = if verb == "busy" { "marked as busy" } else { "no longer marked as busy" };
     screen.show(&Answer { value: MarkedAs { marked, what }, text })?;
     Ok(outcome)
 }

@@ -149,7 +149,14 @@ impl Render for NodeDetail {
             roots.row(vec![
                 Cell::new(&root.path),
                 Cell::new(&root.state).tone(tone),
-                Cell::new(if root.library { "library" } else { "" }).tone(Tone::Faint),
+                Cell::new(if root.library {
+                    "library"
+                } else if root.trusted {
+                    ""
+                } else {
+                    "untrusted"
+                })
+                .tone(Tone::Faint),
                 Cell::new(root.reason.as_deref().unwrap_or_default()),
             ]);
         }
@@ -328,8 +335,13 @@ hint: nodes that do not report: see `systemctl status sifleet-agent` there
             size: 5,
             ..ready.clone()
         };
-        let root =
-            RootBody { path: "/opt/apptainers".into(), state: "watched".into(), reason: None, library: true };
+        let root = RootBody {
+            path: "/opt/apptainers".into(),
+            state: "watched".into(),
+            reason: None,
+            library: true,
+            trusted: true,
+        };
         let summary = node("head", NodeState::Offline);
         NodeDetail { summary, roots: vec![root], replicas: vec![ready, cut], truncated: false, generation: 9 }
     }

@@ -76,6 +76,8 @@ super::body! {
         pub reason: Option<String>,
         /// Whether it is the cluster's library.
         pub library: bool,
+        /// Whether other nodes may fetch from it: not if ordinary users can write there.
+        pub trusted: bool,
     }
 
     /// One entry below a root.

@@ -195,7 +195,7 @@ impl Iterator for OwnedChanges {
 
 fn hash_root(id: RootId, root: &Root) -> blake3::Hash {
     let mut hasher = Fields::new(b'R');
-    hasher.bytes(&[id.0, u8::from(root.library)]).bytes(root.path.as_bytes());
+    hasher.bytes(&[id.0, root.kind as u8]).bytes(root.path.as_bytes());
     match &root.state {
         RootState::Watched => hasher.bytes(b"w"),
         RootState::Degraded { reason } => hasher.bytes(b"d").bytes(reason.as_bytes()),

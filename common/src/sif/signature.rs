@@ -12,9 +12,11 @@ use crate::image::{Role, Signature, SignatureKind};
 
 /// Longest signature read, in bytes: 48 signed objects take 14 KB in the wordiest form.
 pub(crate) const MAX_SIGNATURE: usize = 256 * 1024;
-const MAX_KEY_IDS: usize = 8;
+/// Most signers of one envelope.
+pub(super) const MAX_KEY_IDS: usize = 8;
 const MAX_KEY_ID: usize = 256;
-const DSSE_PAYLOAD: &str = "application/vnd.sylabs.sif-metadata+json";
+/// What an envelope of a SIF says it holds.
+pub(super) const DSSE_PAYLOAD: &str = "application/vnd.sylabs.sif-metadata+json";
 
 /// The signed list: digests of the header and of objects, counted from the lowest id of their group.
 #[derive(serde::Deserialize)]
@@ -29,19 +31,24 @@ struct ClaimedObject {
     relative_id: u32,
 }
 
+/// A DSSE envelope as it is written.
 #[derive(serde::Deserialize)]
-struct Envelope {
+pub(super) struct Envelope {
     #[serde(rename = "payloadType")]
-    payload_type: String,
-    payload: String,
+    pub(super) payload_type: String,
+    pub(super) payload: String,
     #[serde(default)]
-    signatures: Vec<EnvelopeSigner>,
+    pub(super) signatures: Vec<EnvelopeSigner>,
 }
 
+/// One signature in an envelope.
 #[derive(serde::Deserialize)]
-struct EnvelopeSigner {
+pub(super) struct EnvelopeSigner {
     #[serde(default)]
-    keyid: String,
+    pub(super) keyid: String,
+    #[serde(default)]
+    #[cfg_attr(not(feature = "node"), expect(dead_code, reason = "only daemons verify"))]
+    pub(super) sig: String,
 }
 
 /// What the bytes of a signature say: its kind, its key ids, and the objects it names.
@@ -147,7 +154,7 @@ fn claimed(payload: &[u8]) -> Result<Vec<u32>, String> {
 }
 
 /// Decodes base64 in either alphabet (RFC 4648 §4 and §5), as the reference does; padding ends it.
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(text.len());
     let (mut bits, mut held) = (0_u32, 0_u32);
     for byte in text.bytes().take_while(|byte| *byte != b'=') {

@@ -4,14 +4,18 @@
 //! changes what differs. So a lost session costs nothing, and a restarted coordinator merely says everything again.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capability::{Capability, CapabilityKey};
 use crate::chunk::MapDigest;
 use crate::digest::Digest;
 use crate::inventory::RootId;
+use crate::keyring::KeyMaterial;
 use crate::name::{ImageName, NodeName};
+use crate::policy::{Policy, Verdict};
 use crate::push::{FailCode, Fault, Phase};
 use crate::removal::RemovalCode;
 
@@ -61,6 +65,26 @@ pub enum Order {
         /// At least 1.
         fetches: Option<u16>,
     },
+    /// Whose capabilities count: nothing is given before.
+    Capabilities {
+        /// What checks them.
+        key: CapabilityKey,
+    },
+    /// The keys whose signatures count, from here on. Said before anything that needs them, once in a session and when
+    /// they change.
+    Keyring(Arc<KeyMaterial>),
+    /// As [`Order::Assign`]; the image is published only if its signatures are what the policy asks for.
+    AssignUnder {
+        /// What the node's partitions ask for; never [`Policy::Any`].
+        policy: Policy,
+        /// What is to be fetched.
+        assignment: Assignment,
+    },
+    /// Asks for the verdict of the keyring on an image that the agent reported.
+    Verify {
+        /// Which image.
+        image: Digest,
+    },
 }
 
 /// What an agent has to say about orders.
@@ -72,6 +96,8 @@ pub enum Report {
     Progress(Progress),
     /// Answers [`Order::Remove`].
     Removed(Removed),
+    /// Answers [`Order::Verify`].
+    Verified(Verified),
 }
 
 /// One node's share of a push: have this image, under this name.
@@ -95,6 +121,8 @@ pub struct Assignment {
     pub rate: Option<u64>,
     /// Higher ones come first.
     pub priority: u8,
+    /// Shown to those that are fetched from.
+    pub capability: Capability,
 }
 
 /// A node that has an image, or is fetching it.
@@ -122,6 +150,19 @@ pub struct Mapped {
     pub image: Digest,
     /// What identifies the map; absent if there is none.
     pub map: Option<MapDigest>,
+    /// Why there is none, at most [`MAX_DETAIL`] bytes.
+    pub detail: String,
+}
+
+/// The signatures of an image were verified, or cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// Which image.
+    pub image: Digest,
+    /// What identifies the keyring that was used.
+    pub keyring: Digest,
+    /// What was found; absent if nothing could be.
+    pub verdict: Option<Verdict>,
     /// Why there is none, at most [`MAX_DETAIL`] bytes.
     pub detail: String,
 }

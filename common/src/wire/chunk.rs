@@ -1,7 +1,8 @@
 //! The protocol between two agents, by which image bytes travel from node to node.
 //!
 //! **Participants.** The fetcher dials the source; both prove which node they are with certificates of the cluster's
-//! authority (mutual TLS 1.3). Who may fetch what from whom the coordinator decides; the fetcher decides which span next,
+//! authority (mutual TLS 1.3). Who may fetch what the coordinator decides, and signs it as a capability that the fetcher
+//! shows; without one that holds, an image is answered for as if it were not there. The fetcher decides which span next,
 //! the source whose turn it is.
 //!
 //! **Transport.** One QUIC connection for each pair and image, ALPN [`CHUNK_ALPN`]. Messages are frames
@@ -17,7 +18,7 @@
 //! ```text
 //! fetcher                                        source
 //!  opens one stream for each image
-//!    Opening::Follow{image, map, lacks} ────────►       "I am fetching this, and lack these spans"
+//!    Opening::Follow{image, …, capability} ─────►       "I am fetching this, and lack these spans"
 //!            ◄─────────────────── Offer::Alone          "these you may ask for, and nobody else may yet"
 //!            ◄─────────────────── Offer::Spans          "these too, like everybody"; more as there are more
 //!    Wish::Want ────────────────────────────────►       "one of them is of use to me"
@@ -28,7 +29,7 @@
 //!            ◄─────────────────── their bytes           and the stream ends
 //!    Choice::Pass ──────────────────────────────►       "nothing of use is left"
 //!  opens a stream for a chunk map
-//!    Opening::Map{image} ───────────────────────►
+//!    Opening::Map{image, capability} ───────────►
 //!            ◄─────────────────── MapPart ...           and the stream ends
 //! ```
 //! A fetcher that no longer needs what is on its way stops that stream ([`StopCode::Elsewhere`]); a source that cannot
@@ -36,6 +37,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::capability::Capability;
 use crate::chunk::span::{MAX_SPANS, SpanId};
 use crate::chunk::{Chunk, ChunkMap, MapDigest};
 use crate::digest::Digest;
@@ -59,11 +61,15 @@ pub enum Opening {
         map: MapDigest,
         /// Spans that the fetcher has not got; it wants no others.
         lacks: Vec<Run>,
+        /// Permits it.
+        capability: Capability,
     },
     /// Asks for the chunk map of an image.
     Map {
         /// Which image.
         image: Digest,
+        /// Permits it.
+        capability: Capability,
     },
 }
 

@@ -26,7 +26,7 @@ const MAX_PARTITION: usize = 2 * sifleet_common::name::MAX_PARTITION_NAME;
 
 problems!(GetProblems:
     BadQuery, BadRequirement, BadImage, UnknownImage, UnknownPartition, AmbiguousImage);
-problems!(PostProblems: BadJson, TooManyQueries, CrossSite, SlowBody, BodyTooLarge, UnsupportedMediaType);
+problems!(PostProblems: BadJson, TooManyQueries, SlowBody, BodyTooLarge, UnsupportedMediaType);
 
 /// Answers where an image stands on a partition, node by node.
 #[utoipa::path(

@@ -1,4 +1,5 @@
-//! What every request passes on its way in and out: id, deadline, panics, error bodies, headers, measuring.
+//! What every request passes on its way in and out: host, role, id, deadline, panics, error bodies, headers, measuring,
+//! the audit.
 //!
 //! One layer does all of it, because the availability route answers tens of thousands of requests a second and
 //! each tower layer costs an allocation and a call. It knows nothing of the nouns behind it.
@@ -19,12 +20,17 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use futures_util::FutureExt as _;
+use sifleet_common::clock::Clock;
 use tower::{Layer, Service};
 use tracing::{debug, error, warn};
 
+use super::gate::{self, Asking, Need, Needs, OPERATOR, Turned};
 use super::hosts::Hosts;
 use super::metrics::RouteMetrics;
-use super::problem::{ApiError, Code, PROBLEM_JSON, Pending};
+use super::problem::{ApiError, Code, PROBLEM_JSON, Pending, cut};
+use crate::access::secret::hide;
+use crate::access::{Access, Caller, Peer};
+use crate::store::audit::AuditRecord;
 
 /// Carries the id that finds a request in the log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -64,6 +70,17 @@ fn is_harmless(id: &[u8]) -> bool {
         && id.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
 }
 
+/// What all edges share.
+#[derive(Debug)]
+pub(super) struct Doors {
+    /// By which names we may be asked.
+    pub(super) hosts: Arc<ArcSwap<Hosts>>,
+    /// Who may ask.
+    pub(super) access: Arc<Access>,
+    pub(super) clock: Clock,
+    pub(super) ids: RequestIds,
+}
+
 /// Wraps the handlers of one path.
 #[derive(Clone, Debug)]
 pub(super) struct EdgeLayer {
@@ -73,12 +90,11 @@ pub(super) struct EdgeLayer {
 #[derive(Debug)]
 struct Shared {
     route: &'static str,
+    needs: Needs,
     metrics: RouteMetrics,
-    ids: Arc<RequestIds>,
     /// How long the head of an answer may take; none for streams.
     deadline: Option<Duration>,
-    /// By which names we may be asked.
-    hosts: Arc<ArcSwap<Hosts>>,
+    doors: Arc<Doors>,
     /// Whether the handlers read the query of a path; what nobody reads is refused rather than ignored.
     takes_query: bool,
 }
@@ -86,12 +102,12 @@ struct Shared {
 impl EdgeLayer {
     pub(super) fn new(
         route: &'static str,
+        needs: Needs,
         metrics: RouteMetrics,
-        ids: Arc<RequestIds>,
         deadline: Option<Duration>,
-        hosts: Arc<ArcSwap<Hosts>>,
+        doors: Arc<Doors>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { route, metrics, ids, deadline, hosts, takes_query: true }) }
+        Self { shared: Arc::new(Shared { route, needs, metrics, deadline, doors, takes_query: true }) }
     }
 
     /// Refuses queries: the handlers read none.
@@ -104,10 +120,22 @@ impl EdgeLayer {
 }
 
 impl Shared {
+    /// Tells who asks, and whether he is let in.
+    fn admit(&self, request: &Request, need: Need) -> Result<Caller, Turned> {
+        let Doors { hosts, access, clock, .. } = &*self.doors;
+        let stranger = |error| Box::new((access.without_token(gate::peer(request)), error));
+        hosts.load().admit(request, need == Need::Public).map_err(stranger)?;
+        let caller = gate::pass(access, request, need, clock.now())?;
+        match self.check_query(request) {
+            Ok(()) => Ok(caller),
+            Err(error) => Err(Box::new((caller, error))),
+        }
+    }
+
     fn check_query(&self, request: &Request) -> Result<(), ApiError> {
         let query = request.uri().query().filter(|query| !query.is_empty() && !self.takes_query);
         query.map_or(Ok(()), |query| {
-            let detail = format!("{} takes no parameters: {}", self.route, super::problem::cut(query));
+            let detail = format!("{} takes no parameters: {}", self.route, cut(query));
             Err(ApiError::BadQuery { detail })
         })
     }
@@ -141,17 +169,23 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        let passage = Passage {
-            id: self.shared.ids.of(&request),
-            method: request.method().clone(),
-            begun: Instant::now(),
-            shared: Arc::clone(&self.shared),
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let (shared, method) = (Arc::clone(&self.shared), request.method().clone());
+        let (id, begun) = (shared.doors.ids.of(&request), Instant::now());
+        let need = shared.needs.of(&method);
+        let (caller, refused) = match shared.admit(&request, need) {
+            Ok(caller) => (caller, None),
+            Err(turned) => (turned.0, Some(turned.1)),
         };
-        let admitted =
-            self.shared.hosts.load().admit(&request).and_then(|()| self.shared.check_query(&request));
-        if let Err(refused) = admitted {
-            return Box::pin(std::future::ready(Ok(passage.finish(Err(refused)))));
+        let changes = need >= OPERATOR && !matches!(method, Method::GET | Method::HEAD);
+        // Only of what may come into the audit is the path needed later.
+        let target = (changes || refused.is_some()).then(|| cut(request.uri().path()));
+        let passage = Passage { id, method, begun, caller, changes, target, shared };
+        if let Some(error) = refused {
+            return Box::pin(std::future::ready(Ok(passage.finish(Err(error)))));
+        }
+        if changes {
+            request.extensions_mut().insert(Asking(passage.caller.clone()));
         }
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -193,6 +227,11 @@ struct Passage {
     id: HeaderValue,
     method: Method,
     begun: Instant,
+    caller: Caller,
+    /// Whether it asks for a change.
+    changes: bool,
+    /// The path, if it may come into the audit.
+    target: Option<String>,
     shared: Arc<Shared>,
 }
 
@@ -205,6 +244,7 @@ impl Passage {
         };
         let took = self.begun.elapsed();
         let status = response.status();
+        self.note(&response);
         self.shared.metrics.answered(&self.method, status, took);
         debug!(request = %self.id(), route = self.shared.route, status = status.as_u16(), ?took, "request answered");
         let headers = response.headers_mut();
@@ -217,6 +257,28 @@ impl Passage {
         self.id.to_str().unwrap_or_default()
     }
 
+    /// Notes in the audit who asked for a change, and who was refused.
+    fn note(&self, response: &Response) {
+        let status = response.status();
+        let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        let Some(target) = self.target.as_deref().filter(|_| refused || self.changes) else { return };
+        let came_of_it = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let doors = &self.shared.doors;
+        let record = AuditRecord {
+            at: doors.clock.now().wall,
+            actor: self.caller.actor(),
+            origin: self.caller.from.as_ref().map_or_else(|| "unknown".to_owned(), Peer::to_string),
+            method: cut(self.method.as_str()),
+            route: self.shared.route.to_owned(),
+            target: came_of_it.unwrap_or(target).to_owned(),
+            refused,
+            status: status.as_u16(),
+            count: 1,
+            request: self.id().to_owned(),
+        };
+        doors.access.audit().note(record, refused || self.shared.needs.counted);
+    }
+
     /// Gives a refusal its body.
     fn refuse(&self, mut response: Response) -> Response {
         if let Some(Pending(error)) = response.extensions_mut().remove::<Pending>() {
@@ -224,7 +286,7 @@ impl Passage {
         }
         let error = match response.status() {
             StatusCode::METHOD_NOT_ALLOWED => {
-                ApiError::MethodNotAllowed { method: super::problem::cut(self.method.as_str()) }
+                ApiError::MethodNotAllowed { method: cut(self.method.as_str()) }
             }
             status => ApiError::Foreign { status: status.as_u16() },
         };
@@ -241,6 +303,7 @@ impl Passage {
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.extend(error.header());
         response
     }
 
@@ -248,11 +311,11 @@ impl Passage {
         let (request, route) = (self.id(), self.shared.route);
         let code = failed.code();
         if code == Code::Internal {
-            error!(request, route, error = %chain(failed), "a request failed");
+            error!(request, route, error = %hide(&chain(failed)), "a request failed");
         } else if code == Code::TimedOut {
-            warn!(request, route, error = %failed, "a request took too long");
+            warn!(request, route, error = failed.shown(), "a request took too long");
         } else {
-            debug!(request, route, error = %failed, "request refused");
+            debug!(request, route, error = failed.shown(), "request refused");
         }
     }
 }

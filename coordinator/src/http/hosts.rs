@@ -24,8 +24,9 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Refuses what no caller of ours would send. A request without a Host comes from no browser.
-    pub(super) fn admit(&self, request: &Request) -> Result<(), ApiError> {
+    /// Refuses what no caller of ours would send. A request without a Host comes from no browser. What a page elsewhere
+    /// has a browser send is taken only if it reads what is public.
+    pub(super) fn admit(&self, request: &Request, public: bool) -> Result<(), ApiError> {
         let headers = request.headers();
         let host = match request.uri().authority() {
             Some(authority) => Some(authority.as_str()),
@@ -36,7 +37,7 @@ impl Hosts {
         {
             return Err(ApiError::BadHost { host: cut(host) });
         }
-        if matches!(*request.method(), Method::GET | Method::HEAD) {
+        if public && matches!(*request.method(), Method::GET | Method::HEAD) {
             Ok(())
         } else {
             same_site(headers, host)
@@ -84,8 +85,8 @@ fn same_site(headers: &HeaderMap, host: Option<&str>) -> Result<(), ApiError> {
         }
     }
     match text(headers, &SEC_FETCH_SITE)? {
-        Some(site @ ("cross-site" | "same-site")) => Err(ApiError::CrossSite { from: site.to_owned() }),
-        _ => Ok(()),
+        None | Some("same-origin" | "none") => Ok(()),
+        Some(site) => Err(ApiError::CrossSite { from: cut(site) }),
     }
 }
 
@@ -117,7 +118,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let admitted = hosts().admit(&request.body(Body::empty()).unwrap());
+        let admitted = hosts().admit(&request.body(Body::empty()).unwrap(), true);
         assert_eq!(admitted.map_err(|error| error.code()).err(), refused, "{headers:?}");
     }
 
@@ -156,7 +157,7 @@ mod tests {
         check(Method::GET, &[], None);
         check(Method::GET, &[("host", "localhost"), ("host", "evil.example")], Some(Code::BadHost));
         let absolute = Request::get("http://evil.example/").header("host", "localhost").body(Body::empty());
-        assert!(hosts().admit(&absolute.unwrap()).is_err());
+        assert!(hosts().admit(&absolute.unwrap(), true).is_err());
         let everywhere = Hosts { listen: Some([0, 0, 0, 0].into()), names: Vec::new() };
         assert!(everywhere.is_ours("10.0.0.2") && !everywhere.is_ours("evil.example"));
     }
@@ -184,6 +185,9 @@ mod tests {
                 check(method, &[host, foreign], Some(Code::CrossSite));
             }
             check(Method::GET, &[host, foreign], None);
+            let private = Request::get("/").header(host.0, host.1).header(foreign.0, foreign.1);
+            let admitted = hosts().admit(&private.body(Body::empty()).unwrap(), false);
+            assert!(matches!(admitted, Err(ApiError::CrossSite { .. })), "{foreign:?}");
         }
         check(Method::POST, &[("origin", "https://head01.cluster")], Some(Code::CrossSite));
     }

@@ -26,14 +26,14 @@ const MAX_PIECE: usize = 64 * 1024 * 1024;
 /// Bytes that are collected before the disk is asked: below it the asking costs more than the writing.
 const WRITE: usize = 1024 * 1024;
 
-problems!(BeginProblems: CrossSite, BadUpload, BadJson, SlowBody, InTheWay, UploadBusy, BodyTooLarge,
+problems!(BeginProblems: BadUpload, BadJson, SlowBody, InTheWay, UploadBusy, BodyTooLarge,
     UnsupportedMediaType, NoLibrary, TooManyUploads, NoSpace);
 problems!(LookProblems: BadQuery, UnknownUpload, NoLibrary, TooManyUploads);
-problems!(AppendProblems: CrossSite, BadQuery, UnknownUpload, SlowBody, UploadBusy, WrongOffset, BodyTooLarge,
+problems!(AppendProblems: BadQuery, UnknownUpload, SlowBody, UploadBusy, WrongOffset, BodyTooLarge,
     NoLibrary, TooManyUploads, NoSpace);
-problems!(FinishProblems: CrossSite, BadQuery, UnknownUpload, UploadBusy, WrongOffset, InTheWay, WrongDigest,
+problems!(FinishProblems: BadQuery, UnknownUpload, UploadBusy, WrongOffset, InTheWay, WrongDigest,
     NotAnImage, NoLibrary, TooManyUploads, NoSpace);
-problems!(AbandonProblems: CrossSite, BadQuery, UnknownUpload, UploadBusy, NoLibrary, TooManyUploads);
+problems!(AbandonProblems: BadQuery, UnknownUpload, UploadBusy, NoLibrary, TooManyUploads);
 
 /// Begins an upload, or goes on with one that was broken off. Where the library holds the image already, nothing is
 /// to be sent.

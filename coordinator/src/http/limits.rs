@@ -13,7 +13,7 @@ use super::problem::{ApiError, problems};
 use crate::state::limits::{LimitCommand, check};
 
 problems!(ShowProblems:);
-problems!(ChangeProblems: CrossSite, BadLimit, BadJson, SlowBody, BodyTooLarge, UnsupportedMediaType, Stopping);
+problems!(ChangeProblems: BadLimit, BadJson, SlowBody, BodyTooLarge, UnsupportedMediaType, Stopping);
 
 /// Shows how fast bytes of images may move, and who is held to less.
 #[utoipa::path(

@@ -33,7 +33,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// takes ten seconds is cut.
 const LATENCY: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
 /// Statuses that handlers answer with; a counter is kept at hand for each.
-const STATUSES: [u16; 13] = [200, 201, 303, 308, 400, 404, 405, 408, 409, 413, 415, 500, 503];
+const STATUSES: [u16; 16] = [200, 201, 303, 308, 400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 503];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use sifleet_common::api::enrolments::Revoked;
 use sifleet_common::api::nodes::{Marked, NodeDetail, NodeList, Rescan};
 use sifleet_common::name::NodeName;
 use sifleet_common::nodeset::{NodeSet, fold};
@@ -10,12 +11,13 @@ use sifleet_common::nodeset::{NodeSet, fold};
 use super::App;
 use super::extract::{Json, Segment};
 use super::problem::{ApiError, problems};
+use crate::state::identities::{IdentityAnswer, IdentityCommand};
 use crate::state::limits::LimitCommand;
 
 problems!(ListProblems:);
 problems!(ShowProblems: BadQuery, UnknownNode);
-problems!(MarkProblems: CrossSite, BadQuery, BadNodeset, Stopping);
-problems!(RescanProblems: CrossSite, BadQuery, BadNodeset, Stopping);
+problems!(MarkProblems: BadQuery, BadNodeset, Stopping);
+problems!(RescanProblems: BadQuery, BadNodeset, Stopping);
 
 /// Lists the nodes in natural order.
 #[utoipa::path(
@@ -53,6 +55,26 @@ pub(super) async fn rescan(
 ) -> Result<Json<Rescan>, ApiError> {
     let nodes: NodeSet = nodeset.parse()?;
     Ok(Json(app.handle().rescan(nodes.into_names()).await?))
+}
+
+/// Ends the trust in nodes' certificates: their sessions are cut, and they stay out until they enrol again.
+#[utoipa::path(
+    post, path = "/v1/nodes/{nodeset}/revoke", tag = "nodes", operation_id = "revoke",
+    params(("nodeset" = String, Path, description = "Nodes such as `compute[001-128],viz01`, percent-encoded.")),
+    responses((status = 200, description = "Who was revoked.", body = Revoked), RescanProblems)
+)]
+pub(super) async fn revoke(
+    State(app): State<Arc<App>>,
+    Segment(nodeset): Segment,
+) -> Result<Json<Revoked>, ApiError> {
+    let nodes = nodeset.parse::<NodeSet>()?.into_names();
+    let answer = app.handle().identify(IdentityCommand::Revoke { nodes }).await?;
+    let (nodes, unheard_of) = match answer {
+        Ok(IdentityAnswer::Revoked { nodes, unheard_of }) => (nodes, unheard_of),
+        Ok(IdentityAnswer::Done | IdentityAnswer::Enrolled(..)) | Err(_) => (Vec::new(), Vec::new()),
+    };
+    let folded = |nodes: &[NodeName]| fold(nodes.iter().map(NodeName::as_str));
+    Ok(Json(Revoked { nodes: folded(&nodes), unheard_of: folded(&unheard_of) }))
 }
 
 /// Marks nodes as busy: they are held to the lower limits until the mark is taken off.

@@ -15,10 +15,12 @@ use axum::routing::get;
 use sifleet_common::api::problem::Problem;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_swagger_ui::Config;
 
 use super::App;
 use super::extract::answer;
+use super::gate::SCHEME;
 use super::problem::{ApiError, cut};
 
 /// The document without its paths.
@@ -42,6 +44,7 @@ use super::problem::{ApiError, cut};
         (name = "limits", description = "How fast images may move."),
         (name = "events", description = "Changes, as they happen."),
         (name = "library", description = "Images that users bring."),
+        (name = "tokens", description = "Who may ask what, and who did."),
         (name = "service", description = "How the coordinator itself is."),
     )
 )]
@@ -51,6 +54,15 @@ struct Base;
 pub(super) fn base() -> OpenApi {
     let mut document = Base::openapi();
     document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "A token, as `sifleet token create` shows it. Root and users of the coordinator's machine need \
+            none over its unix socket.",
+        ))
+        .build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(SCHEME, SecurityScheme::Http(token));
     document
 }
 

@@ -8,13 +8,18 @@ mod code;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use sifleet_common::api::problem::Problem;
 use sifleet_common::availability::RequireError;
 use sifleet_common::nodeset::NodeSetError;
+use sifleet_common::role::Role;
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
+use crate::access::secret::hide;
+use crate::access::tokens::TokenError;
 use crate::library::LibraryError;
 use crate::state::pushes::PushError;
 use crate::state::removals::RemovalError;
@@ -34,7 +39,7 @@ const MAX_CANDIDATES: usize = 20;
 
 mod refusal;
 
-use refusal::{code_of_push, code_of_query, code_of_removal};
+use refusal::{code_of_push, code_of_query, code_of_removal, code_of_token};
 
 /// Says why a request has no answer; what of it becomes public is decided by [`ApiError::problem`].
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +130,35 @@ pub enum ApiError {
         /// What the browser says of it, cut.
         from: String,
     },
+    /// Nobody knows who asks, or the token is not good.
+    #[error("{why}")]
+    Unauthenticated {
+        /// Why.
+        why: &'static str,
+    },
+    /// Whoever asks may not.
+    #[error("that needs the role {need}, and {}", has.map_or("none is given".to_owned(), |has| format!("the caller is {has}")))]
+    Forbidden {
+        /// Which role would do.
+        need: Role,
+        /// Which the caller has.
+        has: Option<Role>,
+    },
+    /// Nobody may.
+    #[error("nobody may do that")]
+    Shut,
+    /// Whoever asks asks too often.
+    #[error("too many requests; the next one is taken in {} s", seconds(*wait))]
+    TooManyRequests {
+        /// After how long the next one is taken.
+        wait: Duration,
+    },
+    /// A token is not made, or not found.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// There is no authority here to give certificates.
+    #[error("this cluster's certificates are made elsewhere: the coordinator has no authority of its own")]
+    NoAuthority,
     /// Not everything that is needed has started.
     #[error("waiting for {waiting}")]
     NotReady {
@@ -150,7 +184,7 @@ pub enum ApiError {
         seconds: u64,
     },
     /// The store does not give what it holds.
-    #[error("cannot read the metadata of an image from the store")]
+    #[error("cannot read from the store")]
     Store(#[from] StoreError),
     /// The library does not take an image.
     #[error(transparent)]
@@ -205,6 +239,11 @@ impl ApiError {
             Self::UnsupportedMediaType { .. } => Code::UnsupportedMediaType,
             Self::BadHost { .. } => Code::BadHost,
             Self::CrossSite { .. } => Code::CrossSite,
+            Self::Unauthenticated { .. } => Code::Unauthenticated,
+            Self::Forbidden { .. } | Self::Shut => Code::Forbidden,
+            Self::TooManyRequests { .. } => Code::TooManyRequests,
+            Self::Token(error) => code_of_token(error),
+            Self::NoAuthority => Code::NoAuthority,
             Self::NotReady { .. } => Code::NotReady,
             Self::Stopping(_) | Self::Draining => Code::Stopping,
             Self::TooManyStreams { .. } => Code::TooManyStreams,
@@ -222,7 +261,7 @@ impl ApiError {
     pub fn problem(&self, request_id: Option<&str>) -> Problem {
         let code = self.code();
         let row = code.row();
-        let detail = if code == Code::Internal { "internal".to_owned() } else { self.to_string() };
+        let detail = if code == Code::Internal { "internal".to_owned() } else { self.shown() };
         Problem {
             kind: "about:blank".to_owned(),
             title: row.title.to_owned(),
@@ -233,6 +272,20 @@ impl ApiError {
             candidates: self.candidates().iter().take(MAX_CANDIDATES).cloned().collect(),
             request_id: request_id.map(str::to_owned),
         }
+    }
+
+    /// Shows it as it may be repeated: a secret that got into a path or a body is taken out.
+    pub(super) fn shown(&self) -> String {
+        hide(&self.to_string()).into_owned()
+    }
+
+    /// Returns the header that says how to do better.
+    pub(super) fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        if let Self::Unauthenticated { .. } = self {
+            return Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sifleet\"")));
+        }
+        let Self::TooManyRequests { wait } = self else { return None };
+        Some((header::RETRY_AFTER, seconds(*wait).into()))
     }
 
     fn candidates(&self) -> &[String] {
@@ -267,9 +320,14 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Cuts a text from a stranger to what an error may repeat of it.
+/// Cuts a text from a stranger to what may be repeated of it; a secret that got into it is taken out.
 pub(super) fn cut(text: &str) -> String {
-    text.chars().take(200).collect()
+    hide(text).chars().take(200).collect()
+}
+
+/// Rounds up to whole seconds: who waits so long does not come too early.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }
 
 /// Describes problem answers for the OpenAPI document: one response a status, naming its codes.

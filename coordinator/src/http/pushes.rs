@@ -22,13 +22,13 @@ use crate::store::push::{Key, PushNo};
 use crate::view::meant::MeantError;
 pub(super) use stream::{__path_follow, follow};
 
-problems!(CreateProblems: CrossSite, BadPush, BadKey, BadImage, BadNodeset, BadJson, UnknownImage, UnknownPartition, UnknownNode,
+problems!(CreateProblems: BadPush, BadKey, BadImage, BadNodeset, BadJson, UnknownImage, UnknownPartition, UnknownNode,
     SlowBody, AmbiguousImage, Disagreed, NoHolder, KeyReused, BodyTooLarge, UnsupportedMediaType, TooManyPushes, Stopping);
 problems!(ListProblems:);
 problems!(ShowProblems: BadQuery, UnknownPush);
-problems!(CancelProblems: CrossSite, BadQuery, UnknownPush, Stopping);
-problems!(RetryProblems: CrossSite, BadQuery, UnknownPush, PushCancelled, Stopping);
-problems!(RateProblems: CrossSite, BadQuery, BadPush, BadJson, UnknownPush, SlowBody, PushCancelled, BodyTooLarge,
+problems!(CancelProblems: BadQuery, UnknownPush, Stopping);
+problems!(RetryProblems: BadQuery, UnknownPush, PushCancelled, Stopping);
+problems!(RateProblems: BadQuery, BadPush, BadJson, UnknownPush, SlowBody, PushCancelled, BodyTooLarge,
     UnsupportedMediaType, Stopping);
 
 /// Brings an image to nodes, or says what that would do.

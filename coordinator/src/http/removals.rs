@@ -9,21 +9,23 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use sifleet_common::api::removals::{RemovalBody, RemovalList, RemovalPlan, RemovalRequest};
+use sifleet_common::role::Role;
 
 use super::App;
 use super::extract::{Json, Segment, idempotency_key};
+use super::gate::Asking;
 use super::problem::{ApiError, cut, problems};
 use crate::state::removals::{RemovalCommand, RemovalError};
 use crate::store::removal::RemovalNo;
 
-problems!(CreateProblems: CrossSite, BadRemoval, BadKey, KeyReused, BadImage, BadNodeset, BadJson, UnknownImage, UnknownPartition, UnknownNode,
+problems!(CreateProblems: BadRemoval, BadKey, KeyReused, BadImage, BadNodeset, BadJson, UnknownImage, UnknownPartition, UnknownNode,
     SlowBody, AmbiguousImage, Disagreed, NoHolder, LastReplica, BodyTooLarge, UnsupportedMediaType, TooManyRemovals,
     Stopping);
 problems!(ListProblems:);
 problems!(ShowProblems: BadQuery, UnknownRemoval);
-problems!(CancelProblems: CrossSite, BadQuery, UnknownRemoval, Stopping);
+problems!(CancelProblems: BadQuery, UnknownRemoval, Stopping);
 
-/// Removes an image from nodes, or says what that would do.
+/// Removes an image from nodes, or says what that would do. `force` needs the role `admin`.
 #[utoipa::path(
     post, path = "/v1/removals", tag = "removals", operation_id = "removal",
     params(("Idempotency-Key" = Option<String>, Header, description = "At most 128 bytes. The same key with the same \
@@ -37,9 +39,13 @@ problems!(CancelProblems: CrossSite, BadQuery, UnknownRemoval, Stopping);
 )]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
+    asking: Asking,
     headers: HeaderMap,
     Json(request): Json<RemovalRequest>,
 ) -> Result<Response, ApiError> {
+    if request.force && !request.dry_run {
+        asking.must_be(Role::Admin)?;
+    }
     let key = idempotency_key(&headers, &request)?;
     // What it wanted then may not be possible any longer, and need not be.
     match key.as_ref().and_then(|key| Some((app.view().removal_of_key(&key.text)?, key))) {

@@ -1,18 +1,28 @@
 //! Sockets of the HTTP API: who may connect, how long anybody may take, and how it all ends.
 //!
-//! Speaks HTTP/1.1 over plain TCP on loopback, and over TLS elsewhere; it knows no routes. Nothing a stranger does
+//! Speaks HTTP/1.1 over plain TCP on loopback, over TLS elsewhere and over a unix socket ([`local`]); it knows no routes. Nothing a stranger does
 //! or leaves undone holds a connection for ever: head, body, answer and handshake all have deadlines.
 //! Outside facts: RFC 9112; hyper 1 drops a connection whose head is late and answers 431 to one too large.
 
+pub mod local;
 mod patient;
 pub mod tls;
 
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -23,8 +33,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 use tracing::{debug, info, warn};
 
+use crate::access::Peer;
 use patient::Patient;
 use tls::Tls;
 
@@ -85,7 +97,17 @@ pub enum BindError {
         /// The address.
         address: SocketAddr,
         /// What the system says.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// The socket cannot be had.
+    #[error("cannot listen on the socket {}: {what}", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What to look at.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
     },
 }
 
@@ -135,10 +157,8 @@ impl Server {
         info!(peer = %address, tls = tls.is_some(), "listening for HTTP");
         let max = limits.max_connections;
         let places = Arc::new(Semaphore::new(usize::try_from(max).unwrap_or(Semaphore::MAX_PERMITS)));
-        let host =
-            Host { router, tls, limits, connections, stop: tasks.token(), abandon: CancellationToken::new() };
-        let host = Arc::new(host);
-        while let Some((place, socket, peer)) = host.accept(&listener, &places).await {
+        let host = Host::new(router, tls, limits, connections, &tasks);
+        while let Some((place, (socket, peer))) = host.accept(&places, |cx| listener.poll_accept(cx)).await {
             let host = Arc::clone(&host);
             tasks.spawn("http connection", async move {
                 host.connections.inc();
@@ -148,10 +168,7 @@ impl Server {
             });
         }
         drop(listener);
-        if tokio::time::timeout(host.limits.grace, places.acquire_many(max)).await.is_err() {
-            warn!(took = ?host.limits.grace, "HTTP requests did not end in time and are cut off");
-        }
-        host.abandon.cancel();
+        host.end(&places, max).await;
     }
 }
 
@@ -166,17 +183,22 @@ struct Host {
 }
 
 impl Host {
+    fn new(router: Router, tls: Option<Tls>, limits: Limits, connections: Gauge, tasks: &Tasks) -> Arc<Self> {
+        let (stop, abandon) = (tasks.token(), CancellationToken::new());
+        Arc::new(Self { router, tls, limits, connections, stop, abandon })
+    }
+
     /// Waits for a place, then for somebody to take it; none when it is time to stop.
-    async fn accept(
+    async fn accept<C>(
         &self,
-        listener: &TcpListener,
         places: &Arc<Semaphore>,
-    ) -> Option<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<C>> + Send,
+    ) -> Option<(OwnedSemaphorePermit, C)> {
         let next = async {
             let place = Arc::clone(places).acquire_owned().await.ok()?;
             loop {
-                match listener.accept().await {
-                    Ok((socket, peer)) => return Some((place, socket, peer)),
+                match poll_fn(&mut poll).await {
+                    Ok(connection) => return Some((place, connection)),
                     Err(error) => {
                         warn!(%error, "cannot accept an HTTP connection");
                         tokio::time::sleep(REFUSED_PAUSE).await;
@@ -191,22 +213,32 @@ impl Host {
         }
     }
 
+    /// Lets requests in progress end, and cuts off those that do not in time.
+    async fn end(&self, places: &Semaphore, max: u32) {
+        if tokio::time::timeout(self.limits.grace, places.acquire_many(max)).await.is_err() {
+            warn!(took = ?self.limits.grace, "HTTP requests did not end in time and are cut off");
+        }
+        self.abandon.cancel();
+    }
+
     async fn welcome(&self, socket: TcpStream, peer: SocketAddr) {
         if let Err(error) = socket.set_nodelay(true) {
             debug!(%peer, %error, "cannot switch Nagle's algorithm off");
         }
         let socket = Patient::new(socket, self.limits.stall_timeout);
-        let Some(tls) = &self.tls else { return self.talk(socket, peer).await };
+        let from = Peer::Net(peer.ip());
+        let Some(tls) = &self.tls else { return self.talk(socket, from).await };
         let handshake = TlsAcceptor::from(tls.load_full()).accept(socket);
         match tokio::time::timeout(self.limits.handshake_timeout, handshake).await {
-            Ok(Ok(socket)) => Box::pin(self.talk(socket, peer)).await,
+            Ok(Ok(socket)) => Box::pin(self.talk(socket, from)).await,
             Ok(Err(error)) => debug!(%peer, %error, "a TLS handshake failed"),
             Err(_) => debug!(%peer, took = ?self.limits.handshake_timeout, "a TLS handshake took too long"),
         }
     }
 
-    async fn talk<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S, peer: SocketAddr) {
-        let service = TowerToHyperService::new(self.router.clone());
+    async fn talk<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S, peer: Peer) {
+        let introduced = Introduced { router: self.router.clone(), peer: peer.clone() };
+        let service = TowerToHyperService::new(introduced);
         // Without pipeline_flush, with which hyper never sends its answer to a head that it cannot read.
         let mut builder = http1::Builder::new();
         builder
@@ -229,6 +261,28 @@ impl Host {
         if let Err(error) = ended {
             debug!(%peer, %error, "an HTTP connection ended early");
         }
+    }
+}
+
+/// Tells the router with each request at which end of which connection it came in.
+#[derive(Clone)]
+struct Introduced {
+    router: Router,
+    peer: Peer,
+}
+
+impl Service<Request<Incoming>> for Introduced {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Incoming>>::poll_ready(&mut self.router, cx)
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        self.router.call(request)
     }
 }
 

@@ -124,7 +124,7 @@ impl Enrolling {
         let claimed = match secret {
             Ok(secret) => {
                 let claim =
-                    Claim { token: secret.id(), hash: secret.hash(), from: peer, name: enrolment.name };
+                    Claim { invite: secret.id(), hash: secret.hash(), from: peer, name: enrolment.name };
                 handle.identify(IdentityCommand::Enrol(claim)).await.map_err(|error| error.to_string())?
             }
             Err(_unreadable) => Err(IdentityError::NoToken),

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::store::identity::{TokenHash, TokenNo};
+use crate::store::identity::{InviteHash, InviteNo};
 
 /// What tokens begin with, so that people and secret scanners know one when they see it.
 const PREFIX: &str = "sifleet-enrol_";
@@ -14,7 +14,7 @@ const SECRET: usize = 32;
 /// A token with its secret; not shown but by [`EnrolSecret::reveal`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct EnrolSecret {
-    id: TokenNo,
+    id: InviteNo,
     secret: [u8; SECRET],
 }
 
@@ -27,19 +27,19 @@ impl EnrolSecret {
     /// Makes one out of random bytes.
     #[must_use]
     pub fn new(id: u64, secret: [u8; SECRET]) -> Self {
-        Self { id: TokenNo(id), secret }
+        Self { id: InviteNo(id), secret }
     }
 
     /// Returns its number.
     #[must_use]
-    pub const fn id(&self) -> TokenNo {
+    pub const fn id(&self) -> InviteNo {
         self.id
     }
 
     /// Returns what is kept of it.
     #[must_use]
-    pub fn hash(&self) -> TokenHash {
-        TokenHash(blake3::hash(&self.secret))
+    pub fn hash(&self) -> InviteHash {
+        InviteHash(blake3::hash(&self.secret))
     }
 
     /// Writes it for whoever is to use it.

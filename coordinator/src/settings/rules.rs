@@ -71,11 +71,14 @@ pub(super) mod control {
 
 /// The rules of `[http]`.
 pub(super) mod web {
+    use std::collections::BTreeMap;
     use std::net::SocketAddr;
+    use std::path::PathBuf;
 
     use serde::Deserialize;
+    use sifleet_common::role::Role;
 
-    use super::super::{Http, HttpTls};
+    use super::super::{Anonymous, Http, HttpRate, HttpTls};
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -83,6 +86,13 @@ pub(super) mod web {
         listen: Option<SocketAddr>,
         tls: Option<HttpTls>,
         hosts: Option<Vec<String>>,
+        socket: Option<PathBuf>,
+        #[serde(default)]
+        users: BTreeMap<String, Role>,
+        #[serde(default)]
+        anonymous: Anonymous,
+        #[serde(default)]
+        rate: HttpRate,
     }
 
     impl TryFrom<Raw> for Http {
@@ -101,7 +111,20 @@ pub(super) mod web {
             if let Some(name) = hosts.iter().find(|name| !plain(name)) {
                 return Err(format!("http.hosts names {name:?}: write names alone, without scheme and port"));
             }
-            Ok(Self { listen, tls: raw.tls, hosts })
+            if let Some(path) = raw.socket.as_ref().filter(|path| !path.is_absolute()) {
+                return Err(format!("http.socket is {path:?}: write the whole path, from / on"));
+            }
+            if raw.users.keys().any(|name| name.is_empty() || name == "@") {
+                return Err(
+                    "http.users has a name without a letter: write users as ann, groups as @staff".into()
+                );
+            }
+            let HttpRate { per_second, burst, anonymous_per_second, anonymous_burst } = raw.rate;
+            if [per_second, burst, anonymous_per_second, anonymous_burst].contains(&0) {
+                return Err("http.rate holds a 0, with which nobody is served: set 1 or more".into());
+            }
+            let (tls, users, anonymous, rate) = (raw.tls, raw.users, raw.anonymous, raw.rate);
+            Ok(Self { listen, tls, hosts, socket: raw.socket, users, anonymous, rate })
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Settings as written: defaults, all keys, and mistakes with their place.
 
+use sifleet_common::role::Role;
+
 use super::*;
+use crate::access::pace::Rate;
 
 fn load(text: &str) -> Result<Settings, String> {
     let dir = tempfile::tempdir().unwrap();
@@ -40,6 +43,13 @@ fn everything_can_be_set() {
         listen = "0.0.0.0:443"
         tls = { certificate = "/x.pem", key = "/x.key" }
         hosts = ["portal.example.org"]
+        socket = "/run/other.sock"
+        users = { ann = "operator", "@staff" = "admin" }
+        anonymous = "viewer"
+        rate = { per_second = 5, burst = 6, anonymous_per_second = 7, anonymous_burst = 8 }
+        [audit]
+        keep = "30d"
+        records = 9
         [library]
         dir = "/shared/apptainer/images"
         [partitions]
@@ -55,6 +65,12 @@ fn everything_can_be_set() {
     assert_eq!(settings.state_limits().max_replicas, MAX_REPLICAS);
     assert_eq!(settings.http_limits().server.max_connections, 7);
     assert_eq!(settings.http.hosts, ["portal.example.org"]);
+    assert_eq!(settings.socket().as_deref(), Some(Path::new("/run/other.sock")));
+    let access = settings.http_limits().access;
+    assert_eq!(access.anonymous, Some(Role::Viewer));
+    assert_eq!(access.users.roles["@staff"], Role::Admin);
+    assert_eq!((access.known, access.unknown), (Rate::a_second(5, 6), Rate::a_second(7, 8)));
+    assert_eq!((access.audit.time.as_secs(), access.audit.records), (30 * 86_400, 9));
     let library = settings.http_limits().library.map(|library| library.dir);
     assert_eq!(library.as_deref(), Some(Path::new("/shared/apptainer/images")));
     assert_eq!(settings.partition_sources().len(), 2);
@@ -106,4 +122,11 @@ fn what_would_serve_nobody_is_refused() {
     for name in ["", "https://portal", "portal:443"] {
         check_wrong(&format!("[http]\nhosts = [{name:?}]"), "/coordinator.toml:1:1: http.hosts names");
     }
+    check_wrong(
+        "[http]\nsocket = \"here\"",
+        "/coordinator.toml:1:1: http.socket is \"here\": write the whole",
+    );
+    check_wrong("[http.users]\n\"@\" = \"admin\"", "/coordinator.toml:1:2: http.users has a name without");
+    check_wrong("[http.rate]\nburst = 0", "/coordinator.toml:1:2: http.rate holds a 0");
+    check_wrong("[http]\nanonymous = \"operator\"", "/coordinator.toml:2:13: ");
 }

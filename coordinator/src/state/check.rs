@@ -9,6 +9,8 @@ use sifleet_common::image::{
 use sifleet_common::inventory::{
     Change, Content, Inventory, MAX_INVENTORY_WEIGHT, MAX_REASON, MAX_ROOTS, RootId, RootState,
 };
+use sifleet_common::keyring::MAX_KEYS;
+use sifleet_common::policy::{MAX_KEY_NAME, Verdict};
 use sifleet_common::wire::assignment::{MAX_DETAIL, MAX_SOURCES, Report};
 use sifleet_common::wire::control::{Described, MAX_SIDECAR};
 
@@ -63,6 +65,19 @@ pub(super) fn report(report: &Report) -> Result<(), Breach> {
     let words = "an explanation of an assignment beyond its limit";
     match report {
         Report::Mapped(mapped) => within(mapped.detail.len(), MAX_DETAIL, words),
+        Report::Verified(verified) => {
+            let key = match &verified.verdict {
+                Some(Verdict::UnknownKey { key, .. }) => key.len(),
+                Some(Verdict::Unsigned | Verdict::Signed { .. } | Verdict::Bad { .. }) | None => 0,
+            };
+            within(key, MAX_KEY_NAME, "a name of a key beyond its limit")?;
+            let signers = match &verified.verdict {
+                Some(Verdict::Signed { by }) => by.len(),
+                Some(Verdict::Unsigned | Verdict::UnknownKey { .. } | Verdict::Bad { .. }) | None => 0,
+            };
+            within(signers, 2 * MAX_KEYS, "more signers than a keyring has keys")?;
+            within(verified.detail.len(), MAX_DETAIL, words)
+        }
         Report::Removed(removed) => within(removed.detail.len(), MAX_DETAIL, words),
         Report::Progress(progress) => {
             let sources = progress.sources.len().max(progress.dropped.len());

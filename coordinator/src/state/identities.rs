@@ -18,12 +18,12 @@ use sifleet_common::wire::code::CloseCode;
 use sifleet_common::wire::control::{StreamId, ToAgent};
 
 use super::index::NodeId;
-use super::{Effect, SessionId, State};
+use super::{Caller, Effect, SessionId, State};
 use crate::store::Op;
-use crate::store::identity::{EnrolToken, Network, Standing, TokenHash, TokenNo};
+use crate::store::identity::{Invite, InviteHash, InviteNo, Network, Standing};
 
 /// Most tokens that are kept, used ones included.
-pub const MAX_TOKENS: usize = 50_000;
+pub const MAX_INVITES: usize = 50_000;
 /// How long a token is remembered after it has expired, so that people can be told why it does not work.
 const REMEMBERED_MS: i64 = 7 * 86_400_000;
 
@@ -33,7 +33,7 @@ pub enum IdentityCommand {
     /// Keeps tokens for nodes; numbers that exist already are refused.
     Invite {
         /// The tokens.
-        tokens: Vec<EnrolToken>,
+        invites: Vec<Invite>,
     },
     /// A node showed a token.
     Enrol(Claim),
@@ -45,7 +45,7 @@ pub enum IdentityCommand {
     /// Tokens are not to be used any longer.
     Withdraw {
         /// Which one.
-        token: TokenNo,
+        invite: InviteNo,
     },
 }
 
@@ -53,9 +53,9 @@ pub enum IdentityCommand {
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// Which token it showed.
-    pub token: TokenNo,
+    pub invite: InviteNo,
     /// Hash of what it showed.
-    pub hash: TokenHash,
+    pub hash: InviteHash,
     /// From where.
     pub from: IpAddr,
     /// What it believes to be called.
@@ -124,7 +124,7 @@ pub enum IdentityError {
     },
     /// Too many tokens.
     #[error(
-        "the coordinator keeps {MAX_TOKENS} tokens, its limit; those that expired are forgotten after a week"
+        "the coordinator keeps {MAX_INVITES} tokens, its limit; those that expired are forgotten after a week"
     )]
     TooMany,
     /// The number is taken.
@@ -136,13 +136,13 @@ pub enum IdentityError {
 #[derive(Debug, Default)]
 pub(super) struct Identities {
     standings: OrdMap<NodeName, Standing>,
-    tokens: BTreeMap<TokenNo, EnrolToken>,
+    invites: BTreeMap<InviteNo, Invite>,
 }
 
 impl Identities {
-    pub(super) fn restore(standings: Vec<(NodeName, Standing)>, tokens: Vec<EnrolToken>) -> Self {
-        let tokens = tokens.into_iter().map(|token| (token.id, token)).collect();
-        Self { standings: standings.into_iter().collect(), tokens }
+    pub(super) fn restore(standings: Vec<(NodeName, Standing)>, invites: Vec<Invite>) -> Self {
+        let invites = invites.into_iter().map(|invite| (invite.id, invite)).collect();
+        Self { standings: standings.into_iter().collect(), invites }
     }
 
     /// Returns what is known of a name.
@@ -156,25 +156,25 @@ impl Identities {
     }
 
     /// Lists the tokens, oldest number first.
-    pub(super) fn tokens(&self) -> impl Iterator<Item = &EnrolToken> {
-        self.tokens.values()
+    pub(super) fn invites(&self) -> impl Iterator<Item = &Invite> {
+        self.invites.values()
     }
 
     /// Decides whether a claim is good, without using the token up.
     fn judge(&self, claim: &Claim, now: UnixMillis) -> Result<NodeName, IdentityError> {
-        let known = self.tokens.get(&claim.token).filter(|token| token.hash == claim.hash);
-        let token = known.ok_or(IdentityError::NoToken)?;
-        let node = token.node.clone();
-        if let Some((at, from)) = token.used {
+        let known = self.invites.get(&claim.invite).filter(|invite| invite.hash == claim.hash);
+        let invite = known.ok_or(IdentityError::NoToken)?;
+        let node = invite.node.clone();
+        if let Some((at, from)) = invite.used {
             return Err(IdentityError::Used { node, at, from });
         }
-        if now >= token.expires {
-            return Err(IdentityError::Expired { node, at: token.expires });
+        if now >= invite.expires {
+            return Err(IdentityError::Expired { node, at: invite.expires });
         }
         if let Some(name) = claim.name.as_ref().filter(|name| **name != node) {
             return Err(IdentityError::OtherName { node, name: name.clone() });
         }
-        if !token.from.is_empty() && !token.from.iter().any(|network: &Network| network.holds(claim.from)) {
+        if !invite.from.is_empty() && !invite.from.iter().any(|network: &Network| network.holds(claim.from)) {
             return Err(IdentityError::OtherNetwork { node, from: claim.from });
         }
         Ok(node)
@@ -191,24 +191,30 @@ impl State {
         command: IdentityCommand,
         now: Now,
     ) -> (Result<IdentityAnswer, IdentityError>, Vec<Effect>) {
-        self.forget_old_tokens(now.wall);
+        self.forget_old_invites(now.wall);
         let answer = match command {
-            IdentityCommand::Invite { tokens } => self.invite(tokens),
+            IdentityCommand::Invite { invites } => self.invite(invites),
             IdentityCommand::Enrol(claim) => self.enrol(&claim, now),
             IdentityCommand::Revoke { nodes } => Ok(self.revoke(nodes, now)),
-            IdentityCommand::Withdraw { token } => self.withdraw(token),
+            IdentityCommand::Withdraw { invite } => self.withdraw(invite),
         };
         (answer, std::mem::take(&mut self.effects))
     }
 
-    /// Decides whether somebody who shows a certificate of this epoch is still that node.
-    pub(super) fn admits(&mut self, node: &NodeName, epoch: Epoch) -> bool {
+    /// Decides whether somebody who shows a certificate of this epoch is still that node; ends the session if not.
+    pub(super) fn lets_in(&mut self, session: SessionId, caller: &Caller) -> bool {
+        let Caller { node, epoch, .. } = caller;
         let known = self.identities.standing(node);
-        if epoch > known.epoch {
+        if *epoch > known.epoch {
             // Only our authority makes such certificates: what is known was lost.
-            self.put_standing(node, Standing { epoch, ..known });
+            self.put_standing(node, Standing { epoch: *epoch, ..known });
         }
-        epoch >= known.epoch
+        let admitted = *epoch >= known.epoch;
+        if !admitted {
+            let why = "the certificate was revoked, or the name enrolled anew: enrol this node again with a new token";
+            self.effects.push(Effect::Close(session, CloseCode::Revoked, why.to_owned()));
+        }
+        admitted
     }
 
     /// Tells every agent that it should ask for its certificate anew.
@@ -223,31 +229,31 @@ impl State {
         let standings = self.identities.standings.iter();
         let standings =
             standings.map(|(node, standing)| Op::PutStanding { node: node.clone(), standing: *standing });
-        let tokens = self.identities.tokens.values().cloned();
-        standings.chain([Op::PutTokens { tokens: tokens.collect() }]).collect()
+        let invites = self.identities.invites.values().cloned();
+        standings.chain([Op::PutInvites { invites: invites.collect() }]).collect()
     }
 
-    fn invite(&mut self, tokens: Vec<EnrolToken>) -> Result<IdentityAnswer, IdentityError> {
-        if self.identities.tokens.len().saturating_add(tokens.len()) > MAX_TOKENS {
+    fn invite(&mut self, invites: Vec<Invite>) -> Result<IdentityAnswer, IdentityError> {
+        if self.identities.invites.len().saturating_add(invites.len()) > MAX_INVITES {
             return Err(IdentityError::TooMany);
         }
-        if tokens.iter().any(|token| self.identities.tokens.contains_key(&token.id)) {
+        if invites.iter().any(|invite| self.identities.invites.contains_key(&invite.id)) {
             return Err(IdentityError::Twice);
         }
-        for token in &tokens {
-            self.identities.tokens.insert(token.id, token.clone());
+        for invite in &invites {
+            self.identities.invites.insert(invite.id, invite.clone());
         }
-        self.effects.push(Effect::Store(Op::PutTokens { tokens }));
+        self.effects.push(Effect::Store(Op::PutInvites { invites }));
         self.shown.identities_changed();
         Ok(IdentityAnswer::Done)
     }
 
     fn enrol(&mut self, claim: &Claim, now: Now) -> Result<IdentityAnswer, IdentityError> {
         let node = self.identities.judge(claim, now.wall)?;
-        if let Some(token) = self.identities.tokens.get_mut(&claim.token) {
-            token.used = Some((now.wall, claim.from));
-            let tokens = vec![token.clone()];
-            self.effects.push(Effect::Store(Op::PutTokens { tokens }));
+        if let Some(invite) = self.identities.invites.get_mut(&claim.invite) {
+            invite.used = Some((now.wall, claim.from));
+            let invites = vec![invite.clone()];
+            self.effects.push(Effect::Store(Op::PutInvites { invites }));
         }
         let epoch = self.identities.standing(&node).epoch.next();
         self.put_standing(&node, Standing { epoch, enrolled: Some(now.wall), revoked: None });
@@ -261,7 +267,7 @@ impl State {
         let known = |name: &NodeName| {
             self.by_name.contains_key(name)
                 || self.identities.standings.contains_key(name)
-                || self.identities.tokens.values().any(|token| token.node == *name)
+                || self.identities.invites.values().any(|invite| invite.node == *name)
         };
         let (nodes, unheard_of): (Vec<_>, Vec<_>) = names.into_iter().partition(known);
         for node in &nodes {
@@ -270,23 +276,23 @@ impl State {
             self.put_standing(node, revoked);
             self.forget_claims(node, "its certificate was revoked");
             // A token that waits would let it in again at once.
-            let waiting: Vec<TokenNo> = self
+            let waiting: Vec<InviteNo> = self
                 .identities
-                .tokens()
-                .filter(|token| token.node == *node && token.used.is_none())
-                .map(|token| token.id)
+                .invites()
+                .filter(|invite| invite.node == *node && invite.used.is_none())
+                .map(|invite| invite.id)
                 .collect();
-            self.drop_tokens(waiting);
+            self.drop_invites(waiting);
             self.announce_node(EventKind::NodeRevoked, node.clone(), None);
         }
         IdentityAnswer::Revoked { nodes, unheard_of }
     }
 
-    fn withdraw(&mut self, token: TokenNo) -> Result<IdentityAnswer, IdentityError> {
-        if !self.identities.tokens.contains_key(&token) {
+    fn withdraw(&mut self, invite: InviteNo) -> Result<IdentityAnswer, IdentityError> {
+        if !self.identities.invites.contains_key(&invite) {
             return Err(IdentityError::NoToken);
         }
-        self.drop_tokens(vec![token]);
+        self.drop_invites(vec![invite]);
         Ok(IdentityAnswer::Done)
     }
 
@@ -326,19 +332,19 @@ impl State {
         self.replace(id, StreamId::default(), done);
     }
 
-    fn forget_old_tokens(&mut self, now: UnixMillis) {
-        let old = |token: &&EnrolToken| now.0.saturating_sub(token.expires.0) > REMEMBERED_MS;
-        let old: Vec<TokenNo> = self.identities.tokens().filter(old).map(|token| token.id).collect();
+    fn forget_old_invites(&mut self, now: UnixMillis) {
+        let old = |invite: &&Invite| now.0.saturating_sub(invite.expires.0) > REMEMBERED_MS;
+        let old: Vec<InviteNo> = self.identities.invites().filter(old).map(|invite| invite.id).collect();
         if !old.is_empty() {
-            self.drop_tokens(old);
+            self.drop_invites(old);
         }
     }
 
-    fn drop_tokens(&mut self, tokens: Vec<TokenNo>) {
-        for token in &tokens {
-            self.identities.tokens.remove(token);
+    fn drop_invites(&mut self, invites: Vec<InviteNo>) {
+        for invite in &invites {
+            self.identities.invites.remove(invite);
         }
-        self.effects.push(Effect::Store(Op::ForgetTokens { tokens }));
+        self.effects.push(Effect::Store(Op::ForgetInvites { invites }));
         self.shown.identities_changed();
     }
 }

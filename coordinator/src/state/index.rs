@@ -37,6 +37,8 @@ pub struct Place {
     pub digest: Digest,
     /// Whether the root is the cluster's library.
     pub library: bool,
+    /// Whether other nodes may fetch from it.
+    pub trusted: bool,
     /// Below which root.
     pub root: Arc<str>,
 }
@@ -142,7 +144,8 @@ impl NameEntry {
                 Content::Image(image) => {
                     let place = Place {
                         digest: image.digest,
-                        library: root.library,
+                        library: root.kind.is_library(),
+                        trusted: root.kind.is_trusted(),
                         root: root.path.as_str().into(),
                     };
                     let places = if known { &mut self.ready } else { &mut self.last_known };
@@ -169,7 +172,7 @@ impl NameEntry {
             if !known {
                 self.suspended.insert(node);
             }
-            if root.library && (open || !known) {
+            if root.kind.is_library() && (open || !known) {
                 self.library_open.insert(node);
             }
         }

@@ -11,7 +11,7 @@ use sifleet_common::time::Monotonic;
 use super::State;
 use super::index::NodeId;
 use super::sync::describe_root;
-use crate::store::identity::EnrolToken;
+use crate::store::identity::Invite;
 use crate::view::table::NodeTable;
 use crate::view::{NodeInfo, PartitionInfo, View, cache::Cache};
 
@@ -29,7 +29,7 @@ pub(super) struct Shown {
     partitions: Arc<BTreeMap<PartitionName, Arc<PartitionInfo>>>,
     cache: Arc<Cache>,
     /// Tokens as they were when they last changed; absent when they have since.
-    tokens: Option<Arc<[EnrolToken]>>,
+    invites: Option<Arc<[Invite]>>,
 }
 
 impl Shown {
@@ -43,7 +43,7 @@ impl Shown {
     }
 
     pub(super) fn identities_changed(&mut self) {
-        self.tokens = None;
+        self.invites = None;
     }
 
     pub(super) fn roots_changed(&mut self, id: NodeId) {
@@ -77,15 +77,15 @@ impl State {
             pushes: self.show_pushes(),
             removals: self.show_removals(),
             limits: self.show_limits(),
-            tokens: self.show_tokens(),
+            invites: self.show_invites(),
             standings: self.identities.standings(),
             cache: Arc::clone(&self.shown.cache),
         }
     }
 
-    fn show_tokens(&mut self) -> Arc<[EnrolToken]> {
-        let (shown, known) = (&mut self.shown.tokens, &self.identities);
-        Arc::clone(shown.get_or_insert_with(|| known.tokens().cloned().collect()))
+    fn show_invites(&mut self) -> Arc<[Invite]> {
+        let (shown, known) = (&mut self.shown.invites, &self.identities);
+        Arc::clone(shown.get_or_insert_with(|| known.invites().cloned().collect()))
     }
 
     fn show_node(&mut self, id: NodeId) {
@@ -133,8 +133,21 @@ impl State {
             partitions
                 .insert(name.clone(), Arc::new(PartitionInfo { name, members, membership: merged.body() }));
         }
-        self.shown.partitions = Arc::new(partitions);
+        let before = std::mem::replace(&mut self.shown.partitions, Arc::new(partitions));
         self.shown.liveness += 1;
+        let same = |(one, other): (&Arc<PartitionInfo>, &Arc<PartitionInfo>)| {
+            one.name == other.name && one.members == other.members
+        };
+        let after = &self.shown.partitions;
+        let moved = before.len() != after.len() || !before.values().zip(after.values()).all(same);
+        if moved && self.asks_for_signatures() {
+            self.restate_policies();
+        }
+    }
+
+    /// Tells whether a node belongs to a partition, by what any source said last.
+    pub(super) fn is_member(&self, partition: &PartitionName, id: NodeId) -> bool {
+        self.shown.partitions.get(partition).is_some_and(|partition| partition.members.contains(id.0))
     }
 }
 

@@ -18,6 +18,7 @@ mod quarantine;
 mod report;
 mod say;
 mod share;
+mod signatures;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use sifleet_common::api::pushes::{DroppedSource, PushState};
+use sifleet_common::capability::Signer;
 use sifleet_common::digest::Digest;
 use sifleet_common::name::NodeName;
 use sifleet_common::push::Phase;
@@ -42,6 +44,8 @@ pub(super) use clock::wait_after;
 use maps::Maps;
 use quarantine::Quarantine;
 use share::Share;
+pub use signatures::Rules;
+use signatures::Signatures;
 use swarm::Swarm;
 pub use wish::{Command, PushError, Wish};
 
@@ -74,6 +78,8 @@ enum Timer {
     Push(PushNo),
     /// Nobody has said of a node for a while that it cheats.
     Pardon(NodeId),
+    /// Whoever verifies an image's signatures is given up.
+    Verdict(Digest),
 }
 
 /// Something to be done with many nodes, and how far it is.
@@ -204,6 +210,7 @@ pub(super) struct Pushes {
     swarms: BTreeMap<Digest, Swarm>,
     quarantine: Quarantine,
     maps: Maps,
+    signatures: Signatures,
     timers: BTreeSet<(Monotonic, Timer)>,
     work: VecDeque<Work>,
     /// Nodes that lost their lease, won one, or changed what they hold.
@@ -222,6 +229,7 @@ pub(super) struct Pushes {
     found: Vec<PushNo>,
     changed: BTreeSet<PushNo>,
     shown: imbl::OrdMap<PushNo, Arc<PushInfo>>,
+    signer: Option<Signer>,
 }
 
 impl Pushes {
@@ -287,6 +295,13 @@ impl State {
     pub fn with_transfers(mut self, set: Transfers) -> Self {
         self.pushes.set = set;
         self.pushes.last_share = self.pushes.last_share.max(set.first_assignment);
+        self
+    }
+
+    /// Sets what signs permissions to fetch: without it nobody is told to.
+    #[must_use]
+    pub fn with_signer(mut self, signer: Signer) -> Self {
+        self.pushes.signer = Some(signer);
         self
     }
 

@@ -36,7 +36,7 @@ impl State {
             pushes: Pushes::default(),
             removals: Removals::default(),
             limiting: Limiting::restore(restored.limits, restored.busy),
-            identities: Identities::restore(restored.standings, restored.tokens),
+            identities: Identities::restore(restored.standings, restored.invites),
             effects: Vec::new(),
         };
         for name in restored.heard_of {

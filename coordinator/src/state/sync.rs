@@ -50,9 +50,7 @@ impl State {
             self.effects.push(Effect::Close(session, CloseCode::Protocol, "hello exceeds its limits".into()));
             return;
         }
-        if !self.admits(name, caller.epoch) {
-            let why = "the certificate was revoked, or the name enrolled anew: enrol this node again with a new token";
-            self.effects.push(Effect::Close(session, CloseCode::Revoked, why.into()));
+        if !self.lets_in(session, caller) {
             return;
         }
         let Some(id) = self.id_of_agent(name) else {
@@ -77,6 +75,7 @@ impl State {
             stamp,
         };
         self.effects.push(Effect::Send(session, ToAgent::Welcome(welcome)));
+        self.say_capability_key(session);
         self.say_first_limits(id);
         self.shown.touch(id);
     }

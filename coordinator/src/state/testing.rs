@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use sifleet_common::api::availability::Availability;
 use sifleet_common::availability::Require;
+use sifleet_common::capability::Signer;
 use sifleet_common::digest::Digest;
 use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format};
 use sifleet_common::inventory::{
-    Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState,
-    Unusable, UnusableCode,
+    Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootKind,
+    RootState, Unusable, UnusableCode,
 };
 use sifleet_common::nodeset::NodeSet;
 use sifleet_common::time::{Now, UnixMillis};
@@ -55,7 +56,7 @@ impl Site {
 
     pub(crate) fn with(limits: Limits, restored: Restored) -> Self {
         Self {
-            state: State::restore(limits, restored),
+            state: State::restore(limits, restored).with_signer(Signer::from_seed(&[7; 32]).unwrap()),
             now: Now::default(),
             stored: Vec::new(),
             effects: Vec::new(),
@@ -183,11 +184,17 @@ impl Site {
 }
 
 pub(crate) fn root(state: RootState) -> Change {
-    Change::Root(RootId(0), Root { path: "/opt/apptainers".into(), library: false, state })
+    Change::Root(RootId(0), Root { path: "/opt/apptainers".into(), kind: RootKind::Plain, state })
 }
 
 pub(crate) fn library(state: RootState) -> Change {
-    Change::Root(RootId(0), Root { path: "/shared/images".into(), library: true, state })
+    Change::Root(RootId(0), Root { path: "/shared/images".into(), kind: RootKind::Library, state })
+}
+
+/// A root that ordinary users can write to.
+pub(crate) fn open_to_all() -> Change {
+    let (path, state) = ("/opt/apptainers".into(), RootState::Watched);
+    Change::Root(RootId(0), Root { path, kind: RootKind::Untrusted, state })
 }
 
 pub(crate) fn hung() -> RootState {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sifleet_common::image::{Format, ImageMetadata, MAX_TEXT};
 use sifleet_common::inventory::{
     Change, Content, Generation, Inventory, MAX_INVENTORY_WEIGHT, MAX_REASON, MAX_ROOTS, ReplicaKey, Root,
-    RootId, RootState, Unusable, UnusableCode,
+    RootId, RootKind, RootState, Unusable, UnusableCode,
 };
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::code::CloseCode;
@@ -53,8 +53,13 @@ fn restored(stored: &[Op]) -> Restored {
             | Op::PutLimits { .. }
             | Op::MarkBusy { .. }
             | Op::PutStanding { .. }
-            | Op::PutTokens { .. }
-            | Op::ForgetTokens { .. } => {}
+            | Op::PutInvites { .. }
+            | Op::ForgetInvites { .. }
+            | Op::PutToken { .. }
+            | Op::TouchTokens { .. }
+            | Op::ForgetTokens { .. }
+            | Op::PutAudit { .. }
+            | Op::PruneAudit { .. } => {}
         }
     }
     let node = |(node, (facts, position, inventory)): (_, (_, _, Inventory))| RestoredNode {
@@ -146,8 +151,8 @@ fn whatever_exceeds_a_limit_ends_the_session_and_leaves_nothing_behind() {
         put("a.sif", Content::Unusable(unusable)),
         root(RootState::Degraded { reason: long() }),
         root(RootState::Partial { reason: long() }),
-        Change::Root(RootId(0), Root { path, library: false, state: RootState::Watched }),
-        Change::Root(far, Root { path: "/far".into(), library: false, state: RootState::Watched }),
+        Change::Root(RootId(0), Root { path, kind: RootKind::Plain, state: RootState::Watched }),
+        Change::Root(far, Root { path: "/far".into(), kind: RootKind::Plain, state: RootState::Watched }),
         Change::Remove(ReplicaKey { root: far, name: name() }),
     ] {
         let mut site = Site::new();

@@ -10,15 +10,15 @@ use sifleet_common::time::UnixMillis;
 
 /// Numbers a token; drawn at random and no secret. Shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TokenNo(pub u64);
+pub struct InviteNo(pub u64);
 
-impl fmt::Display for TokenNo {
+impl fmt::Display for InviteNo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
 }
 
-impl FromStr for TokenNo {
+impl FromStr for InviteNo {
     type Err = std::num::ParseIntError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -29,7 +29,7 @@ impl FromStr for TokenNo {
 /// Hash of a token's secret. The secret is 256 random bits, so a plain hash cannot be searched; equality takes the same
 /// time whatever differs, as `blake3::Hash` promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenHash(pub blake3::Hash);
+pub struct InviteHash(pub blake3::Hash);
 
 /// How a name stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,11 +44,11 @@ pub struct Standing {
 
 /// Lets one node enrol once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnrolToken {
+pub struct Invite {
     /// Its number.
-    pub id: TokenNo,
+    pub id: InviteNo,
     /// Of its secret.
-    pub hash: TokenHash,
+    pub hash: InviteHash,
     /// Which node.
     pub node: NodeName,
     /// From where it counts; from anywhere if empty.

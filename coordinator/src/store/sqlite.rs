@@ -6,6 +6,7 @@
 //! which each node's position agrees with its replicas. Syncing every commit would cost a disk flush per batch.
 //! Outside facts: sqlite.org/wal.html, sqlite.org/pragma.html, for SQLite 3.53 as bundled.
 
+mod audit;
 mod connect;
 mod identities;
 mod limits;
@@ -15,6 +16,7 @@ mod pushes;
 mod removals;
 mod restore;
 mod row;
+mod tokens;
 mod write;
 mod writer;
 
@@ -29,6 +31,7 @@ use sifleet_common::name::NodeName;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::audit::{AuditQuery, AuditRecord};
 use super::{Op, Restored};
 use writer::{Command, Shared, Writer};
 
@@ -118,6 +121,9 @@ pub enum StoreError {
     /// The writer is behind: so much waits for the disk that nothing more is taken.
     #[error("the store is {QUEUE} submissions behind; the inventories concerned are written anew")]
     Behind,
+    /// Steps that somebody waits for were not written; the log says why.
+    #[error("the database cannot be written")]
+    NotWritten,
     /// The store was closed, or its writer is gone.
     #[error("the store is closed")]
     Closed,
@@ -197,6 +203,18 @@ impl Store {
         }
     }
 
+    /// Hands steps over and waits until they are on disk.
+    ///
+    /// # Errors
+    /// [`StoreError::NotWritten`], [`StoreError::Closed`]; nothing was stored.
+    pub async fn commit(&self, ops: Vec<Op>) -> Result<(), StoreError> {
+        let (done, wait) = oneshot::channel();
+        let commit = Command::Commit { ops, done };
+        self.queue.send(commit).await.map_err(|_closed| StoreError::Closed)?;
+        let written = wait.await.map_err(|_gone| StoreError::Closed)?;
+        if written { Ok(()) } else { Err(StoreError::NotWritten) }
+    }
+
     /// Waits until everything submitted before is committed, or has failed.
     ///
     /// # Errors
@@ -227,11 +245,27 @@ impl Store {
         &self,
         digest: Digest,
     ) -> Result<Option<(ImageMetadata, Option<String>)>, StoreError> {
+        self.read(move |connection| metadata::get(connection, digest)).await
+    }
+
+    /// Looks records of the audit up, newest first, each with its place.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub async fn audit(&self, query: AuditQuery) -> Result<Vec<(i64, AuditRecord)>, StoreError> {
+        let what = "the audit";
+        let read = move |connection: &Connection| audit::read(connection, &query);
+        self.read(move |connection| read(connection).map_err(|source| StoreError::Read { what, source }))
+            .await
+    }
+
+    /// Reads on a thread where waiting for the disk keeps nobody.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let reader = Arc::clone(&self.reader);
-        let read = move || {
-            let connection = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            metadata::get(&connection, digest)
-        };
+        let read = move || read(&reader.lock().unwrap_or_else(PoisonError::into_inner));
         tokio::task::spawn_blocking(read).await.map_err(|lost| StoreError::Thread { source: lost.into() })?
     }
 

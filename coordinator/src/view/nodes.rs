@@ -156,7 +156,13 @@ fn root_body(root: &Root) -> RootBody {
         RootState::Unknown { reason } => ("unknown", Some(reason.clone())),
         RootState::Partial { reason } => ("partial", Some(reason.clone())),
     };
-    RootBody { path: root.path.clone(), state: state.to_owned(), reason, library: root.library }
+    RootBody {
+        path: root.path.clone(),
+        state: state.to_owned(),
+        reason,
+        library: root.kind.is_library(),
+        trusted: root.kind.is_trusted(),
+    }
 }
 
 fn replica_body(key: &ReplicaKey, root: Option<&Root>, replica: &Replica) -> ReplicaBody {

@@ -87,7 +87,8 @@ fn start() -> anyhow::Result<Cluster> {
 /// Returns the processor time of one reconciliation.
 fn look_at_everything(cluster: &Cluster, agent: u32) -> anyhow::Result<Duration> {
     let before = process::processor_time(agent)?;
-    ureq::post(format!("{}/v1/nodes/{NODE}/rescan", cluster.url())).send_empty()?;
+    let rescan = ureq::post(format!("{}/v1/nodes/{NODE}/rescan", cluster.url()));
+    rescan.header("authorization", cluster.bearer()).send_empty()?;
     let mut last = process::processor_time(agent)?;
     until("the agent rests again", LIMIT, || {
         pause(Duration::from_secs(1));

@@ -1,11 +1,12 @@
 //! Questions a second and their latency, quiet and while inventories change, next to nginx; and memory.
 //!
 //! Coordinator, agents, nginx and the programs that ask share the machine's cores, as they would not elsewhere.
-//! nginx is asked in the same minute under the same load.
+//! nginx is asked in the same minute under the same load. Whoever asks shows a viewer's token, which the coordinator checks.
 
 use std::time::Instant;
 
 use anyhow::Context;
+use sifleet_common::role::Role;
 
 use super::load::{IMAGES, Load, Scale, TEN_THOUSAND, THOUSAND};
 use super::nginx::{self, Nginx};
@@ -103,7 +104,8 @@ struct Round {
 impl<'a> Bench<'a> {
     fn prepare(load: &'a Load, plan: &'a Plan) -> Self {
         let (questions, folder) = (load.questions(), load.cluster.folder());
-        let baseline = Wrk::prepare(folder, &questions).and_then(|wrk| Ok((Nginx::start(folder)?, wrk)));
+        let baseline = Wrk::prepare(folder, &load.cluster.callers().bearer(Role::Viewer), &questions)
+            .and_then(|wrk| Ok((Nginx::start(folder)?, wrk)));
         Self { load, plan, questions, baseline }
     }
 
@@ -155,7 +157,9 @@ impl<'a> Bench<'a> {
 
     fn pace(&self, url: &str) -> anyhow::Result<Latencies> {
         let address = url.strip_prefix("http://").context("an address")?;
-        paced::run(address, &self.questions, RATE, self.plan.busy)
+        // nginx looks at no token, but reads as many bytes.
+        let bearer = self.load.cluster.callers().bearer(Role::Viewer);
+        paced::run(address, &bearer, &self.questions, RATE, self.plan.busy)
     }
 
     fn table(&self, scale: &Scale, rounds: &[Round]) -> Table {

@@ -150,6 +150,7 @@ impl Pair {
         let begun = Instant::now();
         let body = json!({"image": image, "to": {"nodes": TARGET}}).to_string();
         let request = ureq::post(format!("{}/v1/pushes", self.cluster.url()));
+        let request = request.header("authorization", self.cluster.bearer());
         let answer =
             request.header("content-type", "application/json").send(body)?.body_mut().read_to_string()?;
         let answer: serde_json::Value = serde_json::from_str(&answer)?;

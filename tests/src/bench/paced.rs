@@ -37,12 +37,19 @@ struct Connection {
     answer: Vec<u8>,
 }
 
-/// Asks for `paths` in turn, `rate` times a second.
+/// Asks for `paths` in turn, `rate` times a second, as the bearer of a token.
 ///
 /// # Errors
 /// When the server does not answer, or not well.
-pub fn run(address: &str, paths: &[String], rate: u32, time: Duration) -> anyhow::Result<Latencies> {
-    let question = |path: &String| format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
+pub fn run(
+    address: &str,
+    bearer: &str,
+    paths: &[String],
+    rate: u32,
+    time: Duration,
+) -> anyhow::Result<Latencies> {
+    let head = format!("HTTP/1.1\r\nHost: {address}\r\nAuthorization: {bearer}\r\n\r\n");
+    let question = |path: &String| format!("GET {path} {head}").into_bytes();
     let questions: Vec<Vec<u8>> = paths.iter().map(question).collect();
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
+use sifleet_common::role::Role;
 
 use super::process;
 use super::report::number;
+use crate::callers::Callers;
 use crate::lan::{Lan, Link};
 use crate::programs;
 use crate::sif::SifBuilder;
@@ -91,6 +93,7 @@ pub struct Outcome {
 pub struct Swarm {
     world: World,
     folder: PathBuf,
+    callers: Callers,
     lan: Lan,
     coordinator: Child,
     agents: Vec<(String, Child)>,
@@ -133,8 +136,10 @@ impl Swarm {
             Some([new, _old]) => fs::copy(new, &image).map(drop)?,
             None => SifBuilder::new().payload_bytes(world.size, 7).write(&image)?,
         }
+        let callers = Callers::new(&folder)?;
+        callers.introduce(&folder.join("state"))?;
         let coordinator = start_coordinator(&lan, &folder, &head, &names)?;
-        let mut swarm = Self { world, folder, lan, coordinator, agents: Vec::new() };
+        let mut swarm = Self { world, folder, callers, lan, coordinator, agents: Vec::new() };
         for name in std::iter::once(HEAD.to_owned()).chain(names) {
             let child = swarm.start_agent(&name, &head)?;
             swarm.agents.push((name, child));
@@ -195,6 +200,7 @@ impl Swarm {
     fn ask(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let mut curl = self.lan.command(HEAD, "curl".into());
         curl.args(["-sS", "--max-time", "10", &format!("http://127.0.0.1:7440{path}")]);
+        curl.args(["-H", &format!("authorization: {}", self.callers.bearer(Role::Admin))]);
         if let Some(body) = body {
             curl.args(["-H", "content-type: application/json", "-d", &body.to_string()]);
         }

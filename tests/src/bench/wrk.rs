@@ -20,6 +20,7 @@ const THREADS: &str = "2";
 const SCRIPT: &str = "\
 local requests = {}
 function init(args)
+  wrk.headers['Authorization'] = args[2]
   for path in io.lines(args[1]) do requests[#requests + 1] = wrk.format('GET', path) end
 end
 local at = 0
@@ -35,6 +36,7 @@ pub struct Wrk {
     program: PathBuf,
     script: PathBuf,
     paths: PathBuf,
+    bearer: String,
 }
 
 /// What one run gave.
@@ -47,13 +49,14 @@ pub struct Answered {
 }
 
 impl Wrk {
-    /// Finds wrk and writes down what it shall ask.
+    /// Finds wrk and writes down what it shall ask, as the bearer of which token.
     ///
     /// # Errors
     /// When it is not installed.
-    pub fn prepare(folder: &Path, paths: &[String]) -> anyhow::Result<Self> {
+    pub fn prepare(folder: &Path, bearer: &str, paths: &[String]) -> anyhow::Result<Self> {
         let program = programs::find("wrk").context("wrk is missing: apt install wrk")?;
-        let wrk = Self { program, script: folder.join("wrk.lua"), paths: folder.join("wrk.paths") };
+        let (script, paths_file) = (folder.join("wrk.lua"), folder.join("wrk.paths"));
+        let wrk = Self { program, script, paths: paths_file, bearer: bearer.to_owned() };
         fs::write(&wrk.script, SCRIPT)?;
         fs::write(&wrk.paths, paths.join("\n"))?;
         Ok(wrk)
@@ -66,7 +69,8 @@ impl Wrk {
     pub fn run(&self, url: &str, time: Duration) -> anyhow::Result<Answered> {
         let mut wrk = Command::new(&self.program);
         wrk.args(["-t", THREADS, "-c", CONNECTIONS, "--latency", "-d"]).arg(format!("{}s", time.as_secs()));
-        let output = wrk.arg("-s").arg(&self.script).args([url, "--"]).arg(&self.paths).output()?;
+        let output =
+            wrk.arg("-s").arg(&self.script).args([url, "--"]).arg(&self.paths).arg(&self.bearer).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let failed = text.contains("Non-2xx") || text.contains("Socket errors") || !output.status.success();
         ensure!(!failed, "{url} did not answer well:\n{text}");

@@ -11,6 +11,7 @@ use std::process::{ExitCode, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use sifleet_common::role::Role;
 use sifleet_tests::cluster::{Cluster, LIMIT, Plan, ended_with};
 use sifleet_tests::programs;
 use sifleet_tests::sif::SifBuilder;
@@ -261,6 +262,8 @@ impl Demo {
         title("The cluster stays up; end it with Ctrl-C");
         let program = programs::own("sifleet")?;
         say(&format!("export SIFLEET_URL={}", cluster.url()));
+        let file = |role| cluster.callers().file(role).display().to_string();
+        say(&format!("export SIFLEET_TOKEN_FILE={}", file(Role::Admin)));
         say(&format!("alias sifleet={}", program.display()));
         say("Try:");
         say("  sifleet image ls; sifleet image show openfoam_v2312; sifleet partition show viz");
@@ -274,7 +277,12 @@ impl Demo {
             cluster.root("compute001").display(),
             cluster.root("viz001").display()
         ));
-        say(&format!("  curl '{}/v1/availability?image=openfoam_v2312&partition=viz'", cluster.url()));
+        say("  sifleet token create --role viewer --name dashboard; sifleet token ls; sifleet audit");
+        say(&format!(
+            "  curl -H \"Authorization: Bearer $(cat {})\" '{}/v1/availability?image=openfoam_v2312&partition=viz'",
+            file(Role::Viewer),
+            cluster.url()
+        ));
         say(&format!("  a browser at {}/docs", cluster.url()));
         until("the coordinator answers", Duration::from_secs(10), || cluster.get("/healthz"))
             .context("the cluster is gone")?;

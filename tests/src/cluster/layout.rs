@@ -20,7 +20,7 @@ impl Cluster {
         let coordinator = format!(
             "state_dir = \"{folder}/state\"\nca_dir = \"{folder}/ca\"\n\n\
              [control]\nlisten = \"127.0.0.1:{}\"\nlease = \"{millis}ms\"\nheartbeat = \"{}ms\"\n\n\
-             [http]\nlisten = \"127.0.0.1:{}\"\n\n[partitions]\nfile = \"{folder}/partitions.toml\"\n",
+             [http]\nlisten = \"127.0.0.1:{}\"\nsocket = \"{folder}/http.sock\"\n\n[partitions]\nfile = \"{folder}/partitions.toml\"\n",
             self.control,
             millis / 4,
             self.http

@@ -133,8 +133,13 @@ impl Written {
             | Op::PutLimits { .. }
             | Op::MarkBusy { .. }
             | Op::PutStanding { .. }
-            | Op::PutTokens { .. }
-            | Op::ForgetTokens { .. } => {}
+            | Op::PutInvites { .. }
+            | Op::ForgetInvites { .. }
+            | Op::PutToken { .. }
+            | Op::TouchTokens { .. }
+            | Op::ForgetTokens { .. }
+            | Op::PutAudit { .. }
+            | Op::PruneAudit { .. } => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use sifleet_common::availability::Require;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::{Arch, Format};
 use sifleet_common::inventory::{
-    Change, Content, Image, Pending, Replica, ReplicaKey, Root, RootId, RootState,
+    Change, Content, Image, Pending, Replica, ReplicaKey, Root, RootId, RootKind, RootState,
 };
 use sifleet_common::name::NodeName;
 use sifleet_common::nodeset::NodeSet;
@@ -232,7 +232,8 @@ fn all_below(at: usize, below: &Below) -> Vec<Change> {
     } else {
         RootState::Unknown { reason: "it cannot be read".into() }
     };
-    let mut changes = vec![Change::Root(root(at), Root { path: ROOTS[at].into(), library: false, state })];
+    let mut changes =
+        vec![Change::Root(root(at), Root { path: ROOTS[at].into(), kind: RootKind::Plain, state })];
     if below.readable {
         changes.extend(IMAGES.into_iter().map(|name| match below.files.get(name) {
             Some(bytes) => Change::Put(key(at, name), replica(*bytes)),

@@ -54,7 +54,11 @@ impl Site {
         let wish = json!({"image": image, "digest": digest, "to": {"partition": "viz"}, "rate": rate});
         let url = format!("{}/v1/pushes", self.cluster.url());
         let taken = until("the push is taken", LIMIT, || {
-            let answer: Value = ureq::post(&url).send_json(&wish)?.body_mut().read_json()?;
+            let answer: Value = ureq::post(&url)
+                .header("authorization", self.cluster.bearer())
+                .send_json(&wish)?
+                .body_mut()
+                .read_json()?;
             anyhow::Ok(answer)
         });
         taken.unwrap().0["id"].as_str().unwrap().to_owned()
@@ -85,7 +89,7 @@ impl Site {
     /// Has nodes that failed try again at once.
     pub(crate) fn retry(&self, push: &str) {
         let url = format!("{}/v1/pushes/{push}/retry", self.cluster.url());
-        ureq::post(url).send_empty().unwrap();
+        ureq::post(url).header("authorization", self.cluster.bearer()).send_empty().unwrap();
     }
 }
 

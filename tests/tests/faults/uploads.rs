@@ -65,7 +65,11 @@ impl Ward {
         let digest = format!("blake3:{}", blake3::hash(&self.new).to_hex());
         let wish = json!({"name": "tool.sif", "size": self.new.len(), "digest": digest});
         let url = format!("{}/v1/library/uploads", self.cluster.url());
-        let answer: Value = ureq::post(url).send_json(wish)?.body_mut().read_json()?;
+        let answer: Value = ureq::post(url)
+            .header("authorization", self.cluster.bearer())
+            .send_json(wish)?
+            .body_mut()
+            .read_json()?;
         let url = format!("{}/v1/library/uploads/", self.cluster.url());
         // Without an identifier it is there already.
         let id = answer["id"].as_str().map(|id| url + id).unwrap_or_default();
@@ -80,16 +84,18 @@ impl Ward {
         }
         let rest = self.new.get(usize::try_from(offset)?..).context("the offset is beyond the end")?;
         if !rest.is_empty() {
-            ureq::patch(&url).header("upload-offset", offset.to_string()).send(rest)?;
+            let request = ureq::patch(&url).header("authorization", self.cluster.bearer());
+            request.header("upload-offset", offset.to_string()).send(rest)?;
         }
-        ureq::post(format!("{url}/finish")).send_empty()?;
+        let finish = ureq::post(format!("{url}/finish"));
+        finish.header("authorization", self.cluster.bearer()).send_empty()?;
         Ok(())
     }
 
     /// Looks what the upload will be called, and starts the coordinator so that it dies at a call.
     fn start(&mut self, (call, at): (&str, At), nth: usize) {
         let (url, _) = self.begin().unwrap();
-        ureq::delete(&url).call().unwrap();
+        ureq::delete(&url).header("authorization", self.cluster.bearer()).call().unwrap();
         let id = url.rsplit('/').next().unwrap();
         let path = match at {
             At::Data => self.folder().join(format!("upload-{id}.data")),

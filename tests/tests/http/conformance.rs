@@ -6,9 +6,11 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::Request;
 use futures_util::stream;
-use serde_json::Value;
-use sifleet_common::inventory::RootState;
+use serde_json::{Value, json};
+use sifleet_common::inventory::{RootKind, RootState};
 use sifleet_coordinator::http::Limits;
+use sifleet_coordinator::http::enrolments::Door;
+use sifleet_coordinator::nodes::issuer::Issuer;
 
 use crate::schema::{faults, resolve};
 use crate::site::{Answer, Site, image, root};
@@ -99,19 +101,29 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ("upload_bytes", "/v1/library/uploads/00000000000000000000000000000000", ""),
     ("upload_finish", "/v1/library/uploads/00000000000000000000000000000000/finish", ""),
     ("upload_abandon", "/v1/library/uploads/00000000000000000000000000000000", ""),
+    ("token", "/v1/tokens", r#"{"role":"viewer","name":"dashboard","ttl_s":3600}"#),
+    ("token", "/v1/tokens", r#"{"role":"viewer","name":"dashboard","ttl_s":1}"#),
+    ("tokens", "/v1/tokens", ""),
+    ("token_revoke", "/v1/tokens/t-000006", ""),
+    ("token_revoke", "/v1/tokens/t-000077", ""),
+    ("token_revoke", "/v1/tokens/%FF", ""),
+    ("audit", "/v1/audit?limit=3", ""),
+    ("audit", "/v1/audit?since=2020-01-01T00:00:00Z&who=admin", ""),
+    ("audit", "/v1/audit?since=yesterday", ""),
     ("healthz", "/healthz", ""),
     ("readyz", "/readyz", ""),
     ("metrics", "/metrics", ""),
 ];
 
-/// Failures of ours, which no request can bring about: `internal`, `timed_out`, `stopping`.
-const UNPROVOKED: [&str; 2] = ["500", "503"];
+/// What no single request can bring about: failures of ours (`internal`, `timed_out`, `stopping`), and too many.
+const UNPROVOKED: [&str; 3] = ["429", "500", "503"];
 
 /// One operation of the document.
 struct Operation {
     path: String,
     method: String,
     responses: BTreeMap<String, Value>,
+    security: Vec<Value>,
 }
 
 async fn document(site: &Site) -> Value {
@@ -124,7 +136,8 @@ fn operations(document: &Value) -> BTreeMap<String, Operation> {
         for (method, operation) in item.as_object().unwrap() {
             let responses = serde_json::from_value(operation["responses"].clone()).unwrap();
             let operation_id = operation["operationId"].as_str().unwrap().to_owned();
-            let own = Operation { path: path.clone(), method: method.clone(), responses };
+            let security = operation["security"].as_array().unwrap().clone();
+            let own = Operation { path: path.clone(), method: method.clone(), responses, security };
             assert!(operations.insert(operation_id, own).is_none(), "{method} {path} has somebody else's id");
         }
     }
@@ -149,7 +162,7 @@ fn check(document: &Value, operation: &Operation, answer: &Answer) -> Vec<String
 async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs() {
     let site = Site::new(Limits::default()).await;
     let twins = ["a/twin.sif", "b/twin.sif"].map(|name| image(name, name.as_bytes()));
-    let changes = [vec![root("/opt/apptainers", false, RootState::Watched)], twins.into()].concat();
+    let changes = [vec![root("/opt/apptainers", RootKind::Plain, RootState::Watched)], twins.into()].concat();
     site.agent(9, "twins", changes).await;
     site.until("the twins are known", |site| {
         site.handle.views.load().stats(site.handle.clock.now()).digests == 5
@@ -169,7 +182,11 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
     }
     assert_eq!(faults, Vec::<String>::new());
-    for id in ["availability_batch", "limits_change", "push", "push_rate", "removal"] {
+    for (id, answer) in enrolments().await {
+        assert_eq!(check(&document, &operations[id], &answer), Vec::<String>::new(), "{id}");
+        seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
+    }
+    for id in ["availability_batch", "enrolment", "limits_change", "push", "push_rate", "removal", "token"] {
         seen.entry(id).or_default().extend(bodies_refused(&operations[id]).await);
     }
     seen.entry("events").or_default().insert("200".to_owned());
@@ -187,9 +204,10 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
             ("host", "evil.example", ""),
             ("origin", "https://evil.example", ""),
             ("accept", "*/*", "?nobody-reads-this=1"),
+            ("authorization", "Bearer nothing", ""),
         ];
         for (header, value, query) in odd {
-            if header == "origin" && operation.method == "get" {
+            if header == "origin" && operation.security.is_empty() {
                 continue;
             }
             let uri = operation.path.replace(['{', '}'], "") + query;
@@ -205,6 +223,34 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         occurring.extend(UNPROVOKED.map(str::to_owned));
         assert_eq!(described, occurring, "{id}");
     }
+}
+
+/// Provokes what depends on whether there is an authority.
+async fn enrolments() -> Vec<(&'static str, Answer)> {
+    let site = Site::new(Limits::default()).await;
+    let wish = json!({ "nodes": "viz[001-002]" });
+    let without = site.post("/v1/enrolments", &wish).await;
+    let folder = tempfile::tempdir().unwrap();
+    sifleet_coordinator::ca::init(&folder.path().join("ca"), &[]).unwrap();
+    let issuer = Issuer::open(&folder.path().join("ca"), Duration::from_secs(86_400)).unwrap();
+    site.app.open_door(Door { issuer, port: 7_441 });
+    let made = site.post("/v1/enrolments", &wish).await;
+    let id = made.json()["tokens"][0]["token"]["id"].as_str().unwrap().to_owned();
+    let bad = site.post("/v1/enrolments", &json!({ "nodes": "viz001", "ttl_s": 1 })).await;
+    let delete = |id: &str| {
+        let request = Request::delete(format!("/v1/enrolments/{id}"));
+        site.ask(request.body(Body::empty()).unwrap())
+    };
+    let (gone, unknown) = (delete(&id).await, delete(&id).await);
+    vec![
+        ("enrolment", without),
+        ("enrolment", made),
+        ("enrolment", bad),
+        ("enrolment_withdraw", gone),
+        ("enrolment_withdraw", unknown),
+        ("enrolments", site.get("/v1/enrolments").await),
+        ("revoke", site.post("/v1/nodes/stranger/revoke", &json!({})).await),
+    ]
 }
 
 /// Provokes the statuses that need an odd body, and returns them.

@@ -1,33 +1,40 @@
 //! A small site without sockets: the real state, store and router, and agents that say what they are told to say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, Request, StatusCode, header};
 use serde_json::Value;
+use sifleet_common::capability::Signer;
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
 use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format, ImageMetadata};
 use sifleet_common::inventory::{
-    Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState,
-    Unusable, UnusableCode,
+    Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootKind,
+    RootState, Unusable, UnusableCode,
 };
 use sifleet_common::name::NodeName;
+use sifleet_common::role::Role;
 use sifleet_common::task::Tasks;
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::{Mapped, Order, Report};
 use sifleet_common::wire::control::{
     Described, Heartbeat, Hello, Snapshot, Stamp, StreamId, ToAgent, ToCoordinator,
 };
+use sifleet_coordinator::access::Peer;
+use sifleet_coordinator::access::secret::Secret;
 use sifleet_coordinator::http::health::Part;
 use sifleet_coordinator::http::{AppState, Limits, router};
 use sifleet_coordinator::state::run::{Handle, OUTBOX, Stopped, ToSession, prepare};
 use sifleet_coordinator::state::{self, Caller, Event, SessionId, State};
 use sifleet_coordinator::store::sqlite::{self, Store};
+use sifleet_coordinator::store::token::{TokenNo, TokenRecord};
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
@@ -41,7 +48,34 @@ pub(crate) struct Site {
     pub(crate) handle: Handle,
     pub(crate) tasks: Tasks,
     store: Store,
+    secrets: BTreeMap<&'static str, String>,
+    asked: AtomicU32,
     _folder: tempfile::TempDir,
+}
+
+/// The tokens of a site: how each is called here, its role, until when it is good, and when it was revoked.
+const TOKENS: [(&str, Role, UnixMillis, Option<UnixMillis>); 5] = [
+    ("viewer", Role::Viewer, FAR, None),
+    ("operator", Role::Operator, FAR, None),
+    ("admin", Role::Admin, FAR, None),
+    ("expired", Role::Admin, UnixMillis(1), None),
+    ("revoked", Role::Admin, FAR, Some(UnixMillis(1))),
+];
+const FAR: UnixMillis = UnixMillis(i64::MAX);
+
+/// Makes the tokens of a site.
+fn tokens() -> (Vec<TokenRecord>, BTreeMap<&'static str, String>) {
+    let token = |(no, (name, role, expires, revoked)): (u64, (&'static str, Role, _, _))| {
+        let secret = Secret::make(TokenNo(no));
+        let (created, last_used, hash) = (UnixMillis(0), None, secret.hash());
+        let name_of = name.to_owned();
+        let record =
+            TokenRecord { no: secret.no, name: name_of, role, hash, created, expires, last_used, revoked };
+        (record, (name, secret.reveal()))
+    };
+    let (records, mut secrets): (Vec<_>, BTreeMap<_, _>) = (1..).zip(TOKENS).map(token).unzip();
+    secrets.insert("wrong", Secret::make(TokenNo(3)).reveal());
+    (records, secrets)
 }
 
 /// What came back.
@@ -70,12 +104,23 @@ impl Site {
     pub(crate) fn empty(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, restored) = sqlite::open(&folder.path().join("coordinator.db")).unwrap();
-        let state = State::restore(state::Limits::default(), restored);
+        let signer = Signer::from_seed(&[7; 32]).unwrap();
+        let state = State::restore(state::Limits::default(), restored).with_signer(signer);
         let (owner, handle) = prepare(state, store.clone(), Clock::start());
         let tasks = Tasks::new();
         tasks.spawn("owner", owner.run(tasks.token(), || {}));
-        let app = AppState::new(handle.clone(), store.clone(), limits, tasks.token());
-        Self { router: router(&app), app, handle, tasks, store, _folder: folder }
+        let (records, secrets) = tokens();
+        let app = AppState::new(handle.clone(), store.clone(), records, limits, tasks.token());
+        Self {
+            router: router(&app),
+            app,
+            handle,
+            tasks,
+            store,
+            secrets,
+            asked: AtomicU32::new(1),
+            _folder: folder,
+        }
     }
 
     /// Starts a coordinator with three agents, two partitions and one node nobody ever heard.
@@ -92,10 +137,10 @@ impl Site {
             })
             .collect();
         site.handle.send(Event::Members { source: "file", members }).await.unwrap();
-        let library = root("/shared/apptainer/images", true, RootState::Watched);
-        let local = root("/opt/apptainers", false, RootState::Watched);
+        let library = root("/shared/apptainer/images", RootKind::Library, RootState::Watched);
+        let local = root("/opt/apptainers", RootKind::Plain, RootState::Watched);
         let reason = "the limit of inotify watches is reached: raise fs.inotify.max_user_watches".to_owned();
-        let scanned = root("/opt/apptainers", false, RootState::Degraded { reason });
+        let scanned = root("/opt/apptainers", RootKind::Plain, RootState::Degraded { reason });
         site.agent(1, "head", vec![library, image("openfoam.sif", b"2312")]).await;
         site.agent(
             2,
@@ -167,9 +212,45 @@ impl Site {
         self.ask(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
-    pub(crate) async fn ask(&self, request: Request<Body>) -> Answer {
+    /// Returns the secret of one of the [`TOKENS`], or of none: `wrong`.
+    pub(crate) fn secret(&self, name: &str) -> &str {
+        &self.secrets[name]
+    }
+
+    /// Returns what the bearer of one of the [`TOKENS`] sends.
+    pub(crate) fn bearer(&self, name: &str) -> String {
+        format!("Bearer {}", self.secret(name))
+    }
+
+    /// Asks as an administrator, unless the request says as whom.
+    pub(crate) async fn ask(&self, mut request: Request<Body>) -> Answer {
+        let bearer = self.bearer("admin").parse().unwrap();
+        request.headers_mut().entry(header::AUTHORIZATION).or_insert(bearer);
+        self.ask_bare(request).await
+    }
+
+    /// Asks with the token of that name; `none` brings none.
+    pub(crate) async fn ask_as(&self, name: &str, mut request: Request<Body>) -> Answer {
+        if name != "none" {
+            let bearer = self.bearer(name).parse().unwrap();
+            request.headers_mut().insert(header::AUTHORIZATION, bearer);
+        }
+        self.ask_bare(request).await
+    }
+
+    /// Asks as the request is.
+    ///
+    /// Each request comes from an address of its own, unless it says from which: what is asked here is not asked often.
+    pub(crate) async fn ask_bare(&self, mut request: Request<Body>) -> Answer {
+        if request.extensions().get::<Peer>().is_none() {
+            let count = self.asked.fetch_add(1, Ordering::Relaxed);
+            request.extensions_mut().insert(Peer::Net(Ipv4Addr::from_bits(0x0a00_0000 + count).into()));
+        }
+        let endless = request.uri().path() == "/v1/events";
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
+        // The stream of all events has no end.
+        let body = if endless && parts.status.is_success() { Body::empty() } else { body };
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
         Answer { status: parts.status, headers: parts.headers, body }
     }
@@ -230,8 +311,8 @@ impl Agent {
     }
 }
 
-pub(crate) fn root(path: &str, library: bool, state: RootState) -> Change {
-    Change::Root(RootId(0), Root { path: path.to_owned(), library, state })
+pub(crate) fn root(path: &str, kind: RootKind, state: RootState) -> Change {
+    Change::Root(RootId(0), Root { path: path.to_owned(), kind, state })
 }
 
 pub(crate) fn image(name: &str, content: &[u8]) -> Change {

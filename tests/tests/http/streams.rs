@@ -4,7 +4,7 @@ use axum::body::{Body, BodyDataStream};
 use axum::http::{Request, StatusCode};
 use futures_util::StreamExt as _;
 use serde_json::Value;
-use sifleet_common::inventory::{Generation, RootState};
+use sifleet_common::inventory::{Generation, RootKind, RootState};
 use sifleet_common::wire::control::{Delta, ToCoordinator};
 use sifleet_coordinator::http::Limits;
 use sifleet_coordinator::state::{Event, SessionId};
@@ -28,9 +28,8 @@ struct Told {
 
 impl Reader {
     async fn follow(site: &Site, last: Option<&str>) -> Self {
-        let request = last
-            .into_iter()
-            .fold(Request::get("/v1/events"), |request, id| request.header("last-event-id", id));
+        let request = Request::get("/v1/events").header("authorization", site.bearer("viewer"));
+        let request = last.into_iter().fold(request, |request, id| request.header("last-event-id", id));
         let response = site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -64,7 +63,8 @@ impl Reader {
 }
 
 async fn connect(site: &Site, session: u64, node: &str) {
-    let changes = vec![root("/opt/apptainers", false, RootState::Watched), image("vnc_desktop.sif", b"vnc")];
+    let changes =
+        vec![root("/opt/apptainers", RootKind::Plain, RootState::Watched), image("vnc_desktop.sif", b"vnc")];
     site.agent(session, node, changes).await;
 }
 

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
-use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format, ImageMetadata};
 use sifleet_common::inventory::{
-    Change, Content, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootState, Unusable,
-    UnusableCode,
+    Change, Content, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootKind, RootState,
+    Unusable, UnusableCode,
 };
 use sifleet_common::name::{ImageName, NodeName, PartitionName};
 use sifleet_common::push::{FailCode, Phase};
@@ -17,11 +16,14 @@ use sifleet_common::removal::{RemovalCode, RemovalPhase};
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::Moved;
 use sifleet_common::wire::control::StreamId;
-use sifleet_coordinator::store::identity::{EnrolToken, Standing, TokenHash, TokenNo};
+use sifleet_coordinator::store::identity::{Invite, InviteNo, Standing};
 use sifleet_coordinator::store::limits::{Caps, LimitSet};
 use sifleet_coordinator::store::push::{Completion, Key, PushNo, PushOutcome, PushRecord, RestoredPush};
 use sifleet_coordinator::store::removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
+use sifleet_coordinator::store::token::{TokenNo, TokenRecord};
 use sifleet_coordinator::store::{NodeFacts, Op, Position, Restored, RestoredMembers, RestoredNode};
+
+use crate::identities::{identity, token};
 
 /// What the database should know.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +38,8 @@ pub(crate) struct Model {
     pub(crate) limits: LimitSet,
     pub(crate) busy: BTreeSet<NodeName>,
     pub(crate) standings: BTreeMap<NodeName, Standing>,
-    pub(crate) tokens: BTreeMap<TokenNo, EnrolToken>,
+    pub(crate) invites: BTreeMap<InviteNo, Invite>,
+    pub(crate) tokens: BTreeMap<TokenNo, TokenRecord>,
 }
 
 impl Model {
@@ -93,12 +96,12 @@ impl Model {
             Op::ForgetRemovals { removals } => removals.iter().for_each(|no| drop(self.removals.remove(no))),
             Op::PutLimits { set } => self.limits = set,
             Op::MarkBusy { nodes, busy: true } => self.busy.extend(nodes),
-            Op::PutStanding { node, standing } => drop(self.standings.insert(node, standing)),
-            Op::PutTokens { tokens } => {
-                self.tokens.extend(tokens.into_iter().map(|token| (token.id, token)));
+            op @ (Op::PutStanding { .. } | Op::PutInvites { .. } | Op::ForgetInvites { .. }) => {
+                self.identity(op);
             }
-            Op::ForgetTokens { tokens } => self.tokens.retain(|id, _| !tokens.contains(id)),
+            op @ (Op::PutToken { .. } | Op::TouchTokens { .. } | Op::ForgetTokens { .. }) => self.caller(op),
             Op::MarkBusy { nodes, busy: false } => self.busy.retain(|node| !nodes.contains(node)),
+            Op::PutAudit { .. } | Op::PruneAudit { .. } => {}
         }
     }
 
@@ -151,6 +154,7 @@ impl Model {
             limits: self.limits,
             busy: self.busy.clone(),
             standings: self.standings.iter().map(|(node, standing)| (node.clone(), *standing)).collect(),
+            invites: self.invites.values().cloned().collect(),
             tokens: self.tokens.values().cloned().collect(),
         }
     }
@@ -208,7 +212,13 @@ pub(crate) fn root(kind: u8) -> Root {
         1 => RootState::Degraded { reason },
         _ => RootState::Unknown { reason },
     };
-    Root { path: format!("/opt/{kind}"), library: kind > 2, state }
+    let path = format!("/opt/{kind}");
+    let kind = match kind {
+        0..=2 => RootKind::Plain,
+        3..=99 => RootKind::Library,
+        _ => RootKind::Untrusted,
+    };
+    Root { path, kind, state }
 }
 
 pub(crate) fn change(kind: u8, image: u8) -> Change {
@@ -221,7 +231,7 @@ pub(crate) fn change(kind: u8, image: u8) -> Change {
 
 pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
     let node: NodeName = name(format!("node{}", node % 4));
-    match what % 22 {
+    match what % 25 {
         0..5 => model.advance(&node, vec![change(a, b), change(b, a)]),
         5 | 6 => replaced((0..b % 8).map(|n| change(a.wrapping_add(n), n)).collect(), node),
         7 => Op::PutNode { node, facts: facts(a) },
@@ -244,26 +254,11 @@ pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
         17 => end_removal(model, a, b),
         18 => Op::PutLimits { set: limits(a, b) },
         19 => Op::MarkBusy { nodes: [node, name("stranger")].into(), busy: b > 99 },
-        20 if b > 99 => {
-            let revoked = (b > 180).then_some(UnixMillis(b.into()));
-            Op::PutStanding { node, standing: Standing { epoch: Epoch(a.into()), enrolled: None, revoked } }
-        }
-        20 => Op::ForgetTokens { tokens: vec![TokenNo(u64::from(a % 5)), TokenNo(77)] },
-        21 => Op::PutTokens { tokens: vec![token(node, a, b)] },
+        20 if b > 200 => Op::ForgetTokens { tokens: vec![TokenNo(u64::from(a % 4)), TokenNo(77)] },
+        20 => Op::TouchTokens { used: vec![(TokenNo(u64::from(a % 4)), UnixMillis(b.into()))] },
+        21 => Op::PutToken { record: Box::new(token(a, b)) },
+        22..=24 => identity(what % 25, node, a, b),
         _ => Op::PutMembers { source: "slurm".into(), at: UnixMillis(b.into()), members: members(a) },
-    }
-}
-
-fn token(node: NodeName, a: u8, b: u8) -> EnrolToken {
-    let from = ["10.0.0.0/8", "fd00::/8"].into_iter().take(usize::from(b % 3));
-    EnrolToken {
-        id: TokenNo(u64::from(a % 5)),
-        hash: TokenHash(blake3::hash(&[a])),
-        node,
-        from: from.map(name).collect(),
-        created: UnixMillis(1),
-        expires: UnixMillis(b.into()),
-        used: (b > 99).then(|| (UnixMillis(2), [10, 0, 0, b].into())),
     }
 }
 

@@ -1,21 +1,26 @@
 //! One of every order, report and message between two agents.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use sifleet_common::capability::{Capability, Signer};
 use sifleet_common::chunk::span::SpanId;
 use sifleet_common::chunk::{Chunk, ChunkDigest, MapDigest};
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
+use sifleet_common::keyring::KeyMaterial;
 use sifleet_common::name::{ImageName, NodeName};
+use sifleet_common::policy::{Fingerprint, Policy, Verdict, Why};
 use sifleet_common::push::{FailCode, Fault, Phase};
 use sifleet_common::removal::RemovalCode;
+use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::{
     Assignment, AssignmentId, Mapped, Moved, Order, Peer, Progress, Rates, Removal, RemovalOutcome, Removed,
-    Report,
+    Report, Verified,
 };
 use sifleet_common::wire::chunk::{Choice, MapPart, Offer, Opening, Run, Turn, Wish};
 
-const CODES: [FailCode; 14] = [
+const CODES: [FailCode; 17] = [
     FailCode::NoSpace,
     FailCode::Quota,
     FailCode::ReadOnly,
@@ -30,6 +35,32 @@ const CODES: [FailCode; 14] = [
     FailCode::Deadline,
     FailCode::Unusable,
     FailCode::InTheWay,
+    FailCode::NotSigned,
+    FailCode::SignatureBad,
+    FailCode::SignerNotTrusted,
+];
+
+const WHYS: [Why; 20] = [
+    Why::NotWhole,
+    Why::TooMany,
+    Why::TooLong,
+    Why::Unreadable,
+    Why::Forged,
+    Why::Hash,
+    Why::Expired,
+    Why::Time,
+    Why::KeyRevoked,
+    Why::KeyExpired,
+    Why::KeyUnfit,
+    Why::OtherKey,
+    Why::Header,
+    Why::Descriptor,
+    Why::Data,
+    Why::NotSigned,
+    Why::Missing,
+    Why::NoGroup,
+    Why::GroupNotSigned,
+    Why::NoPrimary,
 ];
 
 const FAULTS: [Fault; 5] = [Fault::Poisoned, Fault::Lied, Fault::Garbage, Fault::Stalled, Fault::Unreachable];
@@ -52,6 +83,15 @@ fn node() -> NodeName {
     "viz001".parse().unwrap_or_else(|_| panic!("a node"))
 }
 
+fn signer() -> Signer {
+    Signer::from_seed(&[7; 32]).unwrap_or_else(|_| panic!("a signer"))
+}
+
+/// Ed25519 makes the same signature of the same text every time.
+fn capability() -> Capability {
+    signer().permit(&node(), image(), UnixMillis(1_700_000_000_000))
+}
+
 /// One of every order; one that is added makes [`order_said`] fail to compile and belongs in here.
 pub(crate) fn orders() -> Vec<(String, Order)> {
     let assignment = |peers, rate| Assignment {
@@ -64,6 +104,7 @@ pub(crate) fn orders() -> Vec<(String, Order)> {
         peers,
         rate,
         priority: 100,
+        capability: capability(),
     };
     let peer = |address: SocketAddr| Peer { node: node(), address };
     let addresses =
@@ -78,8 +119,18 @@ pub(crate) fn orders() -> Vec<(String, Order)> {
         Order::Remove(Removal { id: ID, root: RootId(1), name: name(), image: image() }),
         Order::Concurrent { fetches: None },
         Order::Concurrent { fetches: Some(300) },
+        Order::Capabilities { key: signer().key().unwrap_or_else(|_| panic!("a key")) },
+        Order::Keyring(Arc::new(KeyMaterial {
+            legacy: true,
+            openpgp: vec![vec![1, 2], vec![3]],
+            plain: vec![vec![4]],
+        })),
+        Order::Verify { image: image() },
     ];
-    all.into_iter().map(|order| (order_said(&order), order)).collect()
+    let under = [Policy::Any, Policy::Signed, policy()]
+        .map(|policy| Order::AssignUnder { policy, assignment: assignment(Vec::new(), None) });
+    let all = all.into_iter().chain(under);
+    all.map(|order| (order_said(&order), order)).collect()
 }
 
 fn order_said(order: &Order) -> String {
@@ -92,6 +143,12 @@ fn order_said(order: &Order) -> String {
         Order::Remove(_) => "Remove".into(),
         Order::Concurrent { fetches: None } => "Concurrent as set".into(),
         Order::Concurrent { fetches: Some(_) } => "Concurrent".into(),
+        Order::Capabilities { .. } => "Capabilities".into(),
+        Order::Keyring(_) => "Keyring".into(),
+        Order::AssignUnder { policy: Policy::Any, .. } => "AssignUnder any".into(),
+        Order::AssignUnder { policy: Policy::Signed, .. } => "AssignUnder signed".into(),
+        Order::AssignUnder { policy: Policy::SignedBy(_), .. } => "AssignUnder signed by".into(),
+        Order::Verify { .. } => "Verify".into(),
     }
 }
 
@@ -119,7 +176,27 @@ pub(crate) fn reports() -> Vec<(String, Report)> {
     all.extend(
         outcomes.map(|outcome| Report::Removed(Removed { id: ID, outcome, detail: "because".into() })),
     );
+    all.extend(verdicts().into_iter().map(|verdict| {
+        let keyring = Digest::from_bytes([7; 32]);
+        Report::Verified(Verified { image: image(), keyring, verdict, detail: "because".into() })
+    }));
     all.into_iter().map(|report| (report_said(&report), report)).collect()
+}
+
+fn policy() -> Policy {
+    Policy::SignedBy([[Fingerprint::Pgp([1; 20]), Fingerprint::Plain([2; 32])].into()].into())
+}
+
+fn verdicts() -> Vec<Option<Verdict>> {
+    let mut all = vec![
+        None,
+        Some(Verdict::Unsigned),
+        Some(Verdict::Signed { by: [Fingerprint::Pgp([1; 20])].into() }),
+        Some(Verdict::UnknownKey { signature: 4, key: "ABCD".into() }),
+    ];
+    let object = |at: usize| u32::try_from(at).ok().filter(|at| *at > 0);
+    all.extend(WHYS.iter().enumerate().map(|(at, why)| Some(Verdict::Bad { object: object(at), why: *why })));
+    all
 }
 
 fn report_said(report: &Report) -> String {
@@ -130,6 +207,13 @@ fn report_said(report: &Report) -> String {
         Report::Progress(Progress { dropped, phase, .. }) => match dropped.first() {
             Some((_, fault)) => format!("Progress dropped {fault}"),
             None => format!("Progress {phase}"),
+        },
+        Report::Verified(Verified { verdict, .. }) => match verdict {
+            None => "Verified not".into(),
+            Some(Verdict::Unsigned) => "Verified unsigned".into(),
+            Some(Verdict::Signed { .. }) => "Verified signed".into(),
+            Some(Verdict::Bad { why, .. }) => format!("Verified bad {why:?}"),
+            Some(Verdict::UnknownKey { .. }) => "Verified unknown".into(),
         },
         Report::Removed(Removed { outcome: RemovalOutcome::Failed(code), .. }) => {
             format!("Removed failed {code}")
@@ -145,8 +229,11 @@ fn runs() -> Vec<Run> {
 /// One of everything that opens a stream of a fetcher.
 pub(crate) fn openings() -> [(&'static str, Opening); 2] {
     [
-        ("Opening follow", Opening::Follow { image: image(), map: map(), lacks: runs() }),
-        ("Opening map", Opening::Map { image: image() }),
+        (
+            "Opening follow",
+            Opening::Follow { image: image(), map: map(), lacks: runs(), capability: capability() },
+        ),
+        ("Opening map", Opening::Map { image: image(), capability: capability() }),
     ]
 }
 

@@ -7,9 +7,16 @@ use tower::ServiceExt as _;
 
 use super::*;
 
+fn doors() -> Arc<Doors> {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = crate::store::sqlite::open(&folder.path().join("coordinator.db")).unwrap();
+    let access = Arc::new(Access::new(crate::access::Options::default(), &store, Vec::new()));
+    Arc::new(Doors { hosts: Arc::default(), access, clock: Clock::start(), ids: RequestIds::new(7) })
+}
+
 async fn ask(router: MethodRouter, deadline: Option<Duration>) -> (Response, Problem) {
     let metrics = RouteMetrics::unregistered("/");
-    let edge = EdgeLayer::new("/", metrics, Arc::new(RequestIds::new(7)), deadline, Arc::default());
+    let edge = EdgeLayer::new("/", gate::get(Need::Public), metrics, deadline, doors());
     let request = Request::get("/").body(Body::empty()).unwrap();
     let router: MethodRouter = router.layer(edge);
     let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
@@ -59,7 +66,7 @@ async fn headers_of_a_refusal_are_kept_and_its_length_is_true() {
 #[tokio::test]
 async fn parameters_that_nobody_reads_are_refused() {
     let metrics = RouteMetrics::unregistered("/");
-    let edge = EdgeLayer::new("/", metrics, Arc::new(RequestIds::new(7)), None, Arc::default());
+    let edge = EdgeLayer::new("/", gate::get(Need::Public), metrics, None, doors());
     let router: MethodRouter = get(async || "fine").layer(edge.without_query());
     for (path, status) in
         [("/", StatusCode::OK), ("/?", StatusCode::OK), ("/?limit=1", StatusCode::BAD_REQUEST)]

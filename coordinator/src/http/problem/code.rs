@@ -66,6 +66,12 @@ codes! {
         "Send 1 to 128 printable bytes, such as a random number.";
     BadLimit BAD_REQUEST "bad_limit" "The limit cannot be meant so"
         "See the detail; rates are bytes a second, null means no limit.";
+    BadToken BAD_REQUEST "bad_token" "The token cannot be meant so"
+        "See the detail; /docs shows what may be said of a token.";
+    Unauthenticated UNAUTHORIZED "unauthenticated" "The coordinator does not know who asks"
+        "Send Authorization: Bearer and a token; an administrator makes one with sifleet token create.";
+    Forbidden FORBIDDEN "forbidden" "The caller may not do that"
+        "Ask with a token of the role that the detail names, or have an administrator do it.";
     CrossSite FORBIDDEN "cross_site" "Another web page had a browser send this"
         "Ask from a program, or from a page of the coordinator's own.";
     UnknownImage NOT_FOUND "unknown_image" "No node ever reported such an image"
@@ -80,12 +86,16 @@ codes! {
         "See GET /v1/removals; removals that ended are forgotten after a month.";
     UnknownUpload NOT_FOUND "unknown_upload" "There is no such upload"
         "Begin it with POST /v1/library/uploads; what was sent before is found again.";
+    UnknownToken NOT_FOUND "unknown_token" "There is no such token"
+        "See sifleet token ls or GET /v1/tokens.";
     NoRoute NOT_FOUND "no_route" "There is nothing at this path"
         "See /docs for what there is.";
     MethodNotAllowed METHOD_NOT_ALLOWED "method_not_allowed" "The path does not take this method"
         "The Allow header says which it takes.";
     SlowBody REQUEST_TIMEOUT "slow_body" "The body did not arrive in time"
         "Send it again; check the network if that happens often.";
+    NoAuthority CONFLICT "no_authority" "The coordinator gives no certificates"
+        "Ask whoever makes this cluster's certificates, or run sifleet-coordinator ca init.";
     AmbiguousImage CONFLICT "ambiguous_image" "Several images go by this name"
         "Ask for one of the candidates.";
     Disagreed CONFLICT "images_differ" "Nodes hold different images under this name"
@@ -114,6 +124,8 @@ codes! {
         "Upload it again; if that happens again, see whether the file changes meanwhile.";
     NotAnImage UNPROCESSABLE_ENTITY "not_an_image" "The bytes are no image"
         "Upload a SIF, a squashfs or an ext3 file system; build the image again if it is damaged.";
+    TooManyRequests TOO_MANY_REQUESTS "too_many_requests" "The caller asks too often"
+        "Wait as long as Retry-After says; an administrator may raise http.rate.";
     Internal INTERNAL_SERVER_ERROR "internal" "The coordinator failed to answer"
         "An administrator finds the cause in the coordinator's log by the request id.";
     NoLibrary NOT_IMPLEMENTED "no_library" "The coordinator has no library to put images into"
@@ -130,6 +142,10 @@ codes! {
         "Wait for some to end, or cancel some.";
     TooManyUploads SERVICE_UNAVAILABLE "too_many_uploads" "Too many uploads go on"
         "Try again when one of them has ended.";
+    TooManyTokens SERVICE_UNAVAILABLE "too_many_tokens" "Too many tokens are good"
+        "Revoke those that nobody needs: sifleet token ls.";
+    NotStored SERVICE_UNAVAILABLE "not_stored" "The database of the coordinator cannot be written"
+        "An administrator finds the cause in the coordinator's log; then ask again.";
     TimedOut SERVICE_UNAVAILABLE "timed_out" "The answer took too long"
         "Ask again; ask for less at once.";
     NoSpace INSUFFICIENT_STORAGE "no_space" "The library has too little room"

@@ -1,6 +1,7 @@
-//! Which code stands for what the view cannot answer, and for what is wrong with a push or a removal.
+//! Which code stands for what the view cannot answer, and for what is wrong with a push, a removal or a token.
 
 use super::{ApiError, Code};
+use crate::access::tokens::TokenError;
 use crate::state::pushes::PushError;
 use crate::state::removals::RemovalError;
 use crate::view::QueryError;
@@ -74,5 +75,14 @@ pub(super) const fn code_of_push(error: &PushError) -> Code {
         PushError::Unknown { .. } => Code::UnknownPush,
         PushError::Cancelled { .. } => Code::PushCancelled,
         PushError::TooMany { .. } => Code::TooManyPushes,
+    }
+}
+
+pub(super) const fn code_of_token(error: &TokenError) -> Code {
+    match error {
+        TokenError::Bad { .. } => Code::BadToken,
+        TokenError::TooMany => Code::TooManyTokens,
+        TokenError::Unknown { .. } => Code::UnknownToken,
+        TokenError::NotStored { .. } => Code::NotStored,
     }
 }

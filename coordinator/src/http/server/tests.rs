@@ -88,6 +88,32 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
 }
 
 #[tokio::test]
+async fn a_thousand_slow_sockets_keep_no_good_client_out() {
+    let wanted = 2_400;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.current.max(limit.maximum.or(Some(wanted)).map(|most| most.min(wanted))),
+        ..limit
+    };
+    if rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).is_err() {
+        return;
+    }
+    let server = start(Limits { head_timeout: LONG, ..Limits::default() }, hello(), None);
+    let mut slow = Vec::new();
+    for _ in 0..1_000 {
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
+        slow.push(socket);
+    }
+    while server.connections.get() < 1_000 {
+        tokio::task::yield_now().await;
+    }
+    let answer = talk(server.address, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("hello"), "{answer}");
+    drop(slow);
+}
+
+#[tokio::test]
 async fn requests_in_progress_end_before_the_server_does() {
     let (arrived, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (told, wait) = (Arc::clone(&arrived), Arc::clone(&go));
@@ -172,7 +198,7 @@ async fn tls_is_spoken_with_the_given_certificate_and_no_other() {
         let socket = TcpStream::connect(server.address).await.unwrap();
         let mut socket = connector.connect(name.try_into().unwrap(), socket).await?;
         socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
-        Ok::<_, std::io::Error>(rest(&mut socket).await)
+        Ok::<_, io::Error>(rest(&mut socket).await)
     };
     assert!(ask("one.test").await.unwrap().ends_with("hello"));
     assert!(ask("two.test").await.is_err());

@@ -11,13 +11,13 @@ use super::*;
 
 const TTL_MS: i64 = 600_000;
 
-fn hash(text: &str) -> TokenHash {
-    TokenHash(blake3::hash(text.as_bytes()))
+fn hash(text: &str) -> InviteHash {
+    InviteHash(blake3::hash(text.as_bytes()))
 }
 
-fn token(id: u64, node: &str) -> EnrolToken {
-    EnrolToken {
-        id: TokenNo(id),
+fn invite(id: u64, node: &str) -> Invite {
+    Invite {
+        id: InviteNo(id),
         hash: hash("secret"),
         node: node.parse().unwrap(),
         from: Vec::new(),
@@ -28,7 +28,7 @@ fn token(id: u64, node: &str) -> EnrolToken {
 }
 
 fn claim(id: u64) -> Claim {
-    Claim { token: TokenNo(id), hash: hash("secret"), from: [10, 1, 0, 1].into(), name: None }
+    Claim { invite: InviteNo(id), hash: hash("secret"), from: [10, 1, 0, 1].into(), name: None }
 }
 
 impl Site {
@@ -42,8 +42,8 @@ impl Site {
         answer
     }
 
-    fn invite(&mut self, tokens: Vec<EnrolToken>) {
-        self.identify(IdentityCommand::Invite { tokens }).unwrap();
+    fn invite(&mut self, invites: Vec<Invite>) {
+        self.identify(IdentityCommand::Invite { invites }).unwrap();
     }
 
     fn enrol(&mut self, claim: Claim) -> Result<IdentityAnswer, IdentityError> {
@@ -68,7 +68,7 @@ fn enrolled(node: &str, epoch: u32) -> Result<IdentityAnswer, IdentityError> {
 #[test]
 fn a_token_lets_its_node_in_once() {
     let mut site = Site::new();
-    site.invite(vec![token(1, "viz001"), token(2, "viz002")]);
+    site.invite(vec![invite(1, "viz001"), invite(2, "viz002")]);
     assert_eq!(site.enrol(claim(1)), enrolled("viz001", 1));
     let again = site.enrol(claim(1));
     assert!(matches!(again, Err(IdentityError::Used { .. })), "{again:?}");
@@ -78,19 +78,19 @@ fn a_token_lets_its_node_in_once() {
 #[test]
 fn a_token_that_was_used_stays_used_after_a_restart() {
     let mut site = Site::new();
-    site.invite(vec![token(1, "viz001")]);
+    site.invite(vec![invite(1, "viz001")]);
     assert_eq!(site.enrol(claim(1)), enrolled("viz001", 1));
     let mut after = Site::with(Limits::default(), restored(&site.stored));
     let again = after.enrol(claim(1));
     assert!(matches!(again, Err(IdentityError::Used { .. })), "{again:?}");
-    after.invite(vec![token(2, "viz001")]);
+    after.invite(vec![invite(2, "viz001")]);
     assert_eq!(after.enrol(claim(2)), enrolled("viz001", 2), "the epoch is known still");
 }
 
 #[test]
 fn what_is_written_anew_as_a_whole_is_all_there_is() {
     let mut site = Site::new();
-    site.invite(vec![token(1, "viz001"), token(2, "viz002")]);
+    site.invite(vec![invite(1, "viz001"), invite(2, "viz002")]);
     assert_eq!(site.enrol(claim(1)), enrolled("viz001", 1));
     let mut after = Site::with(Limits::default(), restored(&site.state.whole_identities()));
     assert!(matches!(after.enrol(claim(1)), Err(IdentityError::Used { .. })));
@@ -100,7 +100,7 @@ fn what_is_written_anew_as_a_whole_is_all_there_is() {
 #[test]
 fn a_wrong_secret_is_told_nothing_of_the_token() {
     let mut site = Site::new();
-    site.invite(vec![token(1, "viz001")]);
+    site.invite(vec![invite(1, "viz001")]);
     let guess = Claim { hash: hash("guess"), ..claim(1) };
     assert_eq!(site.enrol(guess), site.enrol(claim(9)), "as if there were none");
     assert_eq!(site.enrol(claim(1)), enrolled("viz001", 1), "and it is not used up");
@@ -109,19 +109,19 @@ fn a_wrong_secret_is_told_nothing_of_the_token() {
 #[test]
 fn a_late_token_is_refused_and_says_so() {
     let mut site = Site::new();
-    site.invite(vec![token(1, "viz001")]);
+    site.invite(vec![invite(1, "viz001")]);
     site.now.wall = UnixMillis(TTL_MS);
     let late = site.enrol(claim(1));
     assert!(matches!(late, Err(IdentityError::Expired { .. })), "{late:?}");
     site.now.wall = UnixMillis(TTL_MS + REMEMBERED_MS + 1);
     assert_eq!(site.enrol(claim(1)), Err(IdentityError::NoToken), "and is forgotten in the end");
-    assert!(restored(&site.stored).tokens.is_empty());
+    assert!(restored(&site.stored).invites.is_empty());
 }
 
 #[test]
 fn a_token_of_another_node_or_network_is_refused_and_not_used_up() {
     let mut site = Site::new();
-    let here = EnrolToken { from: vec!["10.1.0.0/16".parse().unwrap()], ..token(1, "viz001") };
+    let here = Invite { from: vec!["10.1.0.0/16".parse().unwrap()], ..invite(1, "viz001") };
     site.invite(vec![here]);
     let other = Claim { name: Some("viz002".parse().unwrap()), ..claim(1) };
     assert!(matches!(site.enrol(other), Err(IdentityError::OtherName { .. })));
@@ -137,7 +137,7 @@ fn enrolling_a_name_anew_ends_its_session_and_forgets_what_it_claimed() {
     site.partition("viz", "viz001");
     let session = site.agent("viz001", vec![root(RootState::Watched), image("a.sif", 1)]);
     assert_eq!(site.split("a", "viz"), ["viz001", "", "", ""]);
-    site.invite(vec![token(1, "viz001")]);
+    site.invite(vec![invite(1, "viz001")]);
     assert_eq!(site.enrol(claim(1)), enrolled("viz001", 1));
     assert!(site.closed_as_revoked(session));
     assert_eq!(site.split("a", "viz"), ["", "", "", "viz001"]);
@@ -154,7 +154,7 @@ fn a_revoked_node_is_cut_off_and_kept_out() {
     let mut site = Site::new();
     site.partition("viz", "viz001");
     let session = site.agent("viz001", vec![root(RootState::Watched), image("a.sif", 1)]);
-    site.invite(vec![token(7, "viz001")]);
+    site.invite(vec![invite(7, "viz001")]);
     site.revoke("viz001");
     assert!(site.closed_as_revoked(session));
     assert_eq!(site.split("a", "viz"), ["", "", "", "viz001"]);
@@ -201,13 +201,13 @@ fn whoever_is_unheard_of_cannot_be_revoked_by_a_slip_of_the_pen() {
 #[test]
 fn tokens_are_bounded_and_can_be_withdrawn() {
     let mut site = Site::new();
-    let many = (0..MAX_TOKENS as u64).map(|id| token(id, "viz001")).collect();
+    let many = (0..MAX_INVITES as u64).map(|id| invite(id, "viz001")).collect();
     site.invite(many);
-    let more = site.identify(IdentityCommand::Invite { tokens: vec![token(u64::MAX, "viz001")] });
+    let more = site.identify(IdentityCommand::Invite { invites: vec![invite(u64::MAX, "viz001")] });
     assert_eq!(more, Err(IdentityError::TooMany));
-    assert_eq!(site.identify(IdentityCommand::Withdraw { token: TokenNo(1) }), Ok(IdentityAnswer::Done));
+    assert_eq!(site.identify(IdentityCommand::Withdraw { invite: InviteNo(1) }), Ok(IdentityAnswer::Done));
     assert_eq!(site.enrol(claim(1)), Err(IdentityError::NoToken));
-    let twice = site.identify(IdentityCommand::Invite { tokens: vec![token(2, "viz001")] });
+    let twice = site.identify(IdentityCommand::Invite { invites: vec![invite(2, "viz001")] });
     assert_eq!(twice, Err(IdentityError::Twice));
 }
 

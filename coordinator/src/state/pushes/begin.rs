@@ -12,6 +12,7 @@ use sifleet_common::wire::assignment::{AssignmentId, MAX_ASSIGNMENTS};
 use super::State;
 use super::clock::SILENCE;
 use super::share::Share;
+use super::signatures::Admission;
 use crate::state::Node;
 use crate::state::index::{DigestEntry, NodeId};
 use crate::store::push::PushNo;
@@ -128,6 +129,11 @@ impl State {
         }
         if self.is_there(id) {
             return self.done(id, now);
+        }
+        match self.admits(node, image, now) {
+            Admission::Granted => {}
+            Admission::Awaited(why) => return self.turn_to(id, Phase::Waiting, why, now),
+            Admission::Refused(refusal) => return self.fail(id, refusal.code, refusal.detail, now),
         }
         let why = if !self.has_map(image, now) {
             self.why_no_map(image)
@@ -270,7 +276,7 @@ fn holds_as(inventory: &Inventory, root: RootId, name: &ImageName, image: Digest
 fn root_of(inventory: &Inventory, wish: Option<&str>) -> Result<Place, (FailCode, String)> {
     let mut unknown = None;
     for (id, root) in inventory.roots() {
-        let meant = wish.map_or(!root.library, |wish| root.path == wish);
+        let meant = wish.map_or(!root.kind.is_library(), |wish| root.path == wish);
         match &root.state {
             _ if !meant => {}
             // It may be mounted in a moment.

@@ -8,6 +8,7 @@ use sifleet_common::time::{Monotonic, Now};
 use sifleet_common::wire::assignment::AssignmentId;
 
 use super::maps::MAKING;
+use super::say::RENEWED_MS;
 use super::{STEPS, State, Timer, Work};
 use crate::store::push::PushNo;
 
@@ -51,6 +52,7 @@ impl State {
                     let why = format!("nothing was heard of it for {} s", MAKING.as_secs());
                     self.no_map_from(image, &why);
                 }
+                Timer::Verdict(image) => self.no_verdict_from_whom_was_asked(image),
                 Timer::Pardon(node) => self.pardon(node),
                 Timer::Push(no) => self.pushes.work.push_back(Work::Expire(no, 0)),
             }
@@ -68,6 +70,7 @@ impl State {
         if !share.assigned {
             return;
         }
+        let ending = share.permit.as_ref().is_none_or(|permit| permit.until.0 <= now.wall.0 + RENEWED_MS);
         let silent = now.mono.since(share.heard);
         let (heard, done) = (share.heard, share.claimed);
         let claimed = done.map(|since| now.mono.since(since));
@@ -87,6 +90,9 @@ impl State {
             self.pushes.unsaid.insert(id);
             self.set_due(id, Some(now.mono.after(SILENCE)));
         } else {
+            if ending {
+                self.pushes.unsaid.insert(id);
+            }
             let next = heard.after(SILENCE);
             let next = done.map_or(next, |since| next.min(since.after(GIVEN_UP)));
             self.set_due(id, Some(next));

@@ -71,10 +71,19 @@ impl State {
         false
     }
 
-    /// Chooses a connected holder that did not fail before: one of the library if there is one, then one with little to do.
     fn map_maker(&self, image: Digest) -> Option<SessionId> {
-        let unable = self.pushes.maps.unable.get(&image).map(|(unable, _)| unable);
-        let holders = self.index.places_of(&image).flat_map(|(place, nodes)| {
+        self.holder_but(image, self.pushes.maps.unable.get(&image).map(|(unable, _)| unable))
+    }
+
+    /// Chooses a connected holder but for some: one of the library if there is one, then one with little to do. None where
+    /// users can write.
+    pub(super) fn holder_but(
+        &self,
+        image: Digest,
+        unable: Option<&BTreeSet<SessionId>>,
+    ) -> Option<SessionId> {
+        let trusted = self.index.places_of(&image).filter(|(place, _)| place.trusted);
+        let holders = trusted.flat_map(|(place, nodes)| {
             let live = nodes & &self.live;
             live.into_iter().map(|id| (!place.library, NodeId(id)))
         });
@@ -94,6 +103,11 @@ impl State {
         }
         match self.pushes.maps.unable.get(&image) {
             Some((_, words)) => Some((Some(FailCode::NoMap), words.as_str().into())),
+            None if !self.holders(image).is_empty() && self.trusted_holders(image).is_empty() => {
+                let words =
+                    "it lies only below roots that users can write to, from where no node gets images";
+                Some((Some(FailCode::NoSource), words.into()))
+            }
             None => Some((Some(FailCode::NoSource), "nobody who holds the image is online".into())),
         }
     }

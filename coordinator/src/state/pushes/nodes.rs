@@ -60,7 +60,7 @@ impl State {
         let own = self.shares_of(id);
         for share in &own {
             if self.pushes.unsaid.remove(share) {
-                self.say_assignment(*share);
+                self.say_assignment(*share, now);
             }
         }
         // One that failed is tried again: what it has of the image is worth keeping.

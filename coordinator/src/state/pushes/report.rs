@@ -26,6 +26,7 @@ impl State {
         match report {
             Report::Mapped(mapped) => self.mapped(session, mapped),
             Report::Progress(progress) => self.progress(id, progress, now),
+            Report::Verified(verified) => self.verified(session, verified),
             Report::Removed(removed) => self.removed(id, &removed, now),
         }
     }

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use sifleet_common::time::Now;
+use sifleet_common::capability::Capability;
+use sifleet_common::time::{Now, UnixMillis};
 use sifleet_common::wire::assignment::{Assignment, AssignmentId, MAX_PEERS, Order, Peer};
 use sifleet_common::wire::control::ToAgent;
 
 use super::{STEPS, State};
-use crate::state::Effect;
+use crate::state::{Effect, SessionId};
 
+/// How long a node may fetch before it has to be permitted anew, in milliseconds: one that was revoked meanwhile is not.
+const PERMITTED_MS: i64 = 30 * 60_000;
+/// It is permitted anew when less than this is left, in milliseconds: well before, for clocks differ.
+pub(super) const RENEWED_MS: i64 = 15 * 60_000;
 /// News of peers is collected for so long: ten thousand nodes that come one by one must not be told of each.
 const NEWS: Duration = Duration::from_millis(500);
 
@@ -19,7 +24,7 @@ impl State {
         while left > 0
             && let Some(id) = self.pushes.unsaid.pop_first()
         {
-            self.say_assignment(id);
+            self.say_assignment(id, now);
             left -= 1;
         }
         if left == 0 || now.mono < self.pushes.news_at {
@@ -41,7 +46,7 @@ impl State {
                 if share
                     .is_some_and(|share| share.image == *image && share.assigned && share.claimed.is_none())
                 {
-                    self.say_assignment(id);
+                    self.say_assignment(id, now);
                     said = true;
                 }
             }
@@ -52,7 +57,8 @@ impl State {
     }
 
     /// Tells an agent what an assignment is.
-    pub(super) fn say_assignment(&mut self, id: AssignmentId) {
+    pub(super) fn say_assignment(&mut self, id: AssignmentId, now: Now) {
+        let Some(capability) = self.permit(id, now) else { return };
         let Some(share) = self.pushes.shares.get(&id).filter(|share| share.assigned) else { return };
         let Some(session) = self.session_of(share.node) else { return };
         let (Some((root, _)), Some(map)) = (&share.root, self.pushes.maps.known.get(&share.image)) else {
@@ -74,11 +80,39 @@ impl State {
             peers: peers.into_iter().filter_map(peer).take(MAX_PEERS).collect(),
             rate: share.limit,
             priority: share.priority,
+            capability,
         };
         let (node, image) = (share.node, share.image);
-        self.effects.push(Effect::Send(session, ToAgent::Order(Box::new(Order::Assign(assignment)))));
+        let policy = self.policy_of(node);
+        let order = if policy.asks() {
+            self.tell_keyring(session);
+            Order::AssignUnder { policy, assignment }
+        } else {
+            Order::Assign(assignment)
+        };
+        self.effects.push(Effect::Send(session, ToAgent::Order(Box::new(order))));
         if let Some(swarm) = self.pushes.swarms.get_mut(&image) {
             swarm.ring.heard(node);
         }
+    }
+
+    /// Returns what permits a share's node to fetch its image: the one it has while that lasts, for signing takes time.
+    fn permit(&mut self, id: AssignmentId, now: Now) -> Option<Capability> {
+        let signer = self.pushes.signer.as_ref()?;
+        let share = self.pushes.shares.get_mut(&id)?;
+        let node = self.nodes.get(share.node.index()).map(|node| &node.name)?;
+        let lasting = share.permit.as_ref().filter(|permit| permit.until.0 > now.wall.0 + RENEWED_MS);
+        let permit = lasting.cloned().unwrap_or_else(|| {
+            signer.permit(node, share.image, UnixMillis(now.wall.0.saturating_add(PERMITTED_MS)))
+        });
+        share.permit = Some(permit.clone());
+        Some(permit)
+    }
+
+    /// Tells an agent whose capabilities count.
+    pub(in crate::state) fn say_capability_key(&mut self, session: SessionId) {
+        let key = self.pushes.signer.as_ref().and_then(|signer| signer.key().ok());
+        let order = key.map(|key| ToAgent::Order(Box::new(Order::Capabilities { key })));
+        self.effects.extend(order.map(|order| Effect::Send(session, order)));
     }
 }

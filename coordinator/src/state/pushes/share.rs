@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sifleet_common::capability::Capability;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::name::{ImageName, NodeName};
@@ -52,6 +53,8 @@ pub(super) struct Share {
     pub(super) started: Option<UnixMillis>,
     pub(super) limit: Option<u64>,
     pub(super) priority: u8,
+    /// What permits it, as last said.
+    pub(super) permit: Option<Capability>,
 }
 
 impl Share {
@@ -82,6 +85,7 @@ impl Share {
             started: None,
             limit: None,
             priority: 0,
+            permit: None,
         }
     }
 

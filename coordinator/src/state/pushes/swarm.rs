@@ -121,6 +121,17 @@ impl State {
         holders
     }
 
+    /// Lists the nodes that hold an image where only admins put any, and whose answers count.
+    pub(super) fn trusted_holders(&self, image: Digest) -> RoaringBitmap {
+        let mut holders = RoaringBitmap::new();
+        for (place, nodes) in self.index.places_of(&image) {
+            if place.digest == image && place.trusted {
+                holders |= nodes & &self.live;
+            }
+        }
+        holders
+    }
+
     /// Chooses holders that may be asked: those of the library first, and no more than are of use.
     fn givers_of(&self, image: Digest) -> Vec<NodeId> {
         let Some(swarm) = self.pushes.swarms.get(&image) else { return Vec::new() };
@@ -129,7 +140,7 @@ impl State {
         for (_, nodes) in self.index.places_of(&image).filter(|(place, _)| place.library) {
             library |= nodes & &self.live;
         }
-        let others = self.holders(image) - &library;
+        let others = self.trusted_holders(image) - &library;
         let fits = |id: &NodeId| {
             let gives = self.node(*id).is_some_and(|node| node.gives.is_some());
             gives && swarm.allows(*id) && !swarm.ring.contains(*id) && !self.pushes.quarantine.holds(*id)

@@ -6,10 +6,11 @@ mod ends;
 mod lab;
 mod limits;
 mod many;
+mod signatures;
 mod sources;
 
 use sifleet_common::api::pushes::{PushRequest, PushState, PushTarget};
-use sifleet_common::inventory::{Change, Root, RootId, RootState};
+use sifleet_common::inventory::{Change, Root, RootId, RootKind, RootState};
 use sifleet_common::push::{FailCode, Phase};
 use sifleet_common::wire::assignment::{AssignmentId, Order};
 
@@ -270,7 +271,7 @@ fn one_key_makes_one_push() {
 #[test]
 fn the_root_is_the_one_named_or_the_first_that_is_no_library() {
     let mut lab = site("n[1-2]");
-    let second = Root { path: "/scratch".into(), library: false, state: RootState::Watched };
+    let second = Root { path: "/scratch".into(), kind: RootKind::Plain, state: RootState::Watched };
     lab.change("n1", vec![Change::Root(RootId(1), second)]);
     let mut wish = request("a", partition());
     wish.root = Some("/scratch".into());

@@ -201,7 +201,7 @@ fn find(inventory: &Inventory, record: &RemovalRecord) -> Found {
         };
         match &root.state {
             _ if !is_it => {}
-            _ if root.library => in_library = true,
+            _ if root.kind.is_library() => in_library = true,
             RootState::Unknown { reason } => {
                 open.get_or_insert_with(|| format!("{} is unknown: {reason}", root.path).into());
             }

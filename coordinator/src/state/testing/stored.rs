@@ -70,12 +70,18 @@ pub(crate) fn restored(stored: &[Op]) -> Restored {
                 found.standings.retain(|(known, _)| *known != node);
                 found.standings.push((node, standing));
             }
-            Op::PutTokens { tokens } => {
-                found.tokens.retain(|known| tokens.iter().all(|token| token.id != known.id));
-                found.tokens.extend(tokens);
+            Op::PutInvites { invites } => {
+                found.invites.retain(|known| invites.iter().all(|invite| invite.id != known.id));
+                found.invites.extend(invites);
             }
-            Op::ForgetTokens { tokens } => found.tokens.retain(|known| !tokens.contains(&known.id)),
+            Op::ForgetInvites { invites } => found.invites.retain(|known| !invites.contains(&known.id)),
             Op::MarkBusy { nodes, busy: false } => found.busy.retain(|node| !nodes.contains(node)),
+            // The state knows nothing of callers.
+            Op::PutToken { .. }
+            | Op::TouchTokens { .. }
+            | Op::ForgetTokens { .. }
+            | Op::PutAudit { .. }
+            | Op::PruneAudit { .. } => {}
         }
     }
     found.nodes = nodes

@@ -7,7 +7,7 @@ use sifleet_common::time::UnixMillis;
 use tracing::warn;
 
 use super::row::{RowError, parse, tolerate};
-use crate::store::identity::{EnrolToken, Standing, TokenHash, TokenNo};
+use crate::store::identity::{Invite, InviteHash, InviteNo, Standing};
 
 pub(super) fn put_standing(transaction: &Transaction<'_>, node: &NodeName, standing: Standing) -> Result<()> {
     let sql = "INSERT OR REPLACE INTO standing (node, epoch, enrolled, revoked) VALUES (?1, ?2, ?3, ?4)";
@@ -17,21 +17,21 @@ pub(super) fn put_standing(transaction: &Transaction<'_>, node: &NodeName, stand
     Ok(())
 }
 
-pub(super) fn put_tokens(transaction: &Transaction<'_>, tokens: &[EnrolToken]) -> Result<()> {
+pub(super) fn put_invites(transaction: &Transaction<'_>, invites: &[Invite]) -> Result<()> {
     let sql = "INSERT OR REPLACE INTO enrol_token
              (id, hash, node, networks, created, expires, used, used_from)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let mut put = transaction.prepare_cached(sql)?;
-    for token in tokens {
-        let networks: Vec<String> = token.from.iter().map(ToString::to_string).collect();
-        let used = token.used.map(|(at, from)| (at.0, from.to_string()));
+    for invite in invites {
+        let networks: Vec<String> = invite.from.iter().map(ToString::to_string).collect();
+        let used = invite.used.map(|(at, from)| (at.0, from.to_string()));
         put.execute(params![
-            token.id.0.cast_signed(),
-            token.hash.0.as_bytes(),
-            token.node.as_str(),
+            invite.id.0.cast_signed(),
+            invite.hash.0.as_bytes(),
+            invite.node.as_str(),
             networks.join(" "),
-            token.created.0,
-            token.expires.0,
+            invite.created.0,
+            invite.expires.0,
             used.as_ref().map(|(at, _)| at),
             used.as_ref().map(|(_, from)| from),
         ])?;
@@ -39,10 +39,10 @@ pub(super) fn put_tokens(transaction: &Transaction<'_>, tokens: &[EnrolToken]) -
     Ok(())
 }
 
-pub(super) fn forget_tokens(transaction: &Transaction<'_>, tokens: &[TokenNo]) -> Result<()> {
+pub(super) fn forget_invites(transaction: &Transaction<'_>, invites: &[InviteNo]) -> Result<()> {
     let mut forget = transaction.prepare_cached("DELETE FROM enrol_token WHERE id = ?1")?;
-    for token in tokens {
-        forget.execute([token.0.cast_signed()])?;
+    for invite in invites {
+        forget.execute([invite.0.cast_signed()])?;
     }
     Ok(())
 }
@@ -65,31 +65,31 @@ pub(super) fn read_standings(transaction: &Transaction<'_>) -> Result<Vec<(NodeN
 }
 
 /// Reads the tokens. One that does not read back is left out: it lets nobody in.
-pub(super) fn read_tokens(transaction: &Transaction<'_>) -> Result<Vec<EnrolToken>> {
+pub(super) fn read_invites(transaction: &Transaction<'_>) -> Result<Vec<Invite>> {
     let sql =
         "SELECT id, hash, node, networks, created, expires, used, used_from FROM enrol_token ORDER BY id";
     let mut select = transaction.prepare(sql)?;
     let mut rows = select.query(())?;
-    let mut tokens = Vec::new();
+    let mut invites = Vec::new();
     while let Some(row) = rows.next()? {
-        match tolerate(token(row))? {
-            Ok(token) => tokens.push(token),
+        match tolerate(invite(row))? {
+            Ok(invite) => invites.push(invite),
             Err(error) => warn!(error, "a stored token is not usable and left out"),
         }
     }
-    Ok(tokens)
+    Ok(invites)
 }
 
-fn token(row: &Row<'_>) -> Result<EnrolToken, RowError> {
+fn invite(row: &Row<'_>) -> Result<Invite, RowError> {
     let networks: String = row.get(3)?;
     let from =
         networks.split_ascii_whitespace().map(|text| parse("networks", text)).collect::<Result<_, _>>()?;
     let used: Option<i64> = row.get(6)?;
     let used_from: Option<String> = row.get(7)?;
     let used_from = used_from.map(|text| parse("used_from", &text)).transpose()?;
-    Ok(EnrolToken {
-        id: TokenNo(row.get::<_, i64>(0)?.cast_unsigned()),
-        hash: TokenHash(blake3::Hash::from_bytes(row.get(1)?)),
+    Ok(Invite {
+        id: InviteNo(row.get::<_, i64>(0)?.cast_unsigned()),
+        hash: InviteHash(blake3::Hash::from_bytes(row.get(1)?)),
         node: parse("node", &row.get::<_, String>(2)?)?,
         from,
         created: UnixMillis(row.get(4)?),

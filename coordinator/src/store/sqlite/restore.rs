@@ -16,7 +16,7 @@ use sifleet_common::wire::control::StreamId;
 use tracing::warn;
 
 use super::row::{self, RowError, bad, parse, tolerate, word};
-use super::{identities, limits, members, pushes, removals};
+use super::{identities, limits, members, pushes, removals, tokens};
 use crate::store::{NodeFacts, Position, Restored, RestoredNode};
 
 pub(super) fn read(connection: &mut Connection) -> Result<Restored> {
@@ -33,7 +33,8 @@ pub(super) fn read(connection: &mut Connection) -> Result<Restored> {
         limits: limits::read(&transaction)?,
         busy: limits::read_busy(&transaction)?,
         standings: identities::read_standings(&transaction)?,
-        tokens: identities::read_tokens(&transaction)?,
+        invites: identities::read_invites(&transaction)?,
+        tokens: tokens::read_all(&transaction)?,
     };
     transaction.commit()?;
     Ok(restored)

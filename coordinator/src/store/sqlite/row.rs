@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as WordError, StrDeserializer};
 use sifleet_common::digest::Digest;
-use sifleet_common::inventory::{Content, Image, Pending, Replica, Root, RootState, Unusable};
+use sifleet_common::inventory::{Content, Image, Pending, Replica, Root, RootKind, RootState, Unusable};
 use sifleet_common::time::UnixMillis;
 
 const BEING_WRITTEN: &str = "being_written";
@@ -112,7 +112,9 @@ pub(super) fn root(row: &Row<'_>, at: usize) -> Result<Root, RowError> {
         PARTIAL => RootState::Partial { reason: row.get(at + 3)? },
         other => return Err(bad("state", other)),
     };
-    Ok(Root { path: row.get(at)?, library: row.get(at + 1)?, state })
+    let number: u8 = row.get(at + 1)?;
+    let kind = RootKind::from_number(number).ok_or_else(|| bad("library", &number.to_string()))?;
+    Ok(Root { path: row.get(at)?, kind, state })
 }
 
 /// Lets failures of the database itself through, and turns what is merely wrong in a row into a text.

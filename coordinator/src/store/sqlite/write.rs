@@ -9,7 +9,7 @@ use rusqlite::{Result, ToSql, Transaction, params};
 use sifleet_common::inventory::{Change, ReplicaKey, Root, RootId};
 use sifleet_common::name::{ImageName, NodeName};
 
-use super::{identities, limits, members, metadata, pushes, removals, row};
+use super::{audit, identities, limits, members, metadata, pushes, removals, row, tokens};
 use crate::store::{NodeFacts, Op, Position};
 
 /// Names remembered after their last replica; each is a few dozen bytes.
@@ -61,8 +61,13 @@ impl<'a> Batch<'a> {
             Op::PutLimits { set } => limits::put(self.transaction, set),
             Op::MarkBusy { nodes, busy } => limits::mark(self.transaction, nodes, *busy),
             Op::PutStanding { node, standing } => identities::put_standing(self.transaction, node, *standing),
-            Op::PutTokens { tokens } => identities::put_tokens(self.transaction, tokens),
-            Op::ForgetTokens { tokens } => identities::forget_tokens(self.transaction, tokens),
+            Op::PutInvites { invites } => identities::put_invites(self.transaction, invites),
+            Op::ForgetInvites { invites } => identities::forget_invites(self.transaction, invites),
+            Op::PutToken { record } => tokens::put(self.transaction, record),
+            Op::TouchTokens { used } => tokens::touch(self.transaction, used),
+            Op::ForgetTokens { tokens } => tokens::forget(self.transaction, tokens),
+            Op::PutAudit { record } => audit::put(self.transaction, record),
+            Op::PruneAudit { before, keep } => audit::prune(self.transaction, *before, *keep),
         }
     }
 
@@ -160,7 +165,7 @@ impl<'a> Batch<'a> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let (state, reason) = row::root_state(&root.state);
         let mut put = self.transaction.prepare_cached(sql)?;
-        put.execute(params![node, id.0, root.path, root.library, state, reason])?;
+        put.execute(params![node, id.0, root.path, root.kind as u8, state, reason])?;
         Ok(())
     }
 

@@ -36,6 +36,11 @@ pub(super) enum Command {
         /// Nodes of which steps were lost before these, for want of room in the queue.
         missed: BTreeSet<NodeName>,
     },
+    /// Steps whose fate somebody waits for: a transaction of their own.
+    Commit {
+        ops: Vec<Op>,
+        done: oneshot::Sender<bool>,
+    },
     Flush(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
@@ -121,8 +126,13 @@ fn moved(ops: &[Op]) -> impl Iterator<Item = &NodeName> {
         | Op::PutLimits { .. }
         | Op::MarkBusy { .. }
         | Op::PutStanding { .. }
-        | Op::PutTokens { .. }
-        | Op::ForgetTokens { .. } => None,
+        | Op::PutInvites { .. }
+        | Op::ForgetInvites { .. }
+        | Op::PutToken { .. }
+        | Op::TouchTokens { .. }
+        | Op::ForgetTokens { .. }
+        | Op::PutAudit { .. }
+        | Op::PruneAudit { .. } => None,
     })
 }
 
@@ -171,6 +181,12 @@ impl Writer {
                         }
                         ops.extend(steps);
                     }
+                    Command::Commit { ops: steps, done } => {
+                        self.commit(&std::mem::take(&mut ops));
+                        if done.send(self.commit(&steps)).is_err() {
+                            trace!("nobody waits for this commit any more");
+                        }
+                    }
                     Command::Flush(done) => flushed.push(done),
                     Command::Close(done) => {
                         close = Some(done);
@@ -195,9 +211,10 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, ops: &[Op]) {
+    /// Writes steps; tells whether they are on disk.
+    fn commit(&mut self, ops: &[Op]) -> bool {
         if ops.is_empty() {
-            return;
+            return true;
         }
         match self.apply(ops) {
             Ok(found) => {
@@ -208,8 +225,12 @@ impl Writer {
                     self.failing = false;
                     info!("the store writes again");
                 }
+                true
             }
-            Err(failed) => self.fail(ops, &failed),
+            Err(failed) => {
+                self.fail(ops, &failed);
+                false
+            }
         }
     }
 

@@ -95,7 +95,7 @@ impl View {
         let nodes = &wish.nodes - &ready - &lost;
         let sources = match wish.from {
             Some(NodeId(from)) => [from].into_iter().collect(),
-            None => self.holders_of(&wish.digest) & &*live,
+            None => self.givers_of(&wish.digest) & &*live,
         };
         let reasons = refused.into_iter().map(|(code, (nodes, message))| PushReason {
             code: code.name().to_owned(),
@@ -239,7 +239,7 @@ impl View {
             let unknown = QueryError::UnknownNode { name: shorten(from), candidates: Vec::new() };
             return Err(MeantError::from(unknown).into());
         };
-        let holders = self.holders_of(&digest);
+        let holders = self.givers_of(&digest);
         if holders.contains(id) {
             return Ok(Some(NodeId(id)));
         }
@@ -264,16 +264,12 @@ impl View {
         })
     }
 
-    /// Lists the nodes that hold certain bytes whole, current or last known.
-    fn holders_of(&self, digest: &Digest) -> RoaringBitmap {
+    /// Lists the nodes that hold certain bytes where only admins put any.
+    fn givers_of(&self, digest: &Digest) -> RoaringBitmap {
         let names = self.digests.get(digest).into_iter().flat_map(|entry| &entry.names);
-        let mut holders = RoaringBitmap::new();
-        for entry in names.filter_map(|name| self.names.get(name)) {
-            for (_, nodes) in entry.ready.iter().filter(|(place, _)| place.digest == *digest) {
-                holders |= nodes;
-            }
-        }
-        holders
+        let ready = names.filter_map(|name| self.names.get(name)).flat_map(|entry| &entry.ready);
+        let trusted = ready.filter(|(place, _)| place.digest == *digest && place.trusted);
+        trusted.fold(RoaringBitmap::new(), |givers, (_, nodes)| givers | nodes)
     }
 
     /// Tells whether the library holds certain bytes, under whatever name.
@@ -349,14 +345,14 @@ impl View {
 /// Finds the root below which a node would have the image.
 fn root_for<'a>(wish: &Wish, node: &'a NodeInfo) -> Option<&'a str> {
     let fits = node.inventory.roots().map(|(_, root)| root).find(|root| {
-        let meant = wish.root.as_ref().map_or(!root.library, |path| root.path == *path);
+        let meant = wish.root.as_ref().map_or(!root.kind.is_library(), |path| root.path == *path);
         meant && !matches!(root.state, RootState::Unknown { .. })
     });
     fits.map(|root| &*root.path)
 }
 
 fn watches_library(node: &NodeInfo) -> bool {
-    node.inventory.roots().any(|(_, root)| root.library)
+    node.inventory.roots().any(|(_, root)| root.kind.is_library())
 }
 
 /// Looks whether the library would take an image of that name, as it will when the image comes.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
 use sifleet_common::api::pushes::{PushRequest, PushState, PushTarget};
+use sifleet_common::capability::Signer;
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
 use sifleet_common::epoch::Epoch;
 use sifleet_common::image::{Arch, Format};
 use sifleet_common::inventory::{
-    Change, Content, Generation, Image, Inventory, Replica, ReplicaKey, Root, RootId, RootState,
+    Change, Content, Generation, Image, Inventory, Replica, ReplicaKey, Root, RootId, RootKind, RootState,
 };
 use sifleet_common::name::NodeName;
 use sifleet_common::push::Phase;
@@ -63,8 +64,9 @@ fn image() -> Image {
 }
 
 fn root(library: bool) -> Change {
-    let path = if library { "/shared/images" } else { "/opt/apptainers" };
-    Change::Root(RootId(0), Root { path: path.into(), library, state: RootState::Watched })
+    let (path, kind) =
+        if library { ("/shared/images", RootKind::Library) } else { ("/opt/apptainers", RootKind::Plain) };
+    Change::Root(RootId(0), Root { path: path.into(), kind, state: RootState::Watched })
 }
 
 fn put() -> anyhow::Result<Change> {
@@ -76,8 +78,9 @@ fn put() -> anyhow::Result<Change> {
 impl Crowd {
     /// Connects everybody.
     pub(super) fn new(nodes: usize) -> anyhow::Result<Self> {
+        let signer = Signer::from_seed(&[7; 32])?;
         let mut crowd = Self {
-            state: State::restore(Limits::default(), Restored::default()),
+            state: State::restore(Limits::default(), Restored::default()).with_signer(signer),
             now: Now::default(),
             agents: Vec::new(),
             sessions: BTreeMap::new(),
@@ -179,6 +182,10 @@ impl Crowd {
                 | Order::MakeMap { .. }
                 | Order::Rates(_)
                 | Order::Remove(_)
+                | Order::Capabilities { .. }
+                | Order::Keyring(_)
+                | Order::AssignUnder { .. }
+                | Order::Verify { .. }
                 | Order::Concurrent { .. } => {}
             },
             ToAgent::Describe { .. } | ToAgent::Rescan | ToAgent::Renewed(_) | ToAgent::RenewNow => {}

@@ -134,6 +134,7 @@ fn check(lab: &Lab) {
             Timer::Share(id) => assert_eq!(pushes.shares[id].due, Some(*at)),
             Timer::Push(no) => assert_eq!(pushes.pushes[no].expires, Some(*at)),
             Timer::Map(image) => assert!(pushes.maps.is_settled(*image)),
+            Timer::Verdict(image) => assert!(pushes.signatures.asked.contains_key(image)),
             Timer::Pardon(node) => assert_eq!(pushes.quarantine.until(*node), Some(*at)),
         }
     }

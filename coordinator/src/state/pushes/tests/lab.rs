@@ -68,6 +68,10 @@ impl Lab {
         self.nodes.names().iter().map(ToString::to_string).collect()
     }
 
+    pub(super) const fn now(&self) -> sifleet_common::time::Now {
+        self.site.now
+    }
+
     pub(super) fn state(&self) -> &State {
         &self.site.state
     }
@@ -84,7 +88,7 @@ impl Lab {
             let told = self.told.entry(*session).or_default();
             match &**order {
                 Order::MakeMap { image } => self.asked.push((*session, *image)),
-                Order::Assign(assignment) => {
+                Order::Assign(assignment) | Order::AssignUnder { assignment, .. } => {
                     told.insert(assignment.id, assignment.clone());
                 }
                 Order::Unassign { id } => {
@@ -95,9 +99,32 @@ impl Lab {
                     self.listed.entry(*session).or_default().push(ids.clone());
                 }
                 Order::Rates(_) | Order::Concurrent { .. } | Order::Remove(_) => {}
+                Order::Keyring(_) | Order::Verify { .. } | Order::Capabilities { .. } => {}
             }
         }
         self.seen = self.site.effects.len();
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.site.handle(event);
+        self.hear();
+    }
+
+    /// Puts nodes into a partition, and nobody else into any.
+    pub(super) fn site_partition(&mut self, partition: &str, nodes: &str) {
+        self.site_partitions(&[(partition, nodes)]);
+    }
+
+    /// Puts nodes into partitions, and nobody else into any.
+    pub(super) fn site_partitions(&mut self, partitions: &[(&str, &str)]) {
+        let names = |nodes: &str| nodes.parse::<NodeSet>().unwrap().into_names().into_iter().collect();
+        let members = partitions.iter().map(|(name, nodes)| (name.parse().unwrap(), names(nodes)));
+        let members = members.collect();
+        self.event(Event::Members { source: "file", members });
+    }
+
+    pub(super) fn reports(&mut self, node: &str, report: Report) {
+        self.report(self.session(node), report);
     }
 
     pub(super) fn connect(&mut self, node: &str, changes: Vec<Change>) {

@@ -27,7 +27,8 @@ fn may(lab: &Lab, node: &str) -> (Option<u64>, Option<u64>, Option<u16>) {
             Order::Rates(Rates { up, down }) => (told.0, told.1) = (up, down),
             Order::Concurrent { fetches } => told.2 = fetches,
             Order::MakeMap { .. } | Order::Assign(_) | Order::Unassign { .. } => {}
-            Order::Assigned { .. } | Order::Remove(_) => {}
+            Order::Assigned { .. } | Order::Remove(_) | Order::Capabilities { .. } => {}
+            Order::Keyring(_) | Order::AssignUnder { .. } | Order::Verify { .. } => {}
         }
     }
     told
@@ -142,6 +143,8 @@ fn a_node_that_goes_on_after_a_restart_is_held_to_its_share_at_once() {
             Order::Rates(rates) => Some(rates),
             Order::MakeMap { .. } | Order::Assign(_) | Order::Unassign { .. } => None,
             Order::Assigned { .. } | Order::Remove(_) | Order::Concurrent { .. } => None,
+            Order::Keyring(_) | Order::AssignUnder { .. } | Order::Verify { .. } => None,
+            Order::Capabilities { .. } => None,
         });
         assert!(first.unwrap().down.is_some(), "{node} may have parts of the image and fetch the rest");
     }

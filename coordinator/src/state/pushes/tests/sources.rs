@@ -2,10 +2,12 @@
 
 use sifleet_common::inventory::RootState;
 use sifleet_common::push::{FailCode, Fault, Phase};
+use sifleet_common::time::UnixMillis;
+use sifleet_common::wire::assignment::{Assignment, Order};
 
 use super::lab::{Lab, partition, request};
 use super::{site, watched};
-use crate::state::testing::{image, library};
+use crate::state::testing::{image, library, open_to_all};
 
 /// Nodes without the image, and three that have it outside a library.
 fn holders() -> Lab {
@@ -41,7 +43,7 @@ fn a_map_is_made_anew_when_its_maker_goes_away() {
     let mut lab = holders();
     lab.push(&request("a", partition()));
     lab.lose("h1");
-    assert_eq!(lab.orders("h2").len(), 4, "limits, the list, and the map");
+    assert_eq!(lab.orders("h2").len(), 5, "limits, whose permits count, the list, and the map");
     lab.map("h2");
     lab.only("n1");
 }
@@ -279,4 +281,44 @@ fn an_agent_that_takes_no_transfers_neither_gets_nor_gives() {
         ("waiting n2; failed n1", Some(FailCode::Refused))
     );
     assert_eq!(lab.peers("n2"), ["head".to_owned()].into());
+}
+
+#[test]
+fn a_node_is_permitted_to_fetch_what_it_was_assigned_and_anew_before_that_ends() {
+    let mut lab = holders();
+    lab.push(&request("a", partition()));
+    lab.map("h1");
+    let key = lab
+        .orders("h1")
+        .into_iter()
+        .find_map(|order| if let Order::Capabilities { key } = order { Some(key) } else { None });
+    let permits = |lab: &Lab, node: &str, later: i64| {
+        let Assignment { capability, image, .. } = lab.only("n1");
+        let then = UnixMillis(lab.now().wall.0 + later);
+        key.unwrap().permits(&capability, &node.parse().unwrap(), image, then)
+    };
+    assert!(permits(&lab, "n1", 60_000) && !permits(&lab, "n2", 0));
+    assert!(!permits(&lab, "n1", 3_600_000), "not for ever");
+    for _ in 0..240 {
+        lab.pass(15);
+        lab.progress("n1", Phase::Fetching, 1);
+        assert!(permits(&lab, "n1", 60_000), "it is renewed while it fetches");
+    }
+}
+
+#[test]
+fn nothing_is_fetched_from_where_users_can_write() {
+    let mut lab = Lab::new("n[1-2]");
+    lab.connect("h1", vec![open_to_all(), image("a.sif", 1)]);
+    lab.connect("n1", vec![watched()]);
+    lab.connect("n2", vec![watched()]);
+    let push = lab.push(&request("a", partition()));
+    assert!(lab.makers().is_empty());
+    let waiting = lab.node(push, "n1");
+    let words = waiting.message.unwrap_or_default();
+    assert!(words.contains("roots that users can write to"), "{words}");
+    lab.connect("h2", vec![watched(), image("a.sif", 1)]);
+    assert_eq!(lab.makers(), ["h2"]);
+    lab.map("h2");
+    assert!(lab.peers("n1").contains("h2") && !lab.peers("n1").contains("h1"), "{:?}", lab.peers("n1"));
 }

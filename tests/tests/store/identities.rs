@@ -1,0 +1,74 @@
+//! Steps of identities and callers, for the model.
+
+use sifleet_common::epoch::Epoch;
+use sifleet_common::name::NodeName;
+use sifleet_common::role::Role;
+use sifleet_common::time::UnixMillis;
+use sifleet_coordinator::store::Op;
+use sifleet_coordinator::store::identity::{Invite, InviteHash, InviteNo, Standing};
+use sifleet_coordinator::store::token::{TokenNo, TokenRecord};
+
+use crate::model::{Model, name};
+
+/// A step that is about who may be which node.
+pub(crate) fn identity(what: u8, node: NodeName, a: u8, b: u8) -> Op {
+    match what {
+        22 => {
+            let revoked = (b > 180).then_some(UnixMillis(b.into()));
+            Op::PutStanding { node, standing: Standing { epoch: Epoch(a.into()), enrolled: None, revoked } }
+        }
+        23 => Op::ForgetInvites { invites: vec![InviteNo(u64::from(a % 5)), InviteNo(77)] },
+        _ => Op::PutInvites { invites: vec![invite(node, a, b)] },
+    }
+}
+
+fn invite(node: NodeName, a: u8, b: u8) -> Invite {
+    let from = ["10.0.0.0/8", "fd00::/8"].into_iter().take(usize::from(b % 3));
+    Invite {
+        id: InviteNo(u64::from(a % 5)),
+        hash: InviteHash(blake3::hash(&[a])),
+        node,
+        from: from.map(name).collect(),
+        created: UnixMillis(1),
+        expires: UnixMillis(b.into()),
+        used: (b > 99).then(|| (UnixMillis(2), [10, 0, 0, b].into())),
+    }
+}
+
+impl Model {
+    pub(crate) fn caller(&mut self, op: Op) {
+        if let Op::PutToken { record } = op {
+            self.tokens.insert(record.no, *record);
+        } else if let Op::TouchTokens { used } = op {
+            for (no, at) in used {
+                self.tokens.entry(no).and_modify(|token| token.last_used = Some(at));
+            }
+        } else if let Op::ForgetTokens { tokens } = op {
+            tokens.iter().for_each(|no| drop(self.tokens.remove(no)));
+        }
+    }
+
+    pub(crate) fn identity(&mut self, op: Op) {
+        if let Op::PutStanding { node, standing } = op {
+            self.standings.insert(node, standing);
+        } else if let Op::PutInvites { invites } = op {
+            self.invites.extend(invites.into_iter().map(|invite| (invite.id, invite)));
+        } else if let Op::ForgetInvites { invites } = op {
+            self.invites.retain(|id, _| !invites.contains(id));
+        }
+    }
+}
+
+/// A token, good or not.
+pub(crate) fn token(a: u8, b: u8) -> TokenRecord {
+    TokenRecord {
+        no: TokenNo(u64::from(a % 4)),
+        name: format!("for {b}"),
+        role: Role::ALL[usize::from(b % 3)],
+        hash: blake3::hash(&[b]),
+        created: UnixMillis(a.into()),
+        expires: UnixMillis(i64::MAX),
+        last_used: (b > 50).then_some(UnixMillis(-1)),
+        revoked: (b > 150).then_some(UnixMillis(b.into())),
+    }
+}

@@ -1,0 +1,95 @@
+//! A node of the cluster that asks others for what is not its business.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sifleet_common::capability::{Capability, Signer};
+use sifleet_common::digest::Digest;
+use sifleet_common::name::NodeName;
+use sifleet_common::time::UnixMillis;
+use sifleet_common::wire::assignment::Assignment;
+use sifleet_common::wire::chunk::{MapPart, Offer, Opening, Run};
+use sifleet_common::wire::frame::{FrameReader, write_frame};
+use sifleet_tests::mover::{self, Mover, assignment, permit};
+use sifleet_tests::rogue::Dialler;
+use sifleet_tests::sif::SifBuilder;
+
+const ALL: Run = Run { first: 0, count: 1 };
+
+/// A node with an image, and what an assignment of it would be.
+async fn source(folder: &Path) -> (Mover, Assignment) {
+    let bytes = SifBuilder::new().payload_bytes(250_000, 1).bytes();
+    let digest = Digest::from(blake3::hash(&bytes));
+    mover::authority(folder).unwrap();
+    let mut source = Mover::start(folder, "source").unwrap();
+    std::fs::write(source.root.join("source.sif"), &bytes).unwrap();
+    source.sees("source.sif", digest).await.unwrap();
+    let map = source.map(digest).await.unwrap();
+    let assignment = assignment(digest, bytes.len() as u64, map, vec![source.peer.clone()]);
+    (source, assignment)
+}
+
+/// What a capability that a node may come by says, and why it does not count.
+fn unfit(image: Digest) -> Vec<(&'static str, Capability)> {
+    let node = |name: &str| name.parse::<NodeName>().unwrap();
+    let signer = |seed| Signer::from_seed(&[seed; 32]).unwrap();
+    let late = signer(7).permit(&node("thief"), image, UnixMillis(1_000));
+    vec![
+        ("none", Capability::default()),
+        ("another node's", permit(&node("other"), image).unwrap()),
+        ("another image's", permit(&node("thief"), Digest::from_bytes([9; 32])).unwrap()),
+        ("one that has run out", late),
+        ("one it signed itself", signer(8).permit(&node("thief"), image, UnixMillis(i64::MAX))),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_was_not_assigned_is_answered_for_as_one_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, assignment) = source(folder.path()).await;
+    let thief = Dialler::start(folder.path(), "thief").unwrap();
+    let ask = async |image: Digest, capability: Capability| {
+        let begun = Instant::now();
+        let connection = thief.dial(&source.peer).await.unwrap();
+        let (mut send, offers) = connection.open_bi().await.unwrap();
+        let opening = Opening::Follow { image, map: assignment.map, lacks: vec![ALL], capability };
+        write_frame(&mut send, &opening).await.unwrap();
+        let offer = FrameReader::new(offers).next::<Offer>().await.unwrap();
+        (offer, begun.elapsed())
+    };
+    let nowhere = Digest::from_bytes([3; 32]);
+    let absent = permit(&"thief".parse().unwrap(), nowhere).unwrap();
+    let mut asked = vec![("one that is not there", nowhere, absent)];
+    asked.extend(unfit(assignment.image).into_iter().map(|(what, shown)| (what, assignment.image, shown)));
+    let answers = futures_util::future::join_all(asked.into_iter().map(|(what, image, shown)| {
+        let ask = &ask;
+        async move { (what, ask(image, shown).await) }
+    }))
+    .await;
+    let (_, (_, as_long_as)) = &answers[0];
+    for (what, (offer, took)) in &answers {
+        assert_eq!(*offer, Some(Offer::Absent), "{what}");
+        let apart = took.abs_diff(*as_long_as);
+        assert!(apart < Duration::from_secs(11), "{what}: {took:?}, absent: {as_long_as:?}");
+    }
+    let own = thief.follow(&source.peer, &assignment, vec![ALL]).await.unwrap().offers.next::<Offer>().await;
+    assert!(matches!(own, Ok(Some(Offer::Spans(_) | Offer::Alone(_)))), "what is its business: {own:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chunk_map_of_an_image_that_was_not_assigned_is_not_handed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, assignment) = source(folder.path()).await;
+    let thief = Dialler::start(folder.path(), "thief").unwrap();
+    let ask = async |capability: Capability| {
+        let connection = thief.dial(&source.peer).await.unwrap();
+        let (mut send, parts) = connection.open_bi().await.unwrap();
+        write_frame(&mut send, &Opening::Map { image: assignment.image, capability }).await.unwrap();
+        FrameReader::new(parts).next::<MapPart>().await.unwrap()
+    };
+    for (what, shown) in unfit(assignment.image) {
+        assert_eq!(ask(shown).await, None, "{what}");
+    }
+    let fit = permit(&"thief".parse().unwrap(), assignment.image).unwrap();
+    assert!(ask(fit).await.is_some());
+}
