@@ -20,9 +20,13 @@ pub use share::settings;
 /// The packages, each with the folder of its crate.
 pub const PACKAGES: [(&str, &str); 3] =
     [("sifleet", "cli"), ("sifleet-agent", "agent"), ("sifleet-coordinator", "coordinator")];
-/// What makes packages, with the versions that this was written for.
-pub const TOOLS: [(&str, &str); 3] =
-    [("cargo-deb", "3.8.0"), ("cargo-generate-rpm", "0.21.1"), ("cargo-auditable", "0.7.7")];
+/// What makes packages and judges what is in them, with the versions that this was written for.
+pub const TOOLS: [(&str, &str); 4] = [
+    ("cargo-deb", "3.8.0"),
+    ("cargo-generate-rpm", "0.21.1"),
+    ("cargo-auditable", "0.7.7"),
+    ("cargo-deny", "0.20.2"),
+];
 /// The folder of the target directory from which packages are made; for the tools it is a profile's.
 const STAGED: &str = "packaged";
 
@@ -55,6 +59,11 @@ pub fn target() -> anyhow::Result<PathBuf> {
 /// When it cannot be installed.
 pub fn tool(name: &str) -> anyhow::Result<PathBuf> {
     let (_, version) = TOOLS.iter().find(|(known, _)| *known == name).context("no such tool")?;
+    if let Some(found) = find(name)
+        && run(Command::new(&found).arg("--version")).is_ok_and(|said| said.contains(version))
+    {
+        return Ok(found);
+    }
     let root = target()?.join("tools").join(format!("{name}-{version}"));
     let program = root.join("bin").join(name);
     if program.exists() {

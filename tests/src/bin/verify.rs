@@ -3,15 +3,17 @@
 //! As root on Debian it installs the system packages that tests need; elsewhere it names them and the tests that
 //! need them are skipped with a reason. `--long` adds seeds, fuzzing and soaks.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use rustix::process::geteuid;
+use sifleet_tests::packaging;
 use sifleet_tests::programs::{find, forget_package, workspace};
 
 /// Debian packages, and a program that tells whether each is there.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("debootstrap", "debootstrap"),
     ("squashfs-tools", "mksquashfs"),
     ("e2fsprogs", "mkfs.ext3"),
@@ -20,6 +22,8 @@ const PACKAGES: [(&str, &str); 8] = [
     ("strace", "strace"),
     ("iproute2", "tc"),
     ("curl", "curl"),
+    ("binutils", "strip"),
+    ("dpkg-dev", "dpkg-shlibdeps"),
 ];
 
 /// Seconds each fuzz target runs.
@@ -79,18 +83,69 @@ impl Run {
         Ok(())
     }
 
-    /// Checks what is depended on. Advisories change from day to day, so what they say is shown and decides nothing.
+    /// Checks what is depended on.
     fn dependencies(&self) -> anyhow::Result<()> {
-        if find("cargo-deny").is_none() {
+        let Some(deny) = deny()? else {
             say("skipped licences, sources and advisories: cargo-deny is missing (cargo install cargo-deny)");
             return Ok(());
+        };
+        let deny = deny.to_string_lossy();
+        self.command("licences and sources", &deny, &["--offline", "check", "bans", "licenses", "sources"])?;
+        match advisories()? {
+            Some(config) => {
+                let config = config.to_string_lossy();
+                self.command("advisories", &deny, &["--offline", "--config", &config, "check", "advisories"])
+            }
+            None => {
+                say(&format!("skipped advisories: there is no snapshot of them, {SNAPSHOT}"));
+                Ok(())
+            }
         }
-        self.cargo("licences and sources", &["deny", "check", "bans", "licenses", "sources"])?;
-        if let Err(error) = self.cargo("advisories", &["deny", "check", "advisories"]) {
-            say(&format!("to be looked at: {error:#}"));
-        }
-        Ok(())
     }
+}
+
+/// Advisories as they were on one day, so that a check says the same tomorrow: an archive of the RustSec database.
+const SNAPSHOT: &str = "../shared/advisory-db.tar.gz";
+/// Where cargo-deny looks for the database of its default address.
+const DATABASE: &str = "advisory-db-3157b0e258782691";
+
+/// Finds cargo-deny; where everything must run, installs it.
+fn deny() -> anyhow::Result<Option<PathBuf>> {
+    match find("cargo-deny") {
+        None if std::env::var_os("CI").is_some() => packaging::tool("cargo-deny").map(Some),
+        found => Ok(found),
+    }
+}
+
+/// Lays the snapshot out as cargo-deny wants it, and returns settings that name it; `None` if there is none.
+fn advisories() -> anyhow::Result<Option<PathBuf>> {
+    let snapshot =
+        std::env::var_os("SIFLEET_ADVISORIES").map_or_else(|| workspace().join(SNAPSHOT), PathBuf::from);
+    if !snapshot.is_file() {
+        return Ok(None);
+    }
+    let folder = packaging::target()?.join("advisories");
+    let database = folder.join(DATABASE);
+    if database.exists() {
+        std::fs::remove_dir_all(&database)?;
+    }
+    std::fs::create_dir_all(&database)?;
+    packaging::run(Command::new("tar").arg("-xzf").arg(&snapshot).arg("-C").arg(&database))?;
+    // It has to be a clone of which it can be told when it was made.
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(&database).args(["-c", "user.name=verify", "-c", "user.email=verify@localhost"]);
+        packaging::run(git.args(arguments)).map(drop)
+    };
+    git(&["init", "--quiet"])?;
+    git(&["add", "--all"])?;
+    git(&["commit", "--quiet", "--message", "snapshot"])?;
+    std::fs::write(database.join(".git/FETCH_HEAD"), "")?;
+    let settings = std::fs::read_to_string(workspace().join("deny.toml"))?;
+    let named = format!("[advisories]\ndb-path = {:?}", folder.display().to_string());
+    let config = folder.join("deny.toml");
+    std::fs::write(&config, settings.replacen("[advisories]", &named, 1))?;
+    Ok(Some(config))
 }
 
 /// Sees to the system packages.

@@ -64,21 +64,21 @@ fn nothing_starts_by_itself_and_what_lacks_a_certificate_says_so_once(machine: &
     assert!(explained.contains("Subject: This node has no usable certificate"), "{explained}");
 }
 
-/// Gives the node its certificate.
+/// Gives the node its certificate, by the command that is printed with its token.
 fn enrol(machine: &Machine) {
-    machine.run(&format!("cd / && runuser -u sifleet -- sifleet-coordinator ca issue-node {NODE}"));
-    let (from, to) = ("/var/lib/sifleet/coordinator/ca", "/var/lib/sifleet/agent/tls");
-    machine.run(&format!(
-        "install -d -o sifleet -g sifleet -m 700 {to} && install -o sifleet -g sifleet -m 600 {from}/nodes/{NODE}.key {to}/node.key \
-         && install -o sifleet -g sifleet {from}/nodes/{NODE}.pem {to}/node.pem && install -o sifleet -g sifleet {from}/ca.pem {to}/ca.pem"
-    ));
+    let said =
+        machine.run(&format!("umask 077; sifleet token create --nodes {NODE} -o name 2>&1 >/root/token"));
+    let command = said.find("sifleet-agent enrol").map(|at| said[at..].trim().replace("FILE", "/root/token"));
+    let said = machine.run(&command.unwrap_or_else(|| panic!("no command is printed: {said}")));
+    assert!(said.contains(&format!("{NODE} is enrolled")), "{said}");
+    machine.run("rm /root/token");
 }
 
 fn start(machine: &Machine) {
-    machine.run("cd / && runuser -u sifleet -- sifleet-coordinator ca init --name localhost");
+    machine.run("cd / && runuser -u sifleet -- sifleet-coordinator ca init --name localhost --name labnode");
     machine.run("systemctl enable --now sifleet-coordinator");
     enrol(machine);
-    let settings = "coordinators = [\"localhost:7441\"]\n[[root]]\npath = \"/opt/apptainers\"\n";
+    let settings = "coordinators = [\"labnode:7441\"]\n[[root]]\npath = \"/opt/apptainers\"\n";
     machine.write("/etc/sifleet/agent.toml.d/site.toml", settings.as_bytes()).unwrap();
     // `Type=notify`: whoever returns from this has been told that all is ready.
     machine.run("systemctl enable --now sifleet-agent");
