@@ -142,7 +142,8 @@ fn every_threat_on_the_page_names_tests_that_exist() {
     for part in ["common", "agent", "coordinator", "cli", "tests"] {
         sources(&workspace().join(part), &mut code);
     }
-    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ") && !line.contains("|---")).collect();
+    let rows: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("| ") && !line.contains("|---")).collect();
     assert!(rows.len() > 20, "{} rows", rows.len());
     for row in rows.iter().skip(1) {
         let tests = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
