@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::OFlags;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use sifleet_common::telemetry::Chain;
@@ -205,14 +206,16 @@ fn trust(authorities: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, 
 
 /// Makes a directory for the owner of the first one that exists above it: root enrols, the agent is another user.
 fn make_dir(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
+    // A link that somebody put there is not followed: what is behind it would be given away.
+    if std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir()) {
         return Ok(());
     }
     if let Some(above) = dir.parent() {
         make_dir(above)?;
     }
     std::fs::create_dir(dir)?;
-    own_like_parent(&File::open(dir)?, dir)
+    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed();
+    own_like_parent(&OpenOptions::new().read(true).custom_flags(flags).open(dir)?, dir)
 }
 
 /// Puts a file in place whole.

@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{NameError, NodeName};
+use crate::time::UnixMillis;
 
 /// What the identity in a node's certificate begins with; the node's name follows.
 pub const NODE_URI: &str = "sifleet://node/";
@@ -21,11 +22,22 @@ const EPOCH: &str = "/epoch/";
 pub struct Epoch(pub u32);
 
 impl Epoch {
-    /// Returns the one after this.
+    /// Returns the one after this. It follows the clock where that is ahead, so that a name that was forgotten does not
+    /// begin below its old certificates.
     #[must_use]
-    pub const fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
+    pub fn next(self, now: UnixMillis) -> Self {
+        Self(self.0.saturating_add(1).max(seconds(now)))
     }
+
+    /// Tells whether our authority can have begun it by now: a day of wrong clocks is borne with.
+    #[must_use]
+    pub fn is_plausible(self, now: UnixMillis) -> bool {
+        self.0 < seconds(now).saturating_add(86_400)
+    }
+}
+
+fn seconds(now: UnixMillis) -> u32 {
+    u32::try_from(now.0 / 1_000).unwrap_or(0)
 }
 
 impl fmt::Display for Epoch {
@@ -92,6 +104,16 @@ mod tests {
         let node = "viz001".parse().unwrap();
         assert_eq!(node_uri(&node, Epoch(0)), "sifleet://node/viz001");
         assert_eq!(node_uri(&node, Epoch(7)), "sifleet://node/viz001/epoch/7");
+    }
+
+    #[test]
+    fn a_new_epoch_is_newer_than_the_last_one_and_than_any_that_was_forgotten() {
+        let (past, now) = (UnixMillis(0), UnixMillis(1_700_000_000_000));
+        assert_eq!(Epoch(0).next(past), Epoch(1));
+        assert_eq!(Epoch(0).next(now), Epoch(1_700_000_000));
+        assert_eq!(Epoch(1_700_000_000).next(now), Epoch(1_700_000_001));
+        assert!(Epoch(3).is_plausible(past) && Epoch(1_700_000_000).is_plausible(now));
+        assert!(!Epoch(u32::MAX).is_plausible(now), "it could never be ended");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The cluster's certificate authority, kept as files: who may call itself coordinator or node.
 //!
-//! Owns which certificates there are; what they say is in [`authority`], how they lie on disk in [`file`], how one
+//! Owns which certificates there are; what they say is in [`authority`], how they lie on disk in [`mod@file`], how one
 //! authority takes over from another in [`rollover`]. It serves no network.
 
 mod authority;

@@ -3,6 +3,8 @@
 //! Commands of the pages must be understood, too. Reads the TOML blocks of the pages that begin with the name of a settings file. A line that is commented out
 //! (`#rate = ...`) must be true as well.
 
+#![cfg(test)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use sifleet_common::chunk::span::{MAX_SPANS, SpanId};
 use sifleet_common::digest::Digest;
-use sifleet_common::quic::{HANDSHAKE_LIMIT, transfer};
+use sifleet_common::quic::HANDSHAKE_LIMIT;
 use sifleet_common::task::Tasks;
+use sifleet_common::tls::connected_identity;
 use sifleet_common::wire::chunk::{Offer, Opening, Run, StopCode, Wish, are_sound, map_parts, numbers};
 use sifleet_common::wire::frame::{FrameError, FrameReader, write_frame};
 use tokio::sync::{Semaphore, mpsc};
@@ -106,7 +107,7 @@ impl Peer {
             }
             Err(_elapsed) => return,
         };
-        let place = transfer::certificate(&connection).and_then(|certificate| self.places.take(certificate));
+        let place = connected_identity(&connection).ok().and_then(|peer| self.places.take(peer.node));
         let Some(_place) = place else {
             debug!(peer = %address, limit = OF_ONE, "a peer has too many connections");
             connection

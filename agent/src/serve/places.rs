@@ -1,36 +1,36 @@
 //! How many connections each peer has: one that means harm must not take the places of all others.
 //!
-//! Peers are told apart by their certificates, of which the cluster's authority gives every node one.
+//! Peers are told apart by the names in their certificates: a node may have many certificates, and has one name.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sifleet_common::digest::Digest;
+use sifleet_common::name::NodeName;
 
 /// Connections of one peer, at most: one for each image that it fetches at once, and for each chunk map.
 pub(super) const OF_ONE: usize = 16;
 
 /// The places of all peers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Places(Arc<Mutex<BTreeMap<Digest, usize>>>);
+pub(super) struct Places(Arc<Mutex<BTreeMap<NodeName, usize>>>);
 
 /// A place of a peer, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    of: Digest,
+    of: NodeName,
     places: Places,
 }
 
 impl Places {
     /// Takes a place for a peer, unless it has enough.
-    pub(super) fn take(&self, certificate: Digest) -> Option<Place> {
+    pub(super) fn take(&self, node: NodeName) -> Option<Place> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(certificate).or_default();
+        let count = taken.entry(node.clone()).or_default();
         if *count >= OF_ONE {
             return None;
         }
         *count += 1;
-        Some(Place { of: certificate, places: self.clone() })
+        Some(Place { of: node, places: self.clone() })
     }
 }
 
@@ -52,12 +52,12 @@ mod tests {
 
     #[test]
     fn one_peer_cannot_take_the_places_of_others() {
-        let (places, one) = (Places::default(), Digest::from(blake3::hash(b"one")));
-        let mut taken: Vec<Place> = (0..OF_ONE).map(|_| places.take(one).unwrap()).collect();
-        assert!(places.take(one).is_none());
-        assert!(places.take(Digest::from(blake3::hash(b"another"))).is_some());
+        let (places, one) = (Places::default(), "one".parse::<NodeName>().unwrap());
+        let mut taken: Vec<Place> = (0..OF_ONE).map(|_| places.take(one.clone()).unwrap()).collect();
+        assert!(places.take(one.clone()).is_none());
+        assert!(places.take("another".parse().unwrap()).is_some());
         taken.pop();
-        assert!(places.take(one).is_some(), "one was given back");
+        assert!(places.take(one.clone()).is_some(), "one was given back");
         drop(taken);
         assert!(places.0.lock().unwrap().is_empty());
     }

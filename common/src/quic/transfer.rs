@@ -13,14 +13,13 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    AckFrequencyConfig, ClientConfig, Connection, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
+    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
     TokioRuntime, TransportConfig, VarInt,
 };
 
 use super::polite::Polite;
 use super::socket::Batched;
 use super::{KEEP_ALIVE, MAX_IDLE_MS, QuicError, bind};
-use crate::digest::Digest;
 
 /// What may be in flight on one stream, in bytes: at a round trip of 1 ms two gigabytes a second.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
@@ -86,14 +85,6 @@ pub fn endpoint(
         .map_err(failed)?;
     endpoint.set_default_client_config(dialling);
     Ok(endpoint)
-}
-
-/// Tells peers apart by the certificates they showed; none before the handshake is over.
-#[must_use]
-pub fn certificate(connection: &Connection) -> Option<Digest> {
-    let shown = connection.peer_identity()?;
-    let chain = shown.downcast_ref::<Vec<rustls::pki_types::CertificateDer<'static>>>()?;
-    chain.first().map(|certificate| Digest::from(blake3::hash(certificate)))
 }
 
 /// The side that is dialled: image bytes only leave it.

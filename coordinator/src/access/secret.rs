@@ -91,6 +91,12 @@ mod tests {
     }
 
     #[test]
+    fn tokens_for_nodes_are_hidden_like_those_of_callers() {
+        let secret = crate::nodes::token::EnrolSecret::new(7, [0xa5; 32]).reveal();
+        assert_eq!(hide(&format!("/v1/enrolments/{secret}?x")), "/v1/enrolments/sifleet_…?x");
+    }
+
+    #[test]
     fn what_is_no_secret_is_not_read() {
         let digits = "0".repeat(64);
         for text in [

@@ -68,7 +68,7 @@ pub(super) async fn create(
     let made: Vec<(EnrolSecret, Invite)> =
         nodes.into_iter().map(|node| make(node, &from, (now, until))).collect();
     let invites = made.iter().map(|(_, invite)| invite.clone()).collect();
-    app.handle().identify(IdentityCommand::Invite { invites }).await?.map_err(refused)?;
+    app.handle().identify(IdentityCommand::Invite { invites }).await?.map_err(|error| refused(&error))?;
     let tokens = made
         .iter()
         .map(|(secret, invite)| EnrolmentCreated { token: body(invite, now), secret: secret.reveal() });
@@ -148,8 +148,8 @@ fn bad(detail: String) -> ApiError {
     TokenError::Bad { detail }.into()
 }
 
-fn refused(error: IdentityError) -> ApiError {
-    if error == IdentityError::TooMany { TokenError::TooMany.into() } else { bad(error.to_string()) }
+fn refused(error: &IdentityError) -> ApiError {
+    if *error == IdentityError::TooMany { TokenError::TooMany.into() } else { bad(error.to_string()) }
 }
 
 fn body(invite: &Invite, now: UnixMillis) -> EnrolmentBody {

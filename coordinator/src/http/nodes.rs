@@ -11,6 +11,7 @@ use sifleet_common::nodeset::{NodeSet, fold};
 use super::App;
 use super::extract::{Json, Segment};
 use super::problem::{ApiError, problems};
+use crate::access::tokens::TokenError;
 use crate::state::identities::{IdentityAnswer, IdentityCommand};
 use crate::state::limits::LimitCommand;
 
@@ -18,6 +19,7 @@ problems!(ListProblems:);
 problems!(ShowProblems: BadQuery, UnknownNode);
 problems!(MarkProblems: BadQuery, BadNodeset, Stopping);
 problems!(RescanProblems: BadQuery, BadNodeset, Stopping);
+problems!(RevokeProblems: BadQuery, BadNodeset, Stopping, NotStored);
 
 /// Lists the nodes in natural order.
 #[utoipa::path(
@@ -61,7 +63,7 @@ pub(super) async fn rescan(
 #[utoipa::path(
     post, path = "/v1/nodes/{nodeset}/revoke", tag = "nodes", operation_id = "revoke",
     params(("nodeset" = String, Path, description = "Nodes such as `compute[001-128],viz01`, percent-encoded.")),
-    responses((status = 200, description = "Who was revoked.", body = Revoked), RescanProblems)
+    responses((status = 200, description = "Who was revoked.", body = Revoked), RevokeProblems)
 )]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
@@ -69,10 +71,13 @@ pub(super) async fn revoke(
 ) -> Result<Json<Revoked>, ApiError> {
     let nodes = nodeset.parse::<NodeSet>()?.into_names();
     let answer = app.handle().identify(IdentityCommand::Revoke { nodes }).await?;
-    let (nodes, unheard_of) = match answer {
-        Ok(IdentityAnswer::Revoked { nodes, unheard_of }) => (nodes, unheard_of),
-        Ok(IdentityAnswer::Done | IdentityAnswer::Enrolled(..)) | Err(_) => (Vec::new(), Vec::new()),
+    let Ok(IdentityAnswer::Revoked { nodes, unheard_of, steps }) = answer else {
+        return Ok(Json(Revoked { nodes: String::new(), unheard_of: String::new() }));
     };
+    // Whoever is told that a node is out must not find it in again after a power cut.
+    let what = "the nodes are out, and may be back after a restart";
+    let stored = app.store().commit(steps).await;
+    stored.map_err(|source| TokenError::NotStored { what, source: source.into() })?;
     let folded = |nodes: &[NodeName]| fold(nodes.iter().map(NodeName::as_str));
     Ok(Json(Revoked { nodes: folded(&nodes), unheard_of: folded(&unheard_of) }))
 }

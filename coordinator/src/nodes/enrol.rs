@@ -28,6 +28,8 @@ use sifleet_common::tls::connected_identity;
 const PLACES: usize = 32;
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a node may take over its question: it holds one of few places meanwhile.
+const ASK: Duration = Duration::from_secs(2);
 /// How long the answer may take to arrive.
 const LINGER: Duration = Duration::from_secs(2);
 /// Wrong tokens from one address after which it has to wait.
@@ -64,7 +66,7 @@ impl Enrolling {
 
     /// Serves one connection.
     pub(super) async fn serve(self, connection: Connection, handle: Handle) {
-        let Ok(_place) = self.places.try_acquire() else {
+        let Ok(place) = self.places.try_acquire() else {
             connection.close(VarInt::from_u32(CloseCode::Busy.number()), b"too many enrolments at a time");
             return;
         };
@@ -72,6 +74,7 @@ impl Enrolling {
         if served.is_err() {
             debug!(peer = %connection.remote_address(), "an enrolment took too long");
         }
+        drop(place);
         // The node closes when it has the answer; one that does not is closed on.
         drop(tokio::time::timeout(LINGER, connection.closed()).await);
         connection.close(VarInt::from_u32(CloseCode::Stopping.number()), b"");
@@ -79,11 +82,14 @@ impl Enrolling {
 
     async fn answer(&self, connection: &Connection, handle: &Handle) {
         let peer = connection.remote_address().ip().to_canonical();
-        let Ok((mut send, receive)) = connection.accept_bi().await else { return };
-        let ask = match FrameReader::new(receive).next::<Ask>().await {
-            Ok(Some(ask)) => ask,
-            Ok(None) => return,
-            Err(error) => {
+        let asked = tokio::time::timeout(ASK, async {
+            let (send, receive) = connection.accept_bi().await.ok()?;
+            Some((send, FrameReader::new(receive).next::<Ask>().await))
+        });
+        let (mut send, ask) = match asked.await {
+            Ok(Some((send, Ok(Some(ask))))) => (send, ask),
+            Ok(Some((_, Ok(None))) | None) | Err(_) => return,
+            Ok(Some((_, Err(error)))) => {
                 warn!(%peer, error = &error as &dyn Error, "an enrolment was not understood");
                 connection.close(VarInt::from_u32(CloseCode::Protocol.number()), b"not understood");
                 return;
@@ -129,8 +135,8 @@ impl Enrolling {
             }
             Err(_unreadable) => Err(IdentityError::NoToken),
         };
-        let (node, epoch) = match claimed {
-            Ok(IdentityAnswer::Enrolled(node, epoch)) => (node, epoch),
+        let (node, epoch, steps) = match claimed {
+            Ok(IdentityAnswer::Enrolled(node, epoch, steps)) => (node, epoch, steps),
             Ok(IdentityAnswer::Done | IdentityAnswer::Revoked { .. }) => {
                 return Err("not enrolled".to_owned());
             }
@@ -142,7 +148,7 @@ impl Enrolling {
             }
         };
         // A token that is used is used: not even a crash brings it back.
-        self.store.flush().await.map_err(|error| error.to_string())?;
+        self.store.commit(steps).await.map_err(|error| chain(&error))?;
         self.issuer.enrol(&node, epoch, &enrolment.request).map_err(|error| chain(&error))
     }
 

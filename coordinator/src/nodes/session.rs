@@ -7,7 +7,7 @@ use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
 use sifleet_common::name::NodeName;
 use sifleet_common::quic::HANDSHAKE_LIMIT;
-use sifleet_common::time::{Monotonic, UnixMillis};
+use sifleet_common::time::{Monotonic, Now, UnixMillis};
 use sifleet_common::wire::code::CloseCode;
 use sifleet_common::wire::control::{Hello, ToAgent, ToCoordinator};
 use sifleet_common::wire::enrol::ENROL_ALPN;
@@ -20,7 +20,7 @@ use super::enrol::Enrolling;
 use super::issuer::{IssueError, Issuer};
 use crate::state::run::{Handle, OUTBOX, Share, Stopped, ToSession};
 use crate::state::{Caller, Event, SessionId};
-use sifleet_common::tls::{IdentityError, NodeIdentity, connected_identity};
+use sifleet_common::tls::{IdentityError, NodeIdentity, connected_identity, node_identity};
 
 /// How long a peer may take over its hello, and over taking one message.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -180,7 +180,8 @@ async fn talk(
         reached: connection.local_ip(),
     };
     // The owner alone keeps the session open: when it drops its end, the session ends.
-    let renewing = Renewing { issuer, shown, answers: outbox.downgrade(), last: None };
+    let renewing =
+        Renewing { issuer, shown, until: shown.not_after, answers: outbox.downgrade(), last: None };
     if let Err(stopped) = handle.open(session, caller, hello, outbox).await {
         return stopped.into();
     }
@@ -213,7 +214,7 @@ async fn listen(
             Err(source) => return SessionEnd::Frame { source },
         };
         if matches!(message, ToCoordinator::Renew) {
-            renewing.renew(handle.clock.now().mono);
+            renewing.renew(handle);
         }
         if let Err(stopped) = handle.say(session, message, &share).await {
             return stopped.into();
@@ -225,20 +226,28 @@ async fn listen(
 struct Renewing<'a> {
     issuer: &'a Issuer,
     shown: &'a NodeIdentity,
+    /// Until when the newest certificate of the session holds.
+    until: UnixMillis,
     answers: mpsc::WeakSender<ToSession>,
     last: Option<Monotonic>,
 }
 
 impl Renewing<'_> {
-    fn renew(&mut self, now: Monotonic) {
+    fn renew(&mut self, handle: &Handle) {
+        let Now { mono: now, wall } = handle.clock.now();
+        let node = &self.shown.node;
+        if wall >= self.until || self.shown.epoch < handle.views.load().epoch(node) {
+            return debug!(%node, "a certificate that has run out, or was revoked, is not renewed in a session");
+        }
         // Signing costs: an agent that asks more often than it has reason to is not answered.
         if self.last.is_some_and(|last| now.since(last) < RENEWAL_SPACING) {
             return;
         }
         self.last = Some(now);
-        let node = &self.shown.node;
         match self.issuer.renew(self.shown) {
             Ok(certificates) => {
+                let first = certificates.chain.first().and_then(|chain| node_identity(chain).ok());
+                self.until = first.map_or(self.until, |issued| issued.not_after);
                 let answer = ToSession::Message(ToAgent::Renewed(Box::new(certificates)));
                 let sent = self.answers.upgrade().is_some_and(|answers| answers.try_send(answer).is_ok());
                 debug!(%node, sent, "the certificate was renewed");

@@ -1,4 +1,4 @@
-//! Secrets with which nodes enrol, as text: `sifleet-enrol_` and 80 hexadecimal digits, of which the first 16 are the
+//! Secrets with which nodes enrol, as text: `sifleet_enrol_` and 80 hexadecimal digits, of which the first 16 are the
 //! token's number and no secret.
 
 use std::fmt;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::store::identity::{InviteHash, InviteNo};
 
 /// What tokens begin with, so that people and secret scanners know one when they see it.
-const PREFIX: &str = "sifleet-enrol_";
+const PREFIX: &str = "sifleet_enrol_";
 /// Random bytes: 256 bits.
 const SECRET: usize = 32;
 
@@ -93,7 +93,7 @@ mod tests {
         let good = EnrolSecret::new(7, [1; SECRET]).reveal();
         for bad in [
             "",
-            "sifleet-enrol_",
+            "sifleet_enrol_",
             &good[1..],
             &good[..good.len() - 1],
             &format!("{good}0"),

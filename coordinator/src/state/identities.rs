@@ -67,14 +67,16 @@ pub struct Claim {
 pub enum IdentityAnswer {
     /// It is done.
     Done,
-    /// The node may have a certificate of this epoch.
-    Enrolled(NodeName, Epoch),
-    /// These were revoked; the others nobody ever heard of.
+    /// The node may have a certificate of this epoch, once these steps are on disk.
+    Enrolled(NodeName, Epoch, Vec<Op>),
+    /// These were revoked.
     Revoked {
-        /// Known names.
+        /// All of them.
         nodes: Vec<NodeName>,
-        /// Unknown ones.
+        /// Those of them that nobody was heard of by.
         unheard_of: Vec<NodeName>,
+        /// What is to be on disk before anybody is told.
+        steps: Vec<Op>,
     },
 }
 
@@ -191,9 +193,11 @@ impl State {
         command: IdentityCommand,
         now: Now,
     ) -> (Result<IdentityAnswer, IdentityError>, Vec<Effect>) {
-        self.forget_old_invites(now.wall);
         let answer = match command {
-            IdentityCommand::Invite { invites } => self.invite(invites),
+            IdentityCommand::Invite { invites } => {
+                self.forget_old_invites(now.wall);
+                self.invite(invites)
+            }
             IdentityCommand::Enrol(claim) => self.enrol(&claim, now),
             IdentityCommand::Revoke { nodes } => Ok(self.revoke(nodes, now)),
             IdentityCommand::Withdraw { invite } => self.withdraw(invite),
@@ -202,14 +206,15 @@ impl State {
     }
 
     /// Decides whether somebody who shows a certificate of this epoch is still that node; ends the session if not.
-    pub(super) fn lets_in(&mut self, session: SessionId, caller: &Caller) -> bool {
+    pub(super) fn lets_in(&mut self, session: SessionId, caller: &Caller, now: Now) -> bool {
         let Caller { node, epoch, .. } = caller;
         let known = self.identities.standing(node);
-        if *epoch > known.epoch {
+        let plausible = epoch.is_plausible(now.wall);
+        if *epoch > known.epoch && plausible {
             // Only our authority makes such certificates: what is known was lost.
             self.put_standing(node, Standing { epoch: *epoch, ..known });
         }
-        let admitted = *epoch >= known.epoch;
+        let admitted = *epoch >= known.epoch && (plausible || *epoch == known.epoch);
         if !admitted {
             let why = "the certificate was revoked, or the name enrolled anew: enrol this node again with a new token";
             self.effects.push(Effect::Close(session, CloseCode::Revoked, why.to_owned()));
@@ -250,42 +255,47 @@ impl State {
 
     fn enrol(&mut self, claim: &Claim, now: Now) -> Result<IdentityAnswer, IdentityError> {
         let node = self.identities.judge(claim, now.wall)?;
+        let mut steps = Vec::new();
         if let Some(invite) = self.identities.invites.get_mut(&claim.invite) {
             invite.used = Some((now.wall, claim.from));
-            let invites = vec![invite.clone()];
-            self.effects.push(Effect::Store(Op::PutInvites { invites }));
+            steps.push(Op::PutInvites { invites: vec![invite.clone()] });
         }
-        let epoch = self.identities.standing(&node).epoch.next();
-        self.put_standing(&node, Standing { epoch, enrolled: Some(now.wall), revoked: None });
+        let epoch = self.identities.standing(&node).epoch.next(now.wall);
+        let standing = Standing { epoch, enrolled: Some(now.wall), revoked: None };
+        self.put_standing(&node, standing);
+        steps.push(Op::PutStanding { node: node.clone(), standing });
+        self.effects.extend(steps.iter().cloned().map(Effect::Store));
         self.forget_claims(&node, "the name was enrolled anew");
         let detail = format!("enrolled from {}, epoch {epoch}", claim.from);
         self.announce_node(EventKind::NodeEnrolled, node.clone(), Some(detail));
-        Ok(IdentityAnswer::Enrolled(node, epoch))
+        Ok(IdentityAnswer::Enrolled(node, epoch, steps))
     }
 
-    fn revoke(&mut self, names: Vec<NodeName>, now: Now) -> IdentityAnswer {
-        let known = |name: &NodeName| {
-            self.by_name.contains_key(name)
-                || self.identities.standings.contains_key(name)
-                || self.identities.invites.values().any(|invite| invite.node == *name)
-        };
-        let (nodes, unheard_of): (Vec<_>, Vec<_>) = names.into_iter().partition(known);
+    /// Revokes names, also those that nobody was heard of by yet: their certificates may have been stolen before.
+    fn revoke(&mut self, nodes: Vec<NodeName>, now: Now) -> IdentityAnswer {
+        let mut waiting: BTreeMap<NodeName, Vec<InviteNo>> = BTreeMap::new();
+        for invite in self.identities.invites().filter(|invite| invite.used.is_none()) {
+            waiting.entry(invite.node.clone()).or_default().push(invite.id);
+        }
+        let (mut unheard_of, mut void, mut steps) = (Vec::new(), Vec::new(), Vec::new());
         for node in &nodes {
             let before = self.identities.standing(node);
-            let revoked = Standing { epoch: before.epoch.next(), revoked: Some(now.wall), ..before };
-            self.put_standing(node, revoked);
+            if before == Standing::default() && !self.by_name.contains_key(node) {
+                unheard_of.push(node.clone());
+            }
+            let standing = Standing { epoch: before.epoch.next(now.wall), revoked: Some(now.wall), ..before };
+            self.put_standing(node, standing);
+            steps.push(Op::PutStanding { node: node.clone(), standing });
             self.forget_claims(node, "its certificate was revoked");
             // A token that waits would let it in again at once.
-            let waiting: Vec<InviteNo> = self
-                .identities
-                .invites()
-                .filter(|invite| invite.node == *node && invite.used.is_none())
-                .map(|invite| invite.id)
-                .collect();
-            self.drop_invites(waiting);
+            void.extend(waiting.remove(node).into_iter().flatten());
             self.announce_node(EventKind::NodeRevoked, node.clone(), None);
         }
-        IdentityAnswer::Revoked { nodes, unheard_of }
+        if !void.is_empty() {
+            steps.push(Op::ForgetInvites { invites: void.clone() });
+            self.drop_invites(void);
+        }
+        IdentityAnswer::Revoked { nodes, unheard_of, steps }
     }
 
     fn withdraw(&mut self, invite: InviteNo) -> Result<IdentityAnswer, IdentityError> {

@@ -50,7 +50,7 @@ impl State {
             self.effects.push(Effect::Close(session, CloseCode::Protocol, "hello exceeds its limits".into()));
             return;
         }
-        if !self.lets_in(session, caller) {
+        if !self.lets_in(session, caller, now) {
             return;
         }
         let Some(id) = self.id_of_agent(name) else {

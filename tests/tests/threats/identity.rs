@@ -95,7 +95,7 @@ fn a_token_serves_its_own_node_once_and_only_at_the_right_coordinator() {
     refused_because(&enrol_as(&cluster, &token, NODE, &pin), "a token serves once");
     let listed = cluster.cli(&["token", "ls", "--nodes", "-o", "json"]).unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    assert!(listed.contains("\"used\"") && !listed.contains("sifleet-enrol_"), "{listed}");
+    assert!(listed.contains("\"used\"") && !listed.contains("sifleet_enrol_"), "{listed}");
     cluster.start_agent(NODE).unwrap();
     cluster.wait_for_state(NODE, "online").unwrap();
     let log = cluster.log(COORDINATOR) + &cluster.log(NODE);

@@ -46,8 +46,11 @@ impl Site {
         self.identify(IdentityCommand::Invite { invites }).unwrap();
     }
 
-    fn enrol(&mut self, claim: Claim) -> Result<IdentityAnswer, IdentityError> {
-        self.identify(IdentityCommand::Enrol(claim))
+    fn enrol(&mut self, claim: Claim) -> Result<(NodeName, Epoch), IdentityError> {
+        let answer = self.identify(IdentityCommand::Enrol(claim))?;
+        let IdentityAnswer::Enrolled(node, epoch, steps) = answer else { panic!("{answer:?}") };
+        assert_eq!(steps.len(), 2, "the token and the standing have to be on disk");
+        Ok((node, epoch))
     }
 
     fn revoke(&mut self, node: &str) {
@@ -61,8 +64,8 @@ impl Site {
     }
 }
 
-fn enrolled(node: &str, epoch: u32) -> Result<IdentityAnswer, IdentityError> {
-    Ok(IdentityAnswer::Enrolled(node.parse().unwrap(), Epoch(epoch)))
+fn enrolled(node: &str, epoch: u32) -> Result<(NodeName, Epoch), IdentityError> {
+    Ok((node.parse().unwrap(), Epoch(epoch)))
 }
 
 #[test]
@@ -190,12 +193,22 @@ fn a_lost_database_is_mended_by_certificates_of_newer_epochs() {
 }
 
 #[test]
-fn whoever_is_unheard_of_cannot_be_revoked_by_a_slip_of_the_pen() {
+fn a_name_that_nobody_was_heard_of_by_is_revoked_all_the_same() {
     let mut site = Site::new();
-    let answer = site.identify(IdentityCommand::Revoke { nodes: vec!["vis001".parse().unwrap()] }).unwrap();
-    let unheard_of = vec!["vis001".parse().unwrap()];
-    assert_eq!(answer, IdentityAnswer::Revoked { nodes: vec![], unheard_of });
-    assert!(site.stored.is_empty());
+    site.revoke("viz001");
+    let stolen = site.hello("viz001", &[]);
+    assert!(site.closed_as_revoked(stolen), "made by hand, and stolen before its first use");
+}
+
+#[test]
+fn an_epoch_that_cannot_have_begun_yet_is_not_believed() {
+    let mut site = Site::new();
+    site.epoch = Epoch(u32::MAX);
+    let forged = site.hello("viz001", &[]);
+    assert!(site.closed_as_revoked(forged));
+    site.epoch = Epoch(0);
+    let genuine = site.hello("viz001", &[]);
+    assert!(!site.closed_as_revoked(genuine));
 }
 
 #[test]
