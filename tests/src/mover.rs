@@ -18,6 +18,7 @@ use sifleet_common::chunk::MapDigest;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::{Change, Content, RootId};
 use sifleet_common::name::NodeName;
+use sifleet_common::policy::Policy;
 use sifleet_common::push::Phase;
 use sifleet_common::task::Tasks;
 use sifleet_common::time::UnixMillis;
@@ -223,8 +224,21 @@ impl Mover {
     /// # Errors
     /// When the transfers have ended.
     pub async fn assign(&self, assignment: Assignment) -> anyhow::Result<()> {
+        Ok(self.orders.send(Order::Assign(self.permitted(assignment)?)).await?)
+    }
+
+    /// Assigns an image under what a partition asks of its signatures.
+    ///
+    /// # Errors
+    /// When the transfers have ended.
+    pub async fn assign_under(&self, policy: Policy, assignment: Assignment) -> anyhow::Result<()> {
+        let assignment = self.permitted(assignment)?;
+        Ok(self.orders.send(Order::AssignUnder { policy, assignment }).await?)
+    }
+
+    fn permitted(&self, assignment: Assignment) -> anyhow::Result<Assignment> {
         let capability = permit(&self.peer.node, assignment.image)?;
-        Ok(self.orders.send(Order::Assign(Assignment { capability, ..assignment })).await?)
+        Ok(Assignment { capability, ..assignment })
     }
 
     /// Asks whose signatures an image on the node has.

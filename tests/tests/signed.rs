@@ -61,8 +61,7 @@ fn nothing_is_left(root: &Path) -> bool {
 }
 
 async fn under(target: &mut Mover, policy: &Policy, assignment: &Assignment) -> Progress {
-    let order = Order::AssignUnder { policy: policy.clone(), assignment: assignment.clone() };
-    target.orders.send(order).await.unwrap();
+    target.assign_under(policy.clone(), assignment.clone()).await.unwrap();
     target.end(assignment.id).await.unwrap()
 }
 
