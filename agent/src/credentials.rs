@@ -3,15 +3,15 @@
 //! Owns the three files of `tls` in the settings. A certificate that came from the coordinator is used at once and
 //! written for the next start; it is for the key and the name that this node has, or it is not taken.
 
-use std::fs::{File, OpenOptions, rename};
+use std::fs::{OpenOptions, rename};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::OFlags;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
+use sifleet_common::inherit;
 use sifleet_common::telemetry::Chain;
 use sifleet_common::time::UnixMillis;
 use sifleet_common::tls::{
@@ -174,7 +174,8 @@ pub(crate) fn establish(
 ) -> Result<(), CredentialsError> {
     for path in [&files.authority, &files.certificate, &files.key] {
         if let Some(dir) = path.parent() {
-            make_dir(dir).map_err(|source| CredentialsError::Write { path: dir.to_owned(), source })?;
+            inherit::make_dir(dir, 0o755)
+                .map_err(|source| CredentialsError::Write { path: dir.to_owned(), source })?;
         }
     }
     replace(&files.authority, 0o644, &pem_of(&certificates(&sent.authorities)))?;
@@ -204,20 +205,6 @@ fn trust(authorities: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, 
     Ok(Arc::new(store))
 }
 
-/// Makes a directory for the owner of the first one that exists above it: root enrols, the agent is another user.
-fn make_dir(dir: &Path) -> io::Result<()> {
-    // A link that somebody put there is not followed: what is behind it would be given away.
-    if std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir()) {
-        return Ok(());
-    }
-    if let Some(above) = dir.parent() {
-        make_dir(above)?;
-    }
-    std::fs::create_dir(dir)?;
-    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed();
-    own_like_parent(&OpenOptions::new().read(true).custom_flags(flags).open(dir)?, dir)
-}
-
 /// Puts a file in place whole.
 fn replace(path: &Path, mode: u32, text: &str) -> Result<(), CredentialsError> {
     let failed = |source| CredentialsError::Write { path: path.to_owned(), source };
@@ -229,22 +216,8 @@ fn replace(path: &Path, mode: u32, text: &str) -> Result<(), CredentialsError> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside).map_err(failed)?;
     let written = file
         .write_all(text.as_bytes())
-        .and_then(|()| own_like_parent(&file, path))
+        .and_then(|()| inherit::from_folder(&file, path))
         .and_then(|()| file.sync_all())
         .and_then(|()| rename(&aside, path));
     written.map_err(failed)
-}
-
-/// Gives what root makes to whom the directory belongs.
-fn own_like_parent(file: &File, path: &Path) -> io::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    match path.parent() {
-        Some(parent) => {
-            let owner = std::fs::metadata(parent)?;
-            fchown(file, Some(owner.uid()), Some(owner.gid()))
-        }
-        None => Ok(()),
-    }
 }

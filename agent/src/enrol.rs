@@ -18,6 +18,8 @@ use crate::credentials::{Credentials, CredentialsError, establish};
 use crate::session::{SessionError, link};
 use crate::settings;
 
+pub mod dials;
+
 /// Says why a node has no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use sifleet_agent::enrol;
+use sifleet_agent::enrol::dials::{self, Dials};
 use sifleet_agent::settings::{DEFAULT_PATH, Settings};
 use sifleet_common::manual;
 use sifleet_common::name::NodeName;
@@ -60,7 +61,8 @@ enum Command {
 }
 
 const ENROL_HELP: &str = "Example:\n  sifleet-agent enrol --coordinator head01:7441 --ca-pin sha256:8d3f… --token-file /root/token\n\n\
-    The token serves once. The key is made on this node and never leaves it. Afterwards: systemctl enable --now sifleet-agent";
+    The token serves once. The key is made on this node and never leaves it. Where the settings name no coordinator, this one is \
+    written to coordinator.toml beside them. Afterwards: systemctl enable --now sifleet-agent";
 
 fn after_help() -> String {
     format!("Settings are read from {DEFAULT_PATH}, {DEFAULT_PATH}.d/*.toml and variables SIFLEET_AGENT_….")
@@ -86,7 +88,7 @@ fn main() -> ExitCode {
     match args.command {
         Some(Command::Man { dir }) => write_manual(&dir),
         Some(Command::Enrol { coordinator, token_file, ca_pin, node }) => {
-            enrol(&loaded.settings, &coordinator, &token_file, (ca_pin, node))
+            enrol((args.config.as_deref(), &loaded.settings), &coordinator, &token_file, (ca_pin, node))
         }
         None if args.check_config => say(&checked(&loaded.files)),
         None => start(args.config.as_deref(), loaded),
@@ -136,7 +138,7 @@ fn start(config: Option<&Path>, loaded: Loaded<Settings>) -> ExitCode {
 }
 
 fn enrol(
-    settings: &Settings,
+    (config, settings): (Option<&Path>, &Settings),
     coordinator: &str,
     token_file: &Path,
     (pin, node): (Pin, Option<NodeName>),
@@ -153,14 +155,24 @@ fn enrol(
     let request = enrol::Request { coordinator: coordinator.to_owned(), token, pin, name };
     match runtime.block_on(enrol::enrol(request, &settings.tls)) {
         Ok(node) => {
-            let mut text =
-                format!("{node} is enrolled; its certificate is {}", settings.tls.certificate.display());
-            if !settings.coordinators.iter().any(|known| known == coordinator) {
-                text.push_str(&format!("\nSet `coordinators = [{coordinator:?}]` in {DEFAULT_PATH}."));
-            }
-            say(&text)
+            let certificate = settings.tls.certificate.display();
+            let whom = whom_it_dials(config, coordinator);
+            say(&format!("{node} is enrolled; its certificate is {certificate}\n{whom}"))
         }
         Err(error) => complain(&error, 1),
+    }
+}
+
+/// Has the agent dial the coordinator it was enrolled by; says whether it does, and what there is to do.
+fn whom_it_dials(config: Option<&Path>, coordinator: &str) -> String {
+    let set = format!("set `coordinators = [{coordinator:?}]` in {DEFAULT_PATH}");
+    match dials::remember(config, coordinator) {
+        Ok(Dials::Already) => format!("It dials {coordinator}, as its settings say"),
+        Ok(Dials::Now { file }) => format!("It dials {coordinator}, as {} says now", file.display()),
+        Ok(Dials::Others { names }) => {
+            format!("Its settings say that it dials {}: {set} if that is wrong", names.join(", "))
+        }
+        Err(error) => format!("It does not know yet whom to dial: {set} ({})", Chain(&error)),
     }
 }
 

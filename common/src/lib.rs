@@ -32,6 +32,8 @@ pub mod chunk;
 #[cfg(feature = "node")]
 pub mod clock;
 #[cfg(feature = "node")]
+pub mod inherit;
+#[cfg(feature = "node")]
 pub mod keyring;
 #[cfg(feature = "node")]
 pub mod quic;

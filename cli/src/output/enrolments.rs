@@ -73,8 +73,29 @@ impl Render for EnrolmentBody {
     }
 }
 
+/// Returns the line that enrols a node; `None` if the coordinator said something that a shell would take for more than words.
+fn line(made: &EnrolmentsCreated, token: &str) -> Option<String> {
+    let is_plain =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:_-[]".contains(&byte));
+    let plain = [&made.coordinator, &made.ca_pin, token].into_iter().all(is_plain);
+    // The token comes by a pipe: arguments can be seen by everybody on the node.
+    plain.then(|| {
+        let quote = if made.coordinator.starts_with('[') { "'" } else { "" };
+        format!(
+            "echo {token} | sifleet-agent enrol --coordinator {quote}{}{quote} --ca-pin {} --token-file -",
+            made.coordinator, made.ca_pin
+        )
+    })
+}
+
 impl Render for EnrolmentsCreated {
     fn blocks(&self, _wide: bool) -> Vec<Block> {
+        // For one node what is to be run there, and nothing else: it can be sent on as it is.
+        if let [made] = self.tokens.as_slice()
+            && let Some(line) = line(self, &made.secret)
+        {
+            return vec![Block::Line(vec![Cell::new(line)])];
+        }
         let mut table = Table::new(&["NODE", "TOKEN"]);
         for made in &self.tokens {
             table.row(vec![Cell::new(&made.token.node).tone(Tone::Strong), Cell::new(&made.secret)]);
@@ -102,11 +123,82 @@ impl Render for EnrolmentsCreated {
 
     fn notes(&self) -> Vec<Note> {
         let until = self.tokens.first().map(|made| made.token.expires.clone()).unwrap_or_default();
-        let command = format!(
-            "on each node, with its token in a file, until {until}: sifleet-agent enrol --coordinator {} --ca-pin {} \
-             --token-file FILE",
-            self.coordinator, self.ca_pin
-        );
-        vec![Note::Hint(command)]
+        let text = match (self.tokens.as_slice(), line(self, "TOKEN")) {
+            ([made], Some(_)) => {
+                format!("run this on {} as root until {until}; it serves once", made.token.node)
+            }
+            (_, Some(line)) => {
+                format!(
+                    "run this on each node as root until {until}, its own token in place of TOKEN: {line}"
+                )
+            }
+            (_, None) => format!(
+                "the coordinator calls itself {:?} and its authority {:?}, which no node can use",
+                self.coordinator, self.ca_pin
+            ),
+        };
+        vec![Note::Hint(text)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anstream::adapter::strip_str;
+    use sifleet_common::api::enrolments::EnrolmentCreated;
+
+    use super::*;
+    use crate::output::text::layout;
+
+    fn made(nodes: &[&str], coordinator: &str) -> EnrolmentsCreated {
+        let token = |node: &&str| EnrolmentCreated {
+            token: EnrolmentBody {
+                id: "0123456789abcdef".to_owned(),
+                node: (*node).to_owned(),
+                state: "waiting".to_owned(),
+                created: "2026-11-21T10:00:00.000Z".to_owned(),
+                expires: "2026-11-21T10:10:00.000Z".to_owned(),
+                from: vec![],
+                used: None,
+                used_from: None,
+            },
+            secret: format!("sifleet_enrol_{node}"),
+        };
+        EnrolmentsCreated {
+            tokens: nodes.iter().map(token).collect(),
+            coordinator: coordinator.to_owned(),
+            ca_pin: "sha256:8d3f".to_owned(),
+        }
+    }
+
+    fn shown(made: &EnrolmentsCreated) -> String {
+        strip_str(&layout(&made.blocks(false))).to_string()
+    }
+
+    fn hint(made: &EnrolmentsCreated) -> String {
+        made.notes().iter().map(|note| strip_str(&note.line()).to_string()).collect()
+    }
+
+    #[test]
+    fn one_node_is_enrolled_by_the_one_line_that_is_printed() {
+        let made = made(&["viz001"], "head01:7441");
+        let line = "echo sifleet_enrol_viz001 | sifleet-agent enrol --coordinator head01:7441 --ca-pin sha256:8d3f --token-file -";
+        assert_eq!(shown(&made), format!("{line}\n"));
+        assert!(hint(&made).contains("viz001 as root until 2026-11-21T10:10"), "{}", hint(&made));
+    }
+
+    #[test]
+    fn many_nodes_have_a_table_and_the_line_without_a_token() {
+        let made = made(&["viz001", "viz002"], "[fd00::1]:7441");
+        assert!(shown(&made).contains("viz002  sifleet_enrol_viz002"), "{}", shown(&made));
+        assert!(hint(&made).contains("echo TOKEN | sifleet-agent enrol --coordinator '[fd00::1]:7441'"));
+    }
+
+    #[test]
+    fn nothing_that_a_shell_would_run_gets_into_the_line() {
+        for coordinator in ["head01:7441; reboot", "$(reboot):7441", "head01:7441'`reboot`'", "head\n01:1"] {
+            let made = made(&["viz001"], coordinator);
+            assert!(!shown(&made).contains("reboot") && !shown(&made).contains("echo"), "{}", shown(&made));
+            assert!(!hint(&made).contains("echo"), "{}", hint(&made));
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! How keys and certificates lie on disk: private keys readable by their owner only, made once and never overwritten;
-//! certificates replaced whole.
+//! certificates replaced whole. What root makes belongs to the directory's owner, who is the coordinator.
 
-use std::fs::{DirBuilder, File, OpenOptions, read_to_string, rename};
+use std::fs::{File, OpenOptions, read_to_string, remove_file, rename};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rcgen::KeyPair;
+use sifleet_common::inherit;
 
 use super::{CaError, IssuedPaths};
 
@@ -34,7 +35,7 @@ pub(super) fn read_key(path: &Path, subject: &str) -> Result<KeyPair, CaError> {
 }
 
 pub(super) fn make_dir(dir: &Path) -> Result<(), CaError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| file("create", dir, source))
+    inherit::make_dir(dir, 0o700).map_err(|source| file("create", dir, source))
 }
 
 /// Creates a file that must not exist; its mode holds from the first byte on.
@@ -47,15 +48,16 @@ pub(super) fn create(path: &Path, mode: u32, text: &str) -> Result<(), CaError> 
 /// Puts a file in place whole, whatever was there.
 pub(super) fn replace(path: &Path, text: &str) -> Result<(), CaError> {
     let aside = path.with_extension("pem.part");
-    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).clone();
-    let mut opened = options.open(&aside).map_err(|source| file("create", &aside, source))?;
-    write(&mut opened, &aside, text)?;
+    // One that was left behind, or put there by somebody who would like another file to be written.
+    drop(remove_file(&aside));
+    create(&aside, 0o644, text)?;
     rename(&aside, path).map_err(|source| file("rename", &aside, source))
 }
 
-pub(super) fn write(opened: &mut File, path: &Path, text: &str) -> Result<(), CaError> {
+fn write(opened: &mut File, path: &Path, text: &str) -> Result<(), CaError> {
     opened
         .write_all(text.as_bytes())
+        .and_then(|()| inherit::from_folder(opened, path))
         .and_then(|()| opened.sync_all())
         .map_err(|source| file("write", path, source))
 }

@@ -26,7 +26,7 @@ fn main() -> anyhow::Result<()> {
     };
     let start = Instant::now();
     let epoch = packaging::epoch()?;
-    let programs = build(&target.join("shipped"), epoch)?;
+    let programs = build(&target, epoch)?;
     if out.exists() {
         fs::remove_dir_all(&out)?;
     }
@@ -41,10 +41,15 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Builds the programs; returns the folder that holds them.
-fn build(folder: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
+fn build(target: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
     let auditable = packaging::tool("cargo-auditable")?;
-    let home = cargo_home()?;
-    let from_to = [(home.clone(), "/usr/src/cargo".to_owned()), (workspace(), MAPPED.to_owned())];
+    let folder = target.join("shipped");
+    // The last that fits counts: the target directory may be in the workspace, or anywhere.
+    let from_to = [
+        (cargo_home()?, "/usr/src/cargo".to_owned()),
+        (workspace(), MAPPED.to_owned()),
+        (folder.clone(), format!("{MAPPED}/target")),
+    ];
     let flags: Vec<String> =
         from_to.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect();
     let c_flags: Vec<String> =
@@ -55,7 +60,7 @@ fn build(folder: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
     let path = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path)))?;
     build.args(["auditable", "build", "--release", "--locked", "--bins"]);
     build.args(PACKAGES.iter().flat_map(|(name, _)| ["-p", name]));
-    build.env("PATH", path).env("CARGO_TARGET_DIR", folder).env("SOURCE_DATE_EPOCH", epoch.to_string());
+    build.env("PATH", path).env("CARGO_TARGET_DIR", &folder).env("SOURCE_DATE_EPOCH", epoch.to_string());
     build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).env("CFLAGS", c_flags.join(" "));
     build.env_remove("CARGO_BUILD_TARGET").env("CARGO_INCREMENTAL", "0");
     let status = build.status().context("cargo auditable build")?;

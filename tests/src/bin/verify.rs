@@ -90,7 +90,8 @@ impl Run {
             return Ok(());
         };
         let deny = deny.to_string_lossy();
-        self.command("licences and sources", &deny, &["--offline", "check", "bans", "licenses", "sources"])?;
+        // Looks at the manifests of all that is locked, other systems' as well, which nothing else may have fetched.
+        self.command("licences and sources", &deny, &["check", "bans", "licenses", "sources"])?;
         match advisories()? {
             Some(config) => {
                 let config = config.to_string_lossy();

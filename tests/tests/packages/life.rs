@@ -64,22 +64,36 @@ fn nothing_starts_by_itself_and_what_lacks_a_certificate_says_so_once(machine: &
     assert!(explained.contains("Subject: This node has no usable certificate"), "{explained}");
 }
 
-/// Gives the node its certificate, by the command that is printed with its token.
+/// Gives the node its certificate by the line that is printed, and nothing else.
 fn enrol(machine: &Machine) {
-    let said =
-        machine.run(&format!("umask 077; sifleet token create --nodes {NODE} -o name 2>&1 >/root/token"));
-    let command = said.find("sifleet-agent enrol").map(|at| said[at..].trim().replace("FILE", "/root/token"));
-    let said = machine.run(&command.unwrap_or_else(|| panic!("no command is printed: {said}")));
-    assert!(said.contains(&format!("{NODE} is enrolled")), "{said}");
-    machine.run("rm /root/token");
+    let line = machine.run(&format!("sifleet token create --nodes {NODE} 2>/dev/null"));
+    assert_eq!(line.lines().count(), 1, "{line}");
+    // Careful roots let nobody read what they make.
+    let said = machine.run(&format!("umask 077; {line}"));
+    assert!(said.contains(&format!("{NODE} is enrolled")) && said.contains("coordinator.toml"), "{said}");
+    let listed = machine.run("stat -c '%n %U:%G %a' /var/lib/sifleet/agent/tls/* | sort");
+    let files = [("ca.pem", "600"), ("node.key", "600"), ("node.pem", "600")];
+    let wanted =
+        files.map(|(name, mode)| format!("/var/lib/sifleet/agent/tls/{name} sifleet:sifleet {mode}\n"));
+    assert_eq!(listed, wanted.concat());
+    let again = machine.output(&line);
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(!again.status.success() && said.contains("serves once"), "{said}");
 }
 
 fn start(machine: &Machine) {
-    machine.run("cd / && runuser -u sifleet -- sifleet-coordinator ca init --name localhost --name labnode");
+    // By root, for the user that the coordinator runs as.
+    machine.run("umask 022; sifleet-coordinator ca init --name localhost --name labnode");
+    let listed = machine.run("cd /var/lib/sifleet/coordinator && stat -c '%n %U:%G %a' ca ca/*");
+    let (dir, key, open) = ("sifleet:sifleet 700", "sifleet:sifleet 600", "sifleet:sifleet 644");
+    assert_eq!(
+        listed,
+        format!(
+            "ca {dir}\nca/ca.key {key}\nca/ca.pem {open}\nca/coordinator.key {key}\nca/coordinator.pem {open}\n"
+        )
+    );
     machine.run("systemctl enable --now sifleet-coordinator");
     enrol(machine);
-    let settings = "coordinators = [\"labnode:7441\"]\n[[root]]\npath = \"/opt/apptainers\"\n";
-    machine.write("/etc/sifleet/agent.toml.d/site.toml", settings.as_bytes()).unwrap();
     // `Type=notify`: whoever returns from this has been told that all is ready.
     machine.run("systemctl enable --now sifleet-agent");
     for daemon in DAEMONS {
@@ -223,7 +237,7 @@ fn a_certificate_for_the_web_comes_from_the_credential_store(machine: &Machine) 
         "SIFLEET_URL=https://localhost:7440 SIFLEET_CA_FILE={ca}/ca.pem sifleet image ls || test $? = 11"
     ));
     machine
-        .run("rm -r /etc/credstore /etc/sifleet/coordinator.toml.d && systemctl restart sifleet-coordinator");
+        .run("rm -r /etc/credstore /etc/sifleet/coordinator.toml.d/tls.toml && systemctl restart sifleet-coordinator");
 }
 
 fn an_upgrade_keeps_settings_and_restarts(machine: &Machine, packages: &str) {
