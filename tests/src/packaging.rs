@@ -53,22 +53,36 @@ pub fn target() -> anyhow::Result<PathBuf> {
     Ok(built.parent().context("no target directory")?.to_owned())
 }
 
-/// Returns the folder in which a tool is, installing it into the target directory if it is not there.
+/// Returns where a tool is if it was installed into the target directory before.
+///
+/// # Errors
+/// When there is no such tool.
+pub fn installed(name: &str) -> anyhow::Result<Option<PathBuf>> {
+    let program = folder(name)?.0.join("bin").join(name);
+    Ok(Some(program).filter(|program| program.exists()))
+}
+
+/// Returns the folder of the target directory that is a tool's, and its version.
+fn folder(name: &str) -> anyhow::Result<(PathBuf, &'static str)> {
+    let (_, version) = TOOLS.iter().find(|(known, _)| *known == name).context("no such tool")?;
+    Ok((target()?.join("tools").join(format!("{name}-{version}")), version))
+}
+
+/// Returns a tool, installing it into the target directory if it is not there.
 ///
 /// # Errors
 /// When it cannot be installed.
 pub fn tool(name: &str) -> anyhow::Result<PathBuf> {
-    let (_, version) = TOOLS.iter().find(|(known, _)| *known == name).context("no such tool")?;
+    let (root, version) = folder(name)?;
     if let Some(found) = find(name)
         && run(Command::new(&found).arg("--version")).is_ok_and(|said| said.contains(version))
     {
         return Ok(found);
     }
-    let root = target()?.join("tools").join(format!("{name}-{version}"));
-    let program = root.join("bin").join(name);
-    if program.exists() {
+    if let Some(program) = installed(name)? {
         return Ok(program);
     }
+    let program = root.join("bin").join(name);
     anstream::println!("== installing {name} {version}");
     let mut install = cargo();
     install.args(["install", "--quiet", "--locked", "--version", version, "--root"]).arg(&root).arg(name);

@@ -86,7 +86,9 @@ impl Run {
     /// Checks what is depended on.
     fn dependencies(&self) -> anyhow::Result<()> {
         let Some(deny) = deny()? else {
-            say("skipped licences, sources and advisories: cargo-deny is missing (cargo install cargo-deny)");
+            say(
+                "skipped licences, sources and advisories: cargo-deny is missing (cargo install --locked cargo-deny)",
+            );
             return Ok(());
         };
         let deny = deny.to_string_lossy();
@@ -110,9 +112,10 @@ const SNAPSHOT: &str = "../shared/advisory-db.tar.gz";
 /// Where cargo-deny looks for the database of its default address.
 const DATABASE: &str = "advisory-db-3157b0e258782691";
 
-/// Finds cargo-deny; where everything must run, installs it.
+/// Finds cargo-deny, in PATH or where it was installed before; where everything must run, installs it.
 fn deny() -> anyhow::Result<Option<PathBuf>> {
-    match find("cargo-deny") {
+    let found = find("cargo-deny").or(packaging::installed("cargo-deny")?);
+    match found {
         None if std::env::var_os("CI").is_some() => packaging::tool("cargo-deny").map(Some),
         found => Ok(found),
     }
