@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod lan;
 pub mod mover;
 pub mod programs;
+pub mod python;
 pub mod rogue;
 pub mod sif;
 pub mod sim;

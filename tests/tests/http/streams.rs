@@ -126,7 +126,7 @@ async fn readers_are_limited_in_number_and_places_come_free() {
     let site = Site::empty(Limits { max_event_streams: 2, ..Limits::default() });
     let (one, two) = (Reader::follow(&site, None).await, Reader::follow(&site, None).await);
     let refused = site.get("/v1/events").await;
-    assert_eq!((refused.status.as_u16(), &refused.json()["code"]), (503, &Value::from("too_many_streams")));
+    assert_eq!((refused.status.as_u16(), &refused.json()["code"]), (429, &Value::from("too_many_streams")));
     assert_eq!(refused.header("retry-after"), "10");
     assert!(site.get("/metrics").await.text().contains("sifleet_http_event_streams 2\n"));
     drop(one);
