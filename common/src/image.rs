@@ -95,7 +95,7 @@ impl fmt::Display for FileSystem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub enum PartitionRole {
     /// A number that is not on SIF's list.
     Unknown,
     /// A root file system beside the primary one.
@@ -108,7 +108,7 @@ pub enum Role {
     Overlay,
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for PartitionRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => "Unknown",
@@ -129,7 +129,7 @@ pub struct SifPartition {
     /// What it holds.
     pub file_system: FileSystem,
     /// What it is for.
-    pub role: Role,
+    pub role: PartitionRole,
     /// The processor it is made for.
     pub arch: Arch,
     /// Where it starts in the file, in bytes.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sifleet_common::role::Role;
-use sifleet_common::time::Now;
+use sifleet_common::time::{Now, UnixMillis};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
@@ -182,6 +182,15 @@ impl Access {
                 paces.of(from.as_ref()).admit(rate, now.mono).map_err(too_often)?;
                 Err(Refused::Unfit(unfit))
             }
+        }
+    }
+
+    /// Tells whether a caller who was let in would be let in still.
+    #[must_use]
+    pub fn still_knows(&self, caller: &Caller, now: UnixMillis) -> bool {
+        match &caller.who {
+            Who::Token(token) => self.tokens.is_good(token.no(), now),
+            Who::User(_) | Who::Anonymous => true,
         }
     }
 

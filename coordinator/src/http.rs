@@ -11,6 +11,7 @@ pub mod edge;
 pub mod enrolments;
 pub mod events;
 mod extract;
+mod follower;
 mod gate;
 pub mod health;
 pub mod hosts;

@@ -12,6 +12,7 @@ pub mod machine;
 pub mod mover;
 pub mod packaging;
 pub mod programs;
+pub mod python;
 pub mod rogue;
 pub mod sif;
 pub mod sim;

@@ -228,8 +228,10 @@ fn check_accepted(bytes: &[u8], image: &ImageMetadata) {
         assert!(signature.objects.iter().all(has), "signature {} names objects that are not", signature.id);
     }
     if image.runnable.is_yes() {
-        let primary: Vec<_> =
-            sif.partitions().filter(|(_, partition)| partition.role == image::Role::PrimarySystem).collect();
+        let primary: Vec<_> = sif
+            .partitions()
+            .filter(|(_, partition)| partition.role == image::PartitionRole::PrimarySystem)
+            .collect();
         let [(object, partition)] = primary.as_slice() else {
             panic!("{} primary partitions", primary.len())
         };

@@ -15,7 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use sifleet_common::digest::Digest;
-use sifleet_common::image::{App, Arch, FileSystem, Format, HashAlgorithm, ImageMetadata, Role, Runnable};
+use sifleet_common::image::{
+    App, Arch, FileSystem, Format, HashAlgorithm, ImageMetadata, PartitionRole, Runnable,
+};
 use sifleet_common::image::{SifPartition, Signature, SignatureKind};
 use sifleet_common::inventory::{
     Change, Content, Generation, Image, Inventory, Pending, Replica, ReplicaKey, Root, RootId, RootKind,
@@ -266,7 +268,13 @@ fn metadata() -> Vec<(&'static str, ImageMetadata)> {
     use FileSystem as F;
     let systems =
         [F::Unknown, F::Squashfs, F::Ext3, F::Archive, F::Raw, F::EncryptedSquashfs, F::GocryptfsSquashfs];
-    let roles = [Role::Unknown, Role::System, Role::PrimarySystem, Role::Data, Role::Overlay];
+    let roles = [
+        PartitionRole::Unknown,
+        PartitionRole::System,
+        PartitionRole::PrimarySystem,
+        PartitionRole::Data,
+        PartitionRole::Overlay,
+    ];
     let kinds = [SignatureKind::Pgp, SignatureKind::Dsse, SignatureKind::Legacy, SignatureKind::Unreadable];
     let partitions = systems.into_iter().zip(roles.into_iter().cycle()).zip(1..);
     let some = |text: &str| Some(text.to_owned());

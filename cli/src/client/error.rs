@@ -147,9 +147,11 @@ impl ClientError {
             | Self::InTheClear { .. } => Outcome::Usage,
             Self::Unreachable { .. } | Self::Ended { .. } => Outcome::Unreachable,
             Self::Garbled { .. } => Outcome::No,
-            // The path is unknown there, which says nothing about the image; and the last replica stays, however it is
-            // asked for.
-            Self::Refused { problem, .. } if ["no_route", "last_replica"].contains(&&*problem.code) => {
+            // The path is unknown there, which says nothing about the image; the last replica stays, however it is
+            // asked for; and without a library there is no right way to ask.
+            Self::Refused { problem, .. }
+                if ["no_route", "last_replica", "no_library"].contains(&&*problem.code) =>
+            {
                 Outcome::No
             }
             Self::Refused { problem, .. } if ["wrong_digest", "not_an_image"].contains(&&*problem.code) => {

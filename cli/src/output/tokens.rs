@@ -14,17 +14,13 @@ fn state(state: TokenState) -> Cell {
     Cell::new(state.name()).tone(tone)
 }
 
-fn role(token: &TokenBody) -> &'static str {
-    token.role.map_or("-", |role| role.name())
-}
-
 fn csv(tokens: &[TokenBody]) -> Csv {
     let mut csv = Csv::new(&["id", "name", "role", "state", "created", "expires", "last_used", "revoked"]);
     for token in tokens {
         csv.row(vec![
             token.id.clone(),
             token.name.clone(),
-            role(token).to_owned(),
+            token.role.name().to_owned(),
             token.state.name().to_owned(),
             token.created.clone(),
             token.expires.clone(),
@@ -44,7 +40,7 @@ impl Render for TokenList {
             table.row(vec![
                 Cell::new(&token.id).tone(Tone::Strong),
                 Cell::long(&token.name, wide),
-                Cell::new(role(token)),
+                Cell::new(token.role.name()),
                 state(token.state),
                 Cell::new(token.expires.get(..10).unwrap_or(&token.expires)),
                 Cell::number(used),
@@ -67,7 +63,7 @@ impl Render for TokenList {
 
 impl Render for TokenBody {
     fn blocks(&self, _wide: bool) -> Vec<Block> {
-        let rest = format!(" {} ({}), until {}: ", self.name, role(self), self.expires);
+        let rest = format!(" {} ({}), until {}: ", self.name, self.role.name(), self.expires);
         vec![Block::Line(vec![Cell::new(&self.id).tone(Tone::Strong), Cell::new(rest), state(self.state)])]
     }
 
@@ -116,7 +112,7 @@ mod tests {
         TokenBody {
             id: "t-000042".to_owned(),
             name: name.to_owned(),
-            role: Some(Role::Operator),
+            role: Role::Operator,
             state: TokenState::Good,
             created: "2026-11-21T10:00:00.000Z".to_owned(),
             expires: "2027-02-19T10:00:00.000Z".to_owned(),

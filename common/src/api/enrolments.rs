@@ -5,9 +5,11 @@ super::body! {
     #[serde(deny_unknown_fields)]
     pub struct EnrolmentRequest {
         /// Nodes such as `compute[001-128],viz01`, at most 10,000; each gets a token of its own.
+        #[cfg_attr(feature = "openapi", schema(min_length = 1))]
         pub nodes: String,
         /// For how many seconds the tokens are good: 60 to 604,800; ten minutes if not said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(minimum = 60, maximum = 604_800))]
         pub ttl_s: Option<u64>,
         /// Networks from which they count, such as `10.1.0.0/16`; from anywhere if none is named.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -5,10 +5,12 @@ super::body! {
     #[serde(deny_unknown_fields)]
     pub struct UploadRequest {
         /// Its name in the library: a path below it, without hidden parts.
+        #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 4096))]
         pub name: String,
         /// Its length in bytes.
         pub size: u64,
         /// Its digest, `blake3:<64 hex>`.
+        #[cfg_attr(feature = "openapi", schema(pattern = "^blake3:[0-9a-f]{64}$"))]
         pub digest: String,
     }
 

@@ -35,33 +35,33 @@ super::body! {
     #[derive(Copy, Default)]
     #[serde(deny_unknown_fields)]
     pub struct LimitsChange {
-        /// What all nodes together may fetch, in bytes a second; at least 100,000.
+        /// What all nodes together may fetch, in bytes a second; 100,000 to a trillion.
         #[serde(default, skip_serializing_if = "Said::is_nothing")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>))]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>, minimum = 100_000, maximum = 1_000_000_000_000_i64))]
         pub total: Said<u64>,
-        /// What each node may send to others, in bytes a second; at least 100,000.
+        /// What each node may send to others, in bytes a second; 100,000 to a trillion.
         #[serde(default, skip_serializing_if = "Said::is_nothing")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>))]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>, minimum = 100_000, maximum = 1_000_000_000_000_i64))]
         pub up: Said<u64>,
-        /// What each node may fetch, in bytes a second; at least 100,000.
+        /// What each node may fetch, in bytes a second; 100,000 to a trillion.
         #[serde(default, skip_serializing_if = "Said::is_nothing")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>))]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>, minimum = 100_000, maximum = 1_000_000_000_000_i64))]
         pub down: Said<u64>,
         /// How many images each node fetches at once, 1 to 64; null: what the settings of its agent say.
         #[serde(default, skip_serializing_if = "Said::is_nothing")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<u16>))]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<u16>, minimum = 1, maximum = 64))]
         pub concurrent: Said<u16>,
-        /// What each busy node may send to others, in bytes a second; at least 100,000.
+        /// What each busy node may send to others, in bytes a second; 100,000 to a trillion.
         #[serde(default, skip_serializing_if = "Said::is_nothing")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>))]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>, minimum = 100_000, maximum = 1_000_000_000_000_i64))]
         pub busy_up: Said<u64>,
-        /// What each busy node may fetch, in bytes a second; at least 100,000.
+        /// What each busy node may fetch, in bytes a second; 100,000 to a trillion.
         #[serde(default, skip_serializing_if = "Said::is_nothing")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>))]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>, minimum = 100_000, maximum = 1_000_000_000_000_i64))]
         pub busy_down: Said<u64>,
         /// How many images each busy node fetches at once, 1 to 64.
         #[serde(default, skip_serializing_if = "Said::is_nothing")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<u16>))]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<u16>, minimum = 1, maximum = 64))]
         pub busy_concurrent: Said<u16>,
     }
 }

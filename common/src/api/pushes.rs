@@ -9,9 +9,11 @@ super::body! {
     pub struct PushRequest {
         /// Name of the image, as `GET /v1/availability` takes it; absent if the digest says it all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(min_length = 1))]
         pub image: Option<String>,
         /// Which bytes, `blake3:<64 hex>`; absent: those of the library, or else those that all current replicas agree on.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(pattern = "^blake3:[0-9a-f]{64}$"))]
         pub digest: Option<String>,
         /// The only node to take it from at first; absent: every node that holds it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,9 +28,11 @@ super::body! {
         pub completion: Option<String>,
         /// After how many seconds nodes that have not got it fail; absent: a day.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 2_592_000))]
         pub deadline_s: Option<u64>,
         /// Bytes a second that each node may fetch; absent: no limit.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(minimum = 100_000, maximum = 1_000_000_000_000_i64))]
         pub rate: Option<u64>,
         /// Pushes with a higher one come first on each node; absent: 100.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -259,6 +263,7 @@ super::body! {
     pub struct RateRequest {
         /// Bytes a second that each node may fetch; absent: no limit.
         #[serde(default)]
+        #[cfg_attr(feature = "openapi", schema(minimum = 100_000, maximum = 1_000_000_000_000_i64))]
         pub rate: Option<u64>,
     }
 }

@@ -8,9 +8,11 @@ super::body! {
     pub struct RemovalRequest {
         /// Name of the image, as `GET /v1/availability` takes it; absent if the digest says it all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(min_length = 1))]
         pub image: Option<String>,
         /// Which bytes, `blake3:<64 hex>`; absent: those of the library, or else those that all current replicas agree on.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(pattern = "^blake3:[0-9a-f]{64}$"))]
         pub digest: Option<String>,
         /// Which nodes.
         pub from: RemovalTarget,
@@ -25,6 +27,7 @@ super::body! {
         pub when_idle: bool,
         /// After how many seconds nodes that still have it fail; absent: a day.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 2_592_000))]
         pub deadline_s: Option<u64>,
         /// Whether to say only what would be done.
         #[serde(default)]

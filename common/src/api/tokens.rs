@@ -1,7 +1,6 @@
 //! Bodies of `POST /v1/tokens`, `GET /v1/tokens` and `DELETE /v1/tokens/{id}`.
 //!
-//! A token lets its bearer act with a role. What a token is good for is optional in request and answer, so that others
-//! than callers' tokens may come to the same noun.
+//! A token lets its bearer act with a role. Tokens with which nodes enrol are another noun: [`super::enrolments`].
 
 use crate::role::Role;
 
@@ -11,11 +10,14 @@ super::body! {
     pub struct TokenRequest {
         /// Lets its bearer act with this role. Has to be said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Role, required = true))]
         pub role: Option<Role>,
         /// What it is for, in words for people: 1 to 64 printable characters, such as `dashboard`.
+        #[cfg_attr(feature = "openapi", schema(pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,64}$"))]
         pub name: String,
         /// For how many seconds it is good: 60 to 31,536,000; 90 days if not said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(minimum = 60, maximum = 31_536_000))]
         pub ttl_s: Option<u64>,
     }
 
@@ -26,7 +28,7 @@ super::body! {
         /// What it is for.
         pub name: String,
         /// With which role its bearer acts.
-        pub role: Option<Role>,
+        pub role: Role,
         /// Whether it is good, and if not why.
         pub state: TokenState,
         /// When it was made.

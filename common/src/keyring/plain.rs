@@ -7,7 +7,7 @@
 
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
-use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
@@ -107,7 +107,7 @@ impl PlainKey {
 pub(super) fn split(pem: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let mut keys = Vec::new();
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem).take(MAX_KEYS.saturating_add(1)) {
-        let (kind, der) = section.map_err(|error| format!("it is not PEM ({error})"))?;
+        let (kind, der) = section.map_err(|error| format!("it is not PEM: {}", reason(&error)))?;
         match kind {
             SectionKind::PublicKey => {
                 PlainKey::parse(&der)?;
@@ -130,6 +130,16 @@ pub(super) fn split(pem: &[u8]) -> Result<Vec<Vec<u8>>, String> {
         return Err("there is no BEGIN PUBLIC KEY in it".to_owned());
     }
     Ok(keys)
+}
+
+/// Tells what is wrong with PEM; the library's own words repeat the file's bytes, as many as there are.
+fn reason(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a section has no END line",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line does not end with -----",
+        pem::Error::Base64Decode(_) => "what is between BEGIN and END is not base64",
+        pem::Error::Io(_) | pem::Error::NoItemsFound | pem::Error::SectionTooLarge | _ => "it cannot be read",
+    }
 }
 
 /// Names a key as OpenSSH does; an empty field is none.

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::header::HEADER_LEN;
 use super::{Header, ReadAt, SifError, read_up_to, take, text_until_nul};
-use crate::image::{Arch, FileSystem, HashAlgorithm, Role};
+use crate::image::{Arch, FileSystem, HashAlgorithm, PartitionRole};
 
 /// Most descriptors a table may have: apptainer makes tables of 48, and 1,024 are read in 0.6 MB.
 pub const MAX_OBJECTS: usize = 1_024;
@@ -101,7 +101,7 @@ pub struct Partition {
     /// What it holds.
     pub file_system: FileSystem,
     /// What it is for.
-    pub role: Role,
+    pub role: PartitionRole,
     /// The processor it is made for.
     pub arch: Arch,
 }
@@ -245,11 +245,11 @@ fn partition(bytes: &[u8]) -> Partition {
             _ => FileSystem::Unknown,
         },
         role: match i32::from_le_bytes(take(bytes, 205)) {
-            1 => Role::System,
-            2 => Role::PrimarySystem,
-            3 => Role::Data,
-            4 => Role::Overlay,
-            _ => Role::Unknown,
+            1 => PartitionRole::System,
+            2 => PartitionRole::PrimarySystem,
+            3 => PartitionRole::Data,
+            4 => PartitionRole::Overlay,
+            _ => PartitionRole::Unknown,
         },
         arch: Arch::of_sif_code(&take::<2>(bytes, 209)),
     }

@@ -10,7 +10,7 @@ use super::signature::{self, MAX_SIGNATURE};
 use super::{DataType, Descriptor, ReadAt, Sif, SifError, read_up_to};
 use crate::image::{
     App, Arch, Ext, FileSystem, Format, ImageMetadata, MAX_ENTRIES, MAX_KEY, MAX_METADATA, MAX_NOTES,
-    MAX_PARTITIONS, MAX_SIGNATURES, MAX_TEXT, PROBE_LEN, Role, Runnable, SifPartition, Squashfs,
+    MAX_PARTITIONS, MAX_SIGNATURES, MAX_TEXT, PROBE_LEN, PartitionRole, Runnable, SifPartition, Squashfs,
 };
 
 /// Longest JSON object parsed, in bytes; apptainer writes 2 to 100 KB.
@@ -70,7 +70,8 @@ pub(crate) fn read(file: &impl ReadAt, sif: &Sif) -> Result<ImageMetadata, SifEr
 
 /// Returns the processor of what runs. The header only repeats it, and tools that edit a SIF may forget to.
 fn arch(sif: &Sif) -> Arch {
-    let mut primary = sif.partitions().filter(|(_, partition)| partition.role == Role::PrimarySystem);
+    let mut primary =
+        sif.partitions().filter(|(_, partition)| partition.role == PartitionRole::PrimarySystem);
     primary
         .next()
         .map(|(_, partition)| partition.arch)
@@ -80,7 +81,8 @@ fn arch(sif: &Sif) -> Arch {
 
 /// Says whether apptainer finds one root file system in it, and checks that its squashfs is whole.
 fn runnable(file: &impl ReadAt, sif: &Sif) -> Result<Runnable, SifError> {
-    let mut primary = sif.partitions().filter(|(_, partition)| partition.role == Role::PrimarySystem);
+    let mut primary =
+        sif.partitions().filter(|(_, partition)| partition.role == PartitionRole::PrimarySystem);
     let Some((object, partition)) = primary.next() else { return Ok(Runnable::NoPrimaryPartition) };
     if primary.next().is_some() {
         return Ok(Runnable::SeveralPrimaryPartitions);
@@ -114,8 +116,8 @@ fn runnable(file: &impl ReadAt, sif: &Sif) -> Result<Runnable, SifError> {
 fn read_partitions(sif: &Sif, image: &mut ImageMetadata, kept: &mut Kept) {
     for (object, partition) in sif.partitions() {
         let writable_root =
-            partition.role == Role::PrimarySystem && partition.file_system == FileSystem::Ext3;
-        image.mutable |= partition.role == Role::Overlay || writable_root;
+            partition.role == PartitionRole::PrimarySystem && partition.file_system == FileSystem::Ext3;
+        image.mutable |= partition.role == PartitionRole::Overlay || writable_root;
         if image.partitions.len() < MAX_PARTITIONS {
             image.partitions.push(SifPartition {
                 id: object.id,

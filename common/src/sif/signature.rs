@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::metadata::cut;
 use super::{Descriptor, Link, Sif};
-use crate::image::{Role, Signature, SignatureKind};
+use crate::image::{PartitionRole, Signature, SignatureKind};
 
 /// Longest signature read, in bytes: 48 signed objects take 14 KB in the wordiest form.
 pub(crate) const MAX_SIGNATURE: usize = 256 * 1024;
@@ -73,9 +73,9 @@ pub(crate) fn describe(sif: &Sif, object: &Descriptor, bytes: Option<&[u8]>) -> 
         }
     };
     let objects = covered(sif, object.link, content.named.as_deref());
-    let covers_data = sif
-        .partitions()
-        .any(|(data, partition)| partition.role == Role::PrimarySystem && objects.contains(&data.id));
+    let covers_data = sif.partitions().any(|(data, partition)| {
+        partition.role == PartitionRole::PrimarySystem && objects.contains(&data.id)
+    });
     let signature = Signature {
         id: object.id,
         kind: content.kind,

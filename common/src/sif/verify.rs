@@ -22,7 +22,7 @@ use objects::{Expected, HashFunction};
 
 use super::signature::MAX_SIGNATURE;
 use super::{DataType, Descriptor, Link, ReadAt, Sif, SifError, read_up_to};
-use crate::image::{HashAlgorithm, MAX_SIGNATURES, Role};
+use crate::image::{HashAlgorithm, MAX_SIGNATURES, PartitionRole};
 use crate::keyring::{Fault, Keyring};
 use crate::policy::{Fingerprint, Verdict, Why};
 use crate::time::UnixMillis;
@@ -244,7 +244,7 @@ impl<F: ReadAt> Verifier<'_, F> {
     /// Verifies the signatures of before SIF 1.0 on the primary partition; returns who made all of them.
     fn primary(&self, signatures: &[Signature<'_>]) -> Result<BTreeSet<Fingerprint>, Stop> {
         let mut primary =
-            self.sif.partitions().filter(|(_, partition)| partition.role == Role::PrimarySystem);
+            self.sif.partitions().filter(|(_, partition)| partition.role == PartitionRole::PrimarySystem);
         let (Some((object, _)), None) = (primary.next(), primary.next()) else {
             return Err(bad(None, Why::NoPrimary));
         };

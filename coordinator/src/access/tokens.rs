@@ -192,6 +192,12 @@ impl Tokens {
         Ok(Arc::clone(token))
     }
 
+    /// Tells whether a token that was good still is.
+    #[must_use]
+    pub fn is_good(&self, no: TokenNo, now: UnixMillis) -> bool {
+        self.table.load().get(&no).is_some_and(|token| token.record.ended(now).is_none())
+    }
+
     /// Lists all that are kept, newest first.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Token>> {

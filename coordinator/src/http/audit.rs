@@ -38,10 +38,10 @@ pub(super) struct ListQuery {
 #[utoipa::path(
     get, path = "/v1/audit", tag = "tokens", operation_id = "audit",
     params(
-        ("since" = Option<String>, Query, description = "Only since this time, such as 2026-11-21T10:30:00Z."),
+        ("since" = Option<String>, Query, format = DateTime, description = "Only since this time, such as 2026-11-21T10:30:00Z."),
         ("who" = Option<String>, Query, description = "Only of this one: the id of a token (`t-000042`), the number of \
             a user (`uid:1000`), `anonymous`, or the name of tokens and users."),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before."),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,18}$", description = "`next_cursor` of the page before."),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000,
             description = "Entries on the page: 100 unless said otherwise, at most 1,000."),
     ),

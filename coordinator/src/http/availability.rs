@@ -32,10 +32,10 @@ problems!(PostProblems: BadJson, TooManyQueries, SlowBody, BodyTooLarge, Unsuppo
 #[utoipa::path(
     get, path = "/v1/availability", tag = "availability", operation_id = "availability",
     params(
-        ("image" = String, Query, description = "`vnc_desktop`, `vnc_desktop.sif`, a path below a root, at least \
+        ("image" = String, Query, min_length = 1, description = "`vnc_desktop`, `vnc_desktop.sif`, a path below a root, at least \
             12 digits of a digest, or `name@blake3:…`."),
-        ("partition" = String, Query, description = "Name of the partition."),
-        ("require" = Option<String>, Query, description = "`all` (default), `any` or a number of nodes."),
+        ("partition" = String, Query, min_length = 1, description = "Name of the partition."),
+        ("require" = Option<String>, Query, pattern = "^(all|any|0*[1-9][0-9]{0,8})$", description = "`all` (default), `any` or a number of nodes."),
     ),
     responses(
         (status = 200, description = "The truthful answer, whatever it is; `satisfied` sums it up.",

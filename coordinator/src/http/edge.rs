@@ -184,7 +184,8 @@ where
         if let Some(error) = refused {
             return Box::pin(std::future::ready(Ok(passage.finish(Err(error)))));
         }
-        if changes {
+        // Streams outlast this check: who follows one is looked at again.
+        if changes || passage.shared.deadline.is_none() {
             request.extensions_mut().insert(Asking(passage.caller.clone()));
         }
         let answer = self.inner.call(request);

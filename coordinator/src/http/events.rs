@@ -8,34 +8,27 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::Response;
 use futures_util::stream;
-use prometheus_client::metrics::gauge::Gauge;
 use sifleet_common::api::events::{Event, EventKind};
 use sifleet_common::clock::Clock;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio_util::sync::CancellationToken;
 
 use super::App;
-use super::extract::answer;
+use super::follower::{Follower, STILL_HERE, respond};
+use super::gate::Asking;
 use super::problem::{ApiError, problems};
 
 /// Named by a reader that was connected before: the `id` of the last event it saw.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How long a reader should wait before it connects again, and the first sign of life.
 const GREETING: &str = "retry: 2000\n: connected\n\n";
-/// A comment, which readers ignore.
-pub(super) const STILL_HERE: &str = ": still here\n\n";
 /// Most events sent as one piece, so that bursts cost few writes and little memory.
 const BURST: usize = 128;
-/// What a full house asks of who comes next.
-pub(super) const RETRY_AFTER: &str = "10";
 
 problems!(Problems: TooManyStreams);
 
@@ -49,12 +42,12 @@ problems!(Problems: TooManyStreams);
         Problems,
     )
 )]
-pub(super) async fn follow(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let Ok(place) = Arc::clone(&app.streams).try_acquire_owned() else {
-        let mut full = ApiError::TooManyStreams { max: app.limits().max_event_streams }.into_response();
-        full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
-        return full;
-    };
+pub(super) async fn follow(
+    State(app): State<Arc<App>>,
+    asking: Asking,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let follower = Follower::enter(Arc::clone(&app), asking)?;
     // Subscribed before the count is read: whatever happens after that is in the ring.
     let events = app.handle().events();
     let happened = app.handle().counters.announced.load(Ordering::Acquire);
@@ -69,20 +62,9 @@ pub(super) async fn follow(State(app): State<Arc<App>>, headers: HeaderMap) -> R
     if missed {
         write_missed(&mut opening, app.process, &clock, last, "something happened since the last event seen");
     }
-    let reader = Reader {
-        events,
-        clock,
-        stop: app.stop.clone(),
-        keep_alive: app.limits().keep_alive,
-        process: app.process,
-        last: last.filter(|_| !missed),
-        opening: Some(opening),
-        _counted: Counted::new(app.metrics().streams()),
-        _place: place,
-    };
-    let mut response = answer("text/event-stream", Body::from_stream(stream::unfold(reader, Reader::next)));
-    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
+    let ear = Ear { events, clock, process: app.process, last: last.filter(|_| !missed) };
+    let reader = Reader { ear, opening: Some(opening), follower };
+    Ok(respond(stream::unfold(reader, Reader::next)))
 }
 
 /// Where a returning reader stands.
@@ -106,41 +88,53 @@ fn seen(id: &str, process: u32) -> Seen {
 
 /// One reader's stream.
 struct Reader {
-    events: Receiver<Arc<Event>>,
-    clock: Clock,
-    stop: CancellationToken,
-    keep_alive: Duration,
-    process: u32,
-    /// The last event it is known to have.
-    last: Option<u64>,
+    ear: Ear,
     /// What it is told first.
     opening: Option<String>,
-    _counted: Counted,
-    _place: OwnedSemaphorePermit,
+    follower: Follower,
 }
 
 impl Reader {
-    /// Waits for something to say; ends with the coordinator.
+    /// Waits for something to say; ends with the coordinator, and with the right to read.
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         if let Some(opening) = self.opening.take() {
             return Some((Ok(opening.into()), self));
         }
-        let mut text = String::new();
-        tokio::select! {
+        let text = tokio::select! {
             biased;
-            () = self.stop.cancelled() => return None,
-            first = self.events.recv() => match first {
-                Ok(event) => self.tell(&mut text, &event),
-                Err(RecvError::Lagged(missed)) => self.tell_missed(&mut text, &format!("{missed} events were missed")),
-                Err(RecvError::Closed) => return None,
-            },
-            () = tokio::time::sleep(self.keep_alive) => text.push_str(STILL_HERE),
+            () = self.follower.app.stop.cancelled() => return None,
+            text = self.ear.hear() => text?,
+            () = tokio::time::sleep(self.follower.keep_alive()) => STILL_HERE.to_owned(),
+        };
+        self.follower.may_read().then(|| (Ok(text.into()), self))
+    }
+}
+
+/// What one reader has heard, and what there is to hear.
+struct Ear {
+    events: Receiver<Arc<Event>>,
+    clock: Clock,
+    process: u32,
+    /// The last event it is known to have.
+    last: Option<u64>,
+}
+
+impl Ear {
+    /// Waits for events and writes them down; none when there will be no more.
+    async fn hear(&mut self) -> Option<String> {
+        let mut text = String::new();
+        match self.events.recv().await {
+            Ok(event) => self.tell(&mut text, &event),
+            Err(RecvError::Lagged(missed)) => {
+                self.tell_missed(&mut text, &format!("{missed} events were missed"));
+            }
+            Err(RecvError::Closed) => return None,
         }
         for _ in 1..BURST {
             let Ok(event) = self.events.try_recv() else { break };
             self.tell(&mut text, &event);
         }
-        Some((Ok(text.into()), self))
+        Some(text)
     }
 
     fn tell(&mut self, text: &mut String, event: &Event) {
@@ -180,22 +174,6 @@ fn write_event(text: &mut String, process: u32, event: &Event) {
     };
     let kind = kind.as_str().unwrap_or_default();
     text.push_str(&format!("id: {process:08x}-{}\nevent: {kind}\ndata: {data}\n\n", event.seq));
-}
-
-/// Counts a reader for as long as it is there.
-pub(super) struct Counted(Gauge);
-
-impl Counted {
-    pub(super) fn new(gauge: Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 #[cfg(test)]

@@ -80,6 +80,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         let bytes = tokio::time::timeout(limits.body_timeout, read)
             .await
             .unwrap_or(Err(ApiError::SlowBody { seconds: limits.body_timeout.as_secs() }))?;
+        // Every body is an object; serde would take a list of its fields as well.
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            return Err(ApiError::BadJson { detail: "it is a list, and has to be an object".to_owned() });
+        }
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|refused| ApiError::BadJson { detail: cut(&refused.to_string()) })

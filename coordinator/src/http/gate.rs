@@ -202,7 +202,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     Ok(Some(token.trim_start_matches(' ')))
 }
 
-/// Whoever asks for a change, for handlers that look at him.
+/// Whoever asks for a change or for a stream, for handlers that look at him.
 #[derive(Clone, Debug)]
 pub(super) struct Asking(pub(super) Caller);
 

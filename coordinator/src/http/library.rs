@@ -82,7 +82,7 @@ pub(super) async fn look(
         ("id" = String, Path, description = "`id` of the upload."),
         ("Upload-Offset" = u64, Header, description = "Where the bytes begin: the `offset` of the upload."),
     ),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The bytes."),
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream", description = "The bytes."),
     responses((status = 200, description = "How the upload stands.", body = Upload), AppendProblems)
 )]
 pub(super) async fn append(

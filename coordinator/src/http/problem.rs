@@ -36,6 +36,8 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Most names offered instead of an unknown one: more would not be read.
 const MAX_CANDIDATES: usize = 20;
+/// What a full house asks of who comes next.
+const FULL_HOUSE: Duration = Duration::from_secs(10);
 
 mod refusal;
 
@@ -284,8 +286,9 @@ impl ApiError {
         if let Self::Unauthenticated { .. } = self {
             return Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sifleet\"")));
         }
-        let Self::TooManyRequests { wait } = self else { return None };
-        Some((header::RETRY_AFTER, seconds(*wait).into()))
+        let full = matches!(self, Self::TooManyStreams { .. }).then_some(FULL_HOUSE);
+        let wait = if let Self::TooManyRequests { wait } = self { Some(*wait) } else { full };
+        wait.map(|wait| (header::RETRY_AFTER, seconds(wait).into()))
     }
 
     fn candidates(&self) -> &[String] {

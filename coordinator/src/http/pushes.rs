@@ -34,7 +34,7 @@ problems!(RateProblems: BadQuery, BadPush, BadJson, UnknownPush, SlowBody, PushC
 /// Brings an image to nodes, or says what that would do.
 #[utoipa::path(
     post, path = "/v1/pushes", tag = "pushes", operation_id = "push",
-    params(("Idempotency-Key" = Option<String>, Header, description = "At most 128 bytes. The same key with the same \
+    params(("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,128}$", description = "At most 128 bytes. The same key with the same \
         body is the same push, however often it is asked for.")),
     request_body = PushRequest,
     responses(

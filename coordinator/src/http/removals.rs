@@ -28,7 +28,7 @@ problems!(CancelProblems: BadQuery, UnknownRemoval, Stopping);
 /// Removes an image from nodes, or says what that would do. `force` needs the role `admin`.
 #[utoipa::path(
     post, path = "/v1/removals", tag = "removals", operation_id = "removal",
-    params(("Idempotency-Key" = Option<String>, Header, description = "At most 128 bytes. The same key with the same \
+    params(("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,128}$", description = "At most 128 bytes. The same key with the same \
         body is the same removal, however often it is asked for.")),
     request_body = RemovalRequest,
     responses(

@@ -89,7 +89,7 @@ fn body(token: &TokenRecord, now: UnixMillis) -> TokenBody {
     TokenBody {
         id: token.no.to_string(),
         name: token.name.clone(),
-        role: Some(token.role),
+        role: token.role,
         state,
         created: token.created.to_string(),
         expires: token.expires.to_string(),

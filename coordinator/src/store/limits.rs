@@ -2,6 +2,8 @@
 
 /// No rate that somebody sets is lower, in bytes a second: an image of a gigabyte takes three hours.
 pub const LEAST_RATE: u64 = 100_000;
+/// No rate that somebody sets is higher, in bytes a second: a mistake, for no link of a node is as fast by far.
+pub const MOST_RATE: u64 = 1_000_000_000_000;
 
 /// What a node may do. Rates are bytes a second; no limit if absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

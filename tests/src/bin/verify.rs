@@ -13,7 +13,7 @@ use sifleet_tests::packaging;
 use sifleet_tests::programs::{find, forget_package, workspace};
 
 /// Debian packages, and a program that tells whether each is there.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("debootstrap", "debootstrap"),
     ("squashfs-tools", "mksquashfs"),
     ("e2fsprogs", "mkfs.ext3"),
@@ -24,6 +24,7 @@ const PACKAGES: [(&str, &str); 10] = [
     ("curl", "curl"),
     ("binutils", "strip"),
     ("dpkg-dev", "dpkg-shlibdeps"),
+    ("virtualenv", "virtualenv"),
 ];
 
 /// Seconds each fuzz target runs.

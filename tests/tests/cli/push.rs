@@ -353,7 +353,7 @@ fn what_the_library_refuses_has_its_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let (path, bytes) = image(dir.path(), 1 << 20);
     for (status, code_, expected) in
-        [(507, "no_space", 14), (422, "wrong_digest", 13), (422, "not_an_image", 13), (501, "no_library", 1)]
+        [(507, "no_space", 14), (422, "wrong_digest", 13), (422, "not_an_image", 13), (409, "no_library", 1)]
     {
         let stub = library(&Arc::new(AtomicUsize::new(0)), Some((0, status, code_)), bytes.len());
         let output = run(&stub.url(), &["push", &path, "-p", "viz", "--progress", "none"]);

@@ -112,6 +112,7 @@ async fn bodies_are_read_only_as_json_of_the_right_shape() {
         ("application/json", "{\"queries\":[]} {}", 400, "bad_json"),
         ("application/json", "{\"queries\":[{\"image\":\"a\"}]}", 400, "bad_json"),
         ("application/json", "{\"queries\":[],\"more\":1}", 400, "bad_json"),
+        ("application/json", "[[]]", 400, "bad_json"),
         (
             "application/json",
             "{\"queries\":[{\"image\":\"a\",\"partition\":\"viz\",\"requires\":\"any\"}]}",

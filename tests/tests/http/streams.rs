@@ -1,5 +1,7 @@
 //! The stream of events, as a reader sees it.
 
+use std::time::Duration;
+
 use axum::body::{Body, BodyDataStream};
 use axum::http::{Request, StatusCode};
 use futures_util::StreamExt as _;
@@ -28,7 +30,11 @@ struct Told {
 
 impl Reader {
     async fn follow(site: &Site, last: Option<&str>) -> Self {
-        let request = Request::get("/v1/events").header("authorization", site.bearer("viewer"));
+        Self::follow_as(site, "viewer", last).await
+    }
+
+    async fn follow_as(site: &Site, name: &str, last: Option<&str>) -> Self {
+        let request = Request::get("/v1/events").header("authorization", site.bearer(name));
         let request = last.into_iter().fold(request, |request, id| request.header("last-event-id", id));
         let response = site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
@@ -126,7 +132,7 @@ async fn readers_are_limited_in_number_and_places_come_free() {
     let site = Site::empty(Limits { max_event_streams: 2, ..Limits::default() });
     let (one, two) = (Reader::follow(&site, None).await, Reader::follow(&site, None).await);
     let refused = site.get("/v1/events").await;
-    assert_eq!((refused.status.as_u16(), &refused.json()["code"]), (503, &Value::from("too_many_streams")));
+    assert_eq!((refused.status.as_u16(), &refused.json()["code"]), (429, &Value::from("too_many_streams")));
     assert_eq!(refused.header("retry-after"), "10");
     assert!(site.get("/metrics").await.text().contains("sifleet_http_event_streams 2\n"));
     drop(one);
@@ -136,9 +142,30 @@ async fn readers_are_limited_in_number_and_places_come_free() {
 }
 
 #[tokio::test]
+async fn a_silent_stream_says_that_it_lives() {
+    let site = Site::empty(Limits { keep_alive: Duration::from_millis(10), ..Limits::default() });
+    assert_eq!(Reader::follow(&site, None).await.block().await.as_deref(), Some(": still here"));
+}
+
+#[tokio::test]
 async fn streams_end_with_the_coordinator() {
     let site = Site::empty(Limits::default());
     let mut reader = Reader::follow(&site, None).await;
     site.tasks.shutdown(LONG).await;
     assert_eq!(reader.block().await, None);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_token_that_began_it() {
+    let site = Site::empty(Limits::default());
+    let (mut viewer, mut admin) =
+        (Reader::follow(&site, None).await, Reader::follow_as(&site, "admin", None).await);
+    let tokens = site.get("/v1/tokens").await.json()["tokens"].clone();
+    let id = tokens.as_array().unwrap().iter().find(|token| token["role"] == "viewer").unwrap()["id"].clone();
+    let path = format!("/v1/tokens/{}", id.as_str().unwrap());
+    let revoked = site.ask(Request::delete(path).body(Body::empty()).unwrap()).await;
+    assert_eq!(revoked.json()["state"], "revoked");
+    connect(&site, 1, "viz001").await;
+    assert_eq!(viewer.block().await, None, "it is told nothing more");
+    assert!(admin.block().await.is_some());
 }

@@ -1,6 +1,6 @@
 //! How a reader of events begins, resumes and is told that it missed some.
 
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::broadcast;
 
 use super::*;
 
@@ -10,23 +10,8 @@ fn event(seq: u64) -> Arc<Event> {
     Arc::new(Event { seq, time, kind: EventKind::ImageReady, node, image, digest: None, detail: None })
 }
 
-async fn reader(events: Receiver<Arc<Event>>, last: Option<u64>) -> Reader {
-    Reader {
-        events,
-        clock: Clock::start(),
-        stop: CancellationToken::new(),
-        keep_alive: Duration::from_millis(10),
-        process: 0xbeef,
-        last,
-        opening: None,
-        _counted: Counted::new(Gauge::default()),
-        _place: Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap(),
-    }
-}
-
-async fn next(reader: Reader) -> (String, Reader) {
-    let (text, reader) = reader.next().await.unwrap();
-    (String::from_utf8(text.unwrap().to_vec()).unwrap(), reader)
+fn ear(events: Receiver<Arc<Event>>, last: Option<u64>) -> Ear {
+    Ear { events, clock: Clock::start(), process: 0xbeef, last }
 }
 
 fn ids(text: &str) -> Vec<(String, String)> {
@@ -38,7 +23,7 @@ fn ids(text: &str) -> Vec<(String, String)> {
 async fn an_event_is_three_lines_whatever_it_holds() {
     let (sender, events) = broadcast::channel(4);
     sender.send(event(7)).unwrap();
-    let (text, _) = next(reader(events, None).await).await;
+    let text = ear(events, None).hear().await.unwrap();
     let data = r#"{"seq":7,"time":"2026-11-21T10:00:00.000Z","kind":"image_ready","node":"viz001","image":"a\nb.sif","digest":null,"detail":null}"#;
     assert_eq!(text, format!("id: 0000beef-7\nevent: image_ready\ndata: {data}\n\n"));
 }
@@ -46,42 +31,30 @@ async fn an_event_is_three_lines_whatever_it_holds() {
 #[tokio::test]
 async fn a_reader_that_was_too_slow_is_told_so_and_goes_on() {
     let (sender, events) = broadcast::channel(4);
-    let reader = reader(events, None).await;
+    let mut ear = ear(events, None);
     for seq in 1..=10 {
         sender.send(event(seq)).unwrap();
     }
-    let (missed, reader) = next(reader).await;
+    let missed = ear.hear().await.unwrap();
     assert_eq!(ids(&missed).first().unwrap().1, "missed");
     assert!(missed.contains("6 events were missed: read the lists again"), "{missed}");
     let told: Vec<_> = ids(&missed).into_iter().skip(1).map(|(id, _)| id).collect();
     assert_eq!(told, ["0000beef-7", "0000beef-8", "0000beef-9", "0000beef-10"]);
-    drop(reader);
 }
 
 #[tokio::test]
 async fn a_returning_reader_gets_what_follows_and_hears_of_gaps() {
     let (sender, events) = broadcast::channel(8);
-    let reader = reader(events, Some(4)).await;
+    let mut ear = ear(events, Some(4));
     for seq in [4, 5, 6, 9] {
         sender.send(event(seq)).unwrap();
     }
-    let (text, _) = next(reader).await;
+    let text = ear.hear().await.unwrap();
     let told: Vec<_> = ids(&text).into_iter().map(|(id, kind)| format!("{id} {kind}")).collect();
     assert_eq!(
         told,
         ["0000beef-5 image_ready", "0000beef-6 image_ready", "0000beef-6 missed", "0000beef-9 image_ready"]
     );
-}
-
-#[tokio::test]
-async fn a_silent_stream_says_that_it_lives_and_ends_with_the_coordinator() {
-    let (_sender, events) = broadcast::channel(4);
-    let reader = reader(events, None).await;
-    let stop = reader.stop.clone();
-    let (text, reader) = next(reader).await;
-    assert_eq!(text, STILL_HERE);
-    stop.cancel();
-    assert!(reader.next().await.is_none());
 }
 
 #[test]

@@ -96,6 +96,8 @@ codes! {
         "Send it again; check the network if that happens often.";
     NoAuthority CONFLICT "no_authority" "The coordinator gives no certificates"
         "Ask whoever makes this cluster's certificates, or run sifleet-coordinator ca init.";
+    NoLibrary CONFLICT "no_library" "The coordinator has no library to put images into"
+        "An administrator sets library.dir in coordinator.toml to the directory of the library.";
     AmbiguousImage CONFLICT "ambiguous_image" "Several images go by this name"
         "Ask for one of the candidates.";
     Disagreed CONFLICT "images_differ" "Nodes hold different images under this name"
@@ -126,24 +128,22 @@ codes! {
         "Upload a SIF, a squashfs or an ext3 file system; build the image again if it is damaged.";
     TooManyRequests TOO_MANY_REQUESTS "too_many_requests" "The caller asks too often"
         "Wait as long as Retry-After says; an administrator may raise http.rate.";
+    TooManyStreams TOO_MANY_REQUESTS "too_many_streams" "Too many readers follow the events"
+        "Close a reader, or raise limits.max_event_streams.";
+    TooManyPushes TOO_MANY_REQUESTS "too_many_pushes" "Too many pushes are under way"
+        "Wait for some to end, or cancel some.";
+    TooManyRemovals TOO_MANY_REQUESTS "too_many_removals" "Too many removals are under way"
+        "Wait for some to end, or cancel some.";
+    TooManyUploads TOO_MANY_REQUESTS "too_many_uploads" "Too many uploads go on"
+        "Try again when one of them has ended.";
+    TooManyTokens TOO_MANY_REQUESTS "too_many_tokens" "Too many tokens are good"
+        "Revoke those that nobody needs: sifleet token ls.";
     Internal INTERNAL_SERVER_ERROR "internal" "The coordinator failed to answer"
         "An administrator finds the cause in the coordinator's log by the request id.";
-    NoLibrary NOT_IMPLEMENTED "no_library" "The coordinator has no library to put images into"
-        "An administrator sets library.dir in coordinator.toml to the directory of the library.";
     NotReady SERVICE_UNAVAILABLE "not_ready" "The coordinator is not ready"
         "Ask again in a few seconds.";
     Stopping SERVICE_UNAVAILABLE "stopping" "The coordinator is stopping"
         "Ask again when it has been started.";
-    TooManyStreams SERVICE_UNAVAILABLE "too_many_streams" "Too many readers follow the events"
-        "Close a reader, or raise limits.max_event_streams.";
-    TooManyPushes SERVICE_UNAVAILABLE "too_many_pushes" "Too many pushes are under way"
-        "Wait for some to end, or cancel some.";
-    TooManyRemovals SERVICE_UNAVAILABLE "too_many_removals" "Too many removals are under way"
-        "Wait for some to end, or cancel some.";
-    TooManyUploads SERVICE_UNAVAILABLE "too_many_uploads" "Too many uploads go on"
-        "Try again when one of them has ended.";
-    TooManyTokens SERVICE_UNAVAILABLE "too_many_tokens" "Too many tokens are good"
-        "Revoke those that nobody needs: sifleet token ls.";
     NotStored SERVICE_UNAVAILABLE "not_stored" "The database of the coordinator cannot be written"
         "An administrator finds the cause in the coordinator's log; then ask again.";
     TimedOut SERVICE_UNAVAILABLE "timed_out" "The answer took too long"

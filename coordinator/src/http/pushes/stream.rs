@@ -8,19 +8,18 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use futures_util::stream;
 use sifleet_common::api::pushes::{PushBody, PushState};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::{number, unknown};
 use crate::http::App;
-use crate::http::events::{Counted, RETRY_AFTER, STILL_HERE};
-use crate::http::extract::{Segment, answer};
+use crate::http::extract::Segment;
+use crate::http::follower::{Follower, STILL_HERE, respond};
+use crate::http::gate::Asking;
 use crate::http::problem::{ApiError, problems};
 use crate::store::push::PushNo;
 use crate::view::pushes::PushInfo;
@@ -45,39 +44,30 @@ problems!(Problems: BadQuery, UnknownPush, TooManyStreams);
 )]
 pub(in crate::http) async fn follow(
     State(app): State<Arc<App>>,
+    asking: Asking,
     Segment(id): Segment,
 ) -> Result<Response, ApiError> {
     let no = number(&id)?;
     if app.view().push_info(no).is_none() {
         return Err(unknown(no));
     }
-    let Ok(place) = Arc::clone(&app.streams).try_acquire_owned() else {
-        let mut full = ApiError::TooManyStreams { max: app.limits().max_event_streams }.into_response();
-        full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
-        return Ok(full);
-    };
-    let counted = Counted::new(app.metrics().streams());
-    let reader =
-        Reader { app, no, shown: None, told: Instant::now(), ended: false, _counted: counted, _place: place };
-    let mut response = answer("text/event-stream", Body::from_stream(stream::unfold(reader, Reader::next)));
-    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    let follower = Follower::enter(app, asking)?;
+    let reader = Reader { follower, no, shown: None, told: Instant::now(), ended: false };
+    Ok(respond(stream::unfold(reader, Reader::next)))
 }
 
 /// One reader's stream.
 struct Reader {
-    app: Arc<App>,
+    follower: Follower,
     no: PushNo,
     /// What it was told last.
     shown: Option<Arc<PushInfo>>,
     told: Instant,
     ended: bool,
-    _counted: Counted,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Reader {
-    /// Waits for something to say; ends with the push, or with the coordinator.
+    /// Waits for something to say; ends with the push, with the coordinator, and with the right to read.
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         if self.ended {
             return None;
@@ -86,11 +76,11 @@ impl Reader {
             let text = self.look()?;
             if let Some(text) = text {
                 self.told = Instant::now();
-                return Some((Ok(text), self));
+                return self.follower.may_read().then(|| (Ok(text), self));
             }
             tokio::select! {
                 biased;
-                () = self.app.stop.cancelled() => return None,
+                () = self.follower.app.stop.cancelled() => return None,
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
@@ -98,12 +88,12 @@ impl Reader {
 
     /// Says how the push stands if there is reason to; nothing at all once it is forgotten.
     fn look(&mut self) -> Option<Option<Bytes>> {
-        let view = self.app.view();
+        let view = self.follower.app.view();
         let info = Arc::clone(view.push_info(self.no)?);
         let same = self.shown.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, &info));
         let ended = info.state != PushState::Running;
         if same || self.shown.is_some() && !ended && self.told.elapsed() < SPACING {
-            let silent = self.told.elapsed() >= self.app.limits().keep_alive;
+            let silent = self.told.elapsed() >= self.follower.keep_alive();
             return Some(silent.then(|| Bytes::from_static(STILL_HERE.as_bytes())));
         }
         let text = serde_json::to_string(view.push_body(&info)).ok()?;

@@ -4,7 +4,7 @@
 
 use sifleet_common::api::limits::LimitsChange;
 
-use crate::store::limits::{Caps, LEAST_RATE, LimitSet, lower};
+use crate::store::limits::{Caps, LEAST_RATE, LimitSet, MOST_RATE, lower};
 
 /// A share of the total is never less, in bytes a second: below it a source would be taken for silent.
 const LEAST_SHARE: u64 = 16_000;
@@ -24,9 +24,9 @@ pub fn check(change: &LimitsChange) -> Result<(), String> {
         ("busy_down", change.busy_down),
     ];
     for (name, rate) in rates {
-        if let Some(rate) = rate.at().filter(|rate| *rate < LEAST_RATE) {
+        if let Some(rate) = rate.at().filter(|rate| !(LEAST_RATE..=MOST_RATE).contains(rate)) {
             return Err(format!(
-                "{name} is {rate} bytes a second: set {LEAST_RATE} or more, or null for no limit"
+                "{name} is {rate} bytes a second: set {LEAST_RATE} to {MOST_RATE}, or null for no limit"
             ));
         }
     }

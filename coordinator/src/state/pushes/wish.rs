@@ -7,7 +7,7 @@ use sifleet_common::digest::Digest;
 use sifleet_common::name::{ImageName, NodeName};
 
 use crate::state::index::NodeId;
-use crate::store::limits::LEAST_RATE;
+use crate::store::limits::{LEAST_RATE, MOST_RATE};
 use crate::store::push::{Completion, Key, PushNo};
 use crate::view::View;
 use crate::view::meant::MeantError;
@@ -113,13 +113,14 @@ pub enum PushError {
     },
 }
 
-/// Looks whether a push can be meant to be so slow.
+/// Looks whether a push can be meant to be so slow, or so fast.
 ///
 /// # Errors
-/// When it is below [`LEAST_RATE`].
+/// When it is below [`LEAST_RATE`] or above [`MOST_RATE`].
 pub fn check_rate(rate: Option<u64>) -> Result<Option<u64>, PushError> {
-    let Some(low) = rate.filter(|rate| *rate < LEAST_RATE) else { return Ok(rate) };
-    let detail =
-        format!("rate is {low} bytes a second: set {LEAST_RATE} or more, or leave it out for no limit");
+    let Some(odd) = rate.filter(|rate| !(LEAST_RATE..=MOST_RATE).contains(rate)) else { return Ok(rate) };
+    let detail = format!(
+        "rate is {odd} bytes a second: set {LEAST_RATE} to {MOST_RATE}, or leave it out for no limit"
+    );
     Err(MeantError::bad(detail).into())
 }
