@@ -3,13 +3,12 @@
 //! Owns the three files of `tls` in the settings. A certificate that came from the coordinator is used at once and
 //! written for the next start; it is for the key and the name that this node has, or it is not taken.
 
-use std::fs::{File, OpenOptions, rename};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
-use std::path::{Path, PathBuf};
+pub(crate) mod establish;
+
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::OFlags;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use sifleet_common::telemetry::Chain;
@@ -21,6 +20,7 @@ use sifleet_common::wire::enrol::Certificates;
 use tracing::{info, warn};
 
 use crate::settings;
+use establish::replace;
 
 /// A certificate is asked for at most this often while it is due.
 const SPACING_MS: i64 = 60_000;
@@ -150,8 +150,8 @@ impl Credentials {
         info!(node = %new.node, until = %new.not_after, "the node's certificate was renewed");
         *self.shown() = Shown { identity: new, asked: None, wanted: false };
         // The authorities first: they are those before and perhaps others, so that any two files go together.
-        let written = replace(&self.files.authority, 0o644, &pem_of(&authorities))
-            .and_then(|()| replace(&self.files.certificate, 0o644, &pem_of(&chain)));
+        let written = replace(&self.files.authority, &pem_of(&authorities))
+            .and_then(|()| replace(&self.files.certificate, &pem_of(&chain)));
         if let Err(error) = written {
             warn!(error = %Chain(&error), "the renewed certificate is used, and lost at the next start");
         }
@@ -161,25 +161,6 @@ impl Credentials {
     fn shown(&self) -> std::sync::MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Writes a new key with its first certificate, and whom to trust; the directories are made.
-///
-/// # Errors
-/// [`CredentialsError::Write`]; what was there before may be gone in part.
-pub(crate) fn establish(
-    files: &settings::Tls,
-    key: &str,
-    sent: &Certificates,
-) -> Result<(), CredentialsError> {
-    for path in [&files.authority, &files.certificate, &files.key] {
-        if let Some(dir) = path.parent() {
-            make_dir(dir).map_err(|source| CredentialsError::Write { path: dir.to_owned(), source })?;
-        }
-    }
-    replace(&files.authority, 0o644, &pem_of(&certificates(&sent.authorities)))?;
-    replace(&files.key, 0o600, key)?;
-    replace(&files.certificate, 0o644, &pem_of(&certificates(&sent.chain)))
 }
 
 fn read(files: &settings::Tls) -> Result<(Identity, Arc<RootCertStore>), TlsError> {
@@ -202,49 +183,4 @@ fn trust(authorities: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, 
         store.add(certificate.clone()).map_err(|_no_detail| refused)?;
     }
     Ok(Arc::new(store))
-}
-
-/// Makes a directory for the owner of the first one that exists above it: root enrols, the agent is another user.
-fn make_dir(dir: &Path) -> io::Result<()> {
-    // A link that somebody put there is not followed: what is behind it would be given away.
-    if std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir()) {
-        return Ok(());
-    }
-    if let Some(above) = dir.parent() {
-        make_dir(above)?;
-    }
-    std::fs::create_dir(dir)?;
-    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed();
-    own_like_parent(&OpenOptions::new().read(true).custom_flags(flags).open(dir)?, dir)
-}
-
-/// Puts a file in place whole.
-fn replace(path: &Path, mode: u32, text: &str) -> Result<(), CredentialsError> {
-    let failed = |source| CredentialsError::Write { path: path.to_owned(), source };
-    let mut aside = path.to_owned().into_os_string();
-    aside.push(".part");
-    let aside = PathBuf::from(aside);
-    // One that was left behind may have another mode.
-    drop(std::fs::remove_file(&aside));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside).map_err(failed)?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| own_like_parent(&file, path))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| rename(&aside, path));
-    written.map_err(failed)
-}
-
-/// Gives what root makes to whom the directory belongs.
-fn own_like_parent(file: &File, path: &Path) -> io::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    match path.parent() {
-        Some(parent) => {
-            let owner = std::fs::metadata(parent)?;
-            fchown(file, Some(owner.uid()), Some(owner.gid()))
-        }
-        None => Ok(()),
-    }
 }

@@ -138,13 +138,18 @@ impl Peer {
         match opening.map_err(|source| PeerError::Frame { source })? {
             Some(Opening::Follow { image, map, lacks, capability }) => {
                 let lacks = set(&lacks)?;
+                let until = Permits::until(connection, &capability);
                 let image = self.permits.asked(connection, image, &capability);
                 let id = FollowerId(self.numbers.fetch_add(1, Ordering::Relaxed));
                 let (offers, receiver) = mpsc::channel(OFFERS);
                 let connection = connection.clone();
                 let follower = Follower { id, image, map, lacks, connection, offers };
                 self.serving.put(Input::Follow(follower)).await;
-                let ended = self.follow(id, send, frames, receiver).await;
+                // Whoever is still permitted follows again, with the capability that it was given meanwhile.
+                let ended = tokio::select! {
+                    ended = self.follow(id, send, frames, receiver) => ended,
+                    () = self.permits.over(until) => Ok(()),
+                };
                 self.serving.put(Input::Event(Event::Left(id))).await;
                 ended
             }

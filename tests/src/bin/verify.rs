@@ -11,7 +11,7 @@ use rustix::process::geteuid;
 use sifleet_tests::programs::{find, forget_package, workspace};
 
 /// Debian packages, and a program that tells whether each is there.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("debootstrap", "debootstrap"),
     ("squashfs-tools", "mksquashfs"),
     ("e2fsprogs", "mkfs.ext3"),
@@ -20,6 +20,7 @@ const PACKAGES: [(&str, &str); 8] = [
     ("strace", "strace"),
     ("iproute2", "tc"),
     ("curl", "curl"),
+    ("faketime", "faketime"),
 ];
 
 /// Seconds each fuzz target runs.
