@@ -28,7 +28,7 @@ use crate::cluster::Cluster;
 use crate::fleet;
 
 /// Images the flooding node says that it has.
-const IMAGES: usize = 3_000;
+pub const IMAGES: usize = 3_000;
 
 /// What it floods with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +189,9 @@ fn snapshot(generation: u64) -> ToCoordinator {
     ToCoordinator::Snapshot(Snapshot { generation: Generation(generation), part: 0, last: true, changes })
 }
 
-fn message(kind: Kind, n: u64) -> ToCoordinator {
+/// Returns the `n`th message of a flood; those of sessions that are garbage are none.
+#[must_use]
+pub fn message(kind: Kind, n: u64) -> ToCoordinator {
     let image = usize::try_from(n).unwrap_or(0) % 200;
     let changes = match kind {
         Kind::Steps | Kind::Redials => vec![fleet::put(image, n)],

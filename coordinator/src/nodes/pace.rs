@@ -163,11 +163,19 @@ impl Seat {
     }
 
     /// Uses what a session costs; tells how long it has to wait until it begins.
-    #[must_use]
-    pub fn begin(&self, now: Monotonic) -> Duration {
+    ///
+    /// # Errors
+    /// The same if that is more than `at_most`: nothing was used then, for the session does not begin.
+    pub fn begin(&self, at_most: Duration, now: Monotonic) -> Result<Duration, Duration> {
         let mut known = self.accounts.known();
-        let Some(usage) = known.nodes.get_mut(&self.node) else { return Duration::ZERO };
-        usage.messages.spend(SESSION, (SHARE, AT_ONCE), now)
+        let Some(usage) = known.nodes.get_mut(&self.node) else { return Ok(Duration::ZERO) };
+        let mut after = usage.messages;
+        let wait = after.spend(SESSION, (SHARE, AT_ONCE), now);
+        if wait > at_most {
+            return Err(wait);
+        }
+        usage.messages = after;
+        Ok(wait)
     }
 }
 
@@ -217,7 +225,7 @@ mod tests {
     #[test]
     fn ten_thousand_images_are_told_of_without_a_pause() {
         let seat = Accounts::default().open(&node("a"), at(0)).unwrap();
-        assert_eq!(seat.begin(at(0)), Duration::ZERO);
+        assert_eq!(seat.begin(Duration::ZERO, at(0)), Ok(Duration::ZERO));
         for last in [false, false, false, false, true] {
             assert_eq!(seat.say(&part(2_000, last), 0, at(0)), Duration::ZERO);
         }
@@ -276,7 +284,9 @@ mod tests {
         let _paid_later = seat.say(&part(0, true), 1_000_000, at(0));
         drop(seat);
         let seat = accounts.open(&node("a"), at(1)).unwrap();
-        assert!(seat.begin(at(1)) > Duration::from_secs(100));
+        let refused = seat.begin(Duration::from_secs(10), at(1));
+        assert!(refused > Err(Duration::from_secs(100)), "{refused:?}");
+        assert_eq!(seat.begin(Duration::from_secs(10), at(1)), refused, "who is turned away owes no more");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One agent's connection: handshake, hello, then messages both ways until either side ends it.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use quinn::crypto::rustls::HandshakeData;
@@ -28,8 +29,6 @@ use sifleet_common::tls::{IdentityError, NodeIdentity, connected_chain, connecte
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A node that has to wait longer until its session begins is to come back later.
 const LONGEST_DEBT: Duration = Duration::from_secs(10);
-/// A node that has to wait longer for one message is told of.
-const TOLD_DEBT: Duration = Duration::from_secs(1);
 
 /// Says why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -116,9 +115,14 @@ pub(super) async fn serve(
         }
     };
     let seat = match seat(&accounts, &shown.node, handle.clock.now().mono) {
-        Ok(seat) => seat,
+        Ok((seat, wait)) => {
+            tokio::time::sleep(wait).await;
+            seat
+        }
         Err(end) => {
-            warn!(node = %shown.node, %peer, error = &end as &dyn Error, "a connection was refused");
+            // The same line each time, so that repeats become a count.
+            warn!(node = %shown.node, "a node dials more often than it may and is turned away");
+            debug!(%peer, error = &end as &dyn Error, "a connection was refused");
             close(&connection, &end);
             return;
         }
@@ -129,7 +133,16 @@ pub(super) async fn serve(
         end = talk.run(enrolling.issuer()) => end,
     };
     let node = &shown.node;
-    match &end {
+    tell(node, peer, &end);
+    close(&connection, &end);
+    if handle.send(Event::Closed { session }).await.is_err() {
+        debug!(%node, "the session ended after the owner loop");
+    }
+}
+
+/// Writes into the log why a session ended, loudly if somebody should look.
+fn tell(node: &NodeName, peer: SocketAddr, end: &SessionEnd) {
+    match end {
         SessionEnd::Frame { .. }
         | SessionEnd::NotAHello
         | SessionEnd::Deaf
@@ -137,7 +150,7 @@ pub(super) async fn serve(
         | SessionEnd::Retired { .. }
         | SessionEnd::Crowded { .. }
         | SessionEnd::InDebt { .. } => {
-            warn!(%node, %peer, error = &end as &dyn Error, "a session was ended");
+            warn!(%node, %peer, error = end as &dyn Error, "a session was ended");
         }
         // Once is a node that came back on another way; again and again are two nodes with one certificate.
         SessionEnd::Closed { code: CloseCode::Superseded, .. } => {
@@ -149,11 +162,7 @@ pub(super) async fn serve(
         | SessionEnd::NoHello
         | SessionEnd::Ended
         | SessionEnd::Closed { .. }
-        | SessionEnd::Stopped(_) => debug!(%node, %peer, error = &end as &dyn Error, "a session ended"),
-    }
-    close(&connection, &end);
-    if handle.send(Event::Closed { session }).await.is_err() {
-        debug!(%node, "the session ended after the owner loop");
+        | SessionEnd::Stopped(_) => debug!(%node, %peer, error = end as &dyn Error, "a session ended"),
     }
 }
 
@@ -179,11 +188,12 @@ fn node_of(connection: &Connection, handle: &Handle) -> Result<NodeIdentity, Ses
     }
 }
 
-/// Lets a node in, unless it has used up too much, or has too many connections.
-fn seat(accounts: &Accounts, node: &NodeName, now: Monotonic) -> Result<Seat, SessionEnd> {
+/// Lets a node in, unless it has used up too much, or has too many connections; tells how long it waits for it.
+fn seat(accounts: &Accounts, node: &NodeName, now: Monotonic) -> Result<(Seat, Duration), SessionEnd> {
     let seat = accounts.open(node, now).ok_or_else(|| SessionEnd::Crowded { node: node.clone() })?;
-    let after = seat.begin(now);
-    if after > LONGEST_DEBT { Err(SessionEnd::InDebt { node: node.clone(), after }) } else { Ok(seat) }
+    let begun = seat.begin(LONGEST_DEBT, now);
+    let wait = begun.map_err(|after| SessionEnd::InDebt { node: node.clone(), after })?;
+    Ok((seat, wait))
 }
 
 /// One session, once it is known whose.
@@ -234,7 +244,7 @@ impl Talk<'_> {
     }
 
     async fn listen(&self, mut frames: FrameReader<RecvStream>, mut renewing: Renewing<'_>) -> SessionEnd {
-        let (share, mut held) = (Share::default(), Held::default());
+        let (share, mut held, mut told) = (Share::default(), Held::default(), false);
         loop {
             let message = tokio::select! {
                 message = frames.next::<ToCoordinator>() => message,
@@ -252,6 +262,9 @@ impl Talk<'_> {
             };
             let replicas = held.replicas(&message, &self.shown.node, self.handle);
             let wait = self.seat.say(&message, replicas, self.handle.clock.now().mono);
+            if !wait.is_zero() && !std::mem::replace(&mut told, true) {
+                warn!(node = %self.shown.node, "a node says more than its share and is listened to more slowly");
+            }
             if let Err(end) = self.pause(wait, &mut renewing).await {
                 return end;
             }
@@ -270,10 +283,6 @@ impl Talk<'_> {
     async fn pause(&self, wait: Duration, renewing: &mut Renewing<'_>) -> Result<(), SessionEnd> {
         if wait.is_zero() {
             return Ok(());
-        }
-        if wait > TOLD_DEBT {
-            let (node, seconds) = (&self.shown.node, wait.as_secs());
-            warn!(%node, seconds, "a node says more than its share and is listened to more slowly");
         }
         let until = tokio::time::Instant::now() + wait;
         loop {

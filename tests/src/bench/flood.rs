@@ -17,20 +17,20 @@ use crate::fleet;
 use crate::flood::{Flood, Kind};
 use crate::wait::pause;
 
-/// The cluster: all but the last node behave.
+/// The cluster: all but the last seven nodes behave.
 const SCALE: Scale = Scale {
     name: "bench-flood",
     nodes: 999,
     partitions: [
-        ("all", "n[00001-01000]"),
+        ("all", "n[00001-01007]"),
         ("q1", "n[00001-00250]"),
         ("q2", "n[00251-00500]"),
         ("q3", "n[00501-00998]"),
         ("probe", "n00999"),
     ],
 };
-/// The node that floods.
-const HOSTILE: &str = "n01000";
+/// Those that flood, one for each kind, so that none pays for what another one did.
+const HOSTILE: [&str; 7] = ["n01001", "n01002", "n01003", "n01004", "n01005", "n01006", "n01007"];
 /// Ordinary inventory events a second.
 const EVENTS: u32 = 1_000;
 /// Questions a second.
@@ -49,9 +49,9 @@ pub fn measure(plan: &Plan) -> anyhow::Result<Vec<Table>> {
     let mut rounds: Vec<Vec<[Measured; 2]>> = Kind::ALL.iter().map(|_| Vec::new()).collect();
     let flow = load.flow(EVENTS);
     for _ in 0..plan.rounds {
-        for (kind, rounds) in Kind::ALL.into_iter().zip(&mut rounds) {
+        for ((kind, node), rounds) in Kind::ALL.into_iter().zip(HOSTILE).zip(&mut rounds) {
             let quiet = measured(&load, plan)?;
-            let flood = Flood::start(&load.cluster, HOSTILE, kind)?;
+            let flood = Flood::start(&load.cluster, node, kind)?;
             pause(BEFORE);
             let before = flood.sent();
             let mut flooded = measured(&load, plan)?;

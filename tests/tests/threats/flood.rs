@@ -3,25 +3,27 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use sifleet_coordinator::nodes::pace;
 use sifleet_tests::cluster::{COORDINATOR, Cluster, LIMIT, Plan};
-use sifleet_tests::flood::{Flood, Kind};
+use sifleet_tests::flood::{Flood, IMAGES, Kind, message};
 use sifleet_tests::sif::SifBuilder;
 use sifleet_tests::wait::until;
 
 const NODE: &str = "viz001";
-const HOSTILE: &str = "viz002";
+/// Those that flood, one for each kind, so that none pays for what another one did.
+const HOSTILE: [&str; 7] = ["bad1", "bad2", "bad3", "bad4", "bad5", "bad6", "bad7"];
 /// Microseconds of a processor that one node may use at once, and of how many it may use one; see `nodes::pace`.
-const AT_ONCE: f64 = 1_000_000.0;
-const SHARE: f64 = 20.0;
-/// What the least of messages costs of them.
-const LEAST: f64 = 80.0;
+const AT_ONCE: u64 = 1_000_000;
+const SHARE: u64 = 20;
+/// What the good node says meanwhile, and what waits in queues and windows.
+const BESIDE: u64 = 500;
 
-fn cluster() -> Cluster {
+fn cluster(name: &'static str) -> Cluster {
     let partitions = BTreeMap::from([("viz", NODE)]);
     let lease = Duration::from_secs(4);
-    let plan = Plan { name: "threat_flood", partitions, nodes: vec![NODE], library: None, lease };
+    let plan = Plan { name, partitions, nodes: vec![NODE], library: None, lease };
     let cluster = Cluster::start(plan).unwrap();
-    cluster.issue(HOSTILE).unwrap();
+    cluster.issue("bad[1-7]").unwrap();
     cluster
 }
 
@@ -41,20 +43,24 @@ fn others_are_heard(cluster: &Cluster, flood: &Flood, enough: u64) {
 
 #[test]
 fn a_node_that_floods_is_read_more_slowly_and_all_changes_of_others_get_through() {
-    let cluster = cluster();
+    let cluster = cluster("threat_flood");
     let taken_in = || {
         let count = |name: &str| cluster.metric(name).unwrap();
         count("sifleet_deltas_total") + count("sifleet_snapshot_parts_total")
     };
-    for kind in [Kind::Steps, Kind::Batches, Kind::Snapshots, Kind::Roots, Kind::Heartbeats, Kind::Clocks] {
+    let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Redials);
+    for (kind, node) in kinds.zip(HOSTILE) {
+        let cost = pace::cost(&message(kind, 2), IMAGES);
         let (before, begun) = (taken_in(), Instant::now());
-        let flood = Flood::start(&cluster, HOSTILE, kind).unwrap();
-        others_are_heard(&cluster, &flood, 20);
+        let flood = Flood::start(&cluster, node, kind).unwrap();
+        // Until it has used up what it may at once, and some more; of heartbeats that is little.
+        let enough = if kind == Kind::Heartbeats { 60 } else { AT_ONCE / cost * 21 / 20 };
+        others_are_heard(&cluster, &flood, enough);
         drop(flood);
-        let at_most = (AT_ONCE + begun.elapsed().as_secs_f64() * 1e6 / SHARE) / LEAST;
+        let earned = u64::try_from(begun.elapsed().as_micros()).unwrap() / SHARE;
+        let at_most = (AT_ONCE + earned) / cost + BESIDE;
         let taken_in = taken_in() - before;
-        // The good node says a few things as well.
-        assert!(taken_in < at_most + 500.0, "{kind:?}: {taken_in} messages were taken in, not {at_most}");
+        assert!(taken_in < at_most as f64, "{kind:?}: {taken_in} messages were taken in, not {at_most}");
     }
     assert!(!cluster.log(NODE).contains("not connected"), "the good node kept its session");
     let told = || {
@@ -66,15 +72,8 @@ fn a_node_that_floods_is_read_more_slowly_and_all_changes_of_others_get_through(
 
 #[test]
 fn a_node_that_dials_again_and_again_is_told_why_it_is_turned_away() {
-    let cluster = {
-        let partitions = BTreeMap::from([("viz", NODE)]);
-        let lease = Duration::from_secs(4);
-        let plan = Plan { name: "threat_redial", partitions, nodes: vec![NODE], library: None, lease };
-        let cluster = Cluster::start(plan).unwrap();
-        cluster.issue(HOSTILE).unwrap();
-        cluster
-    };
-    let flood = Flood::start(&cluster, HOSTILE, Kind::Redials).unwrap();
+    let cluster = cluster("threat_redial");
+    let flood = Flood::start(&cluster, HOSTILE[6], Kind::Redials).unwrap();
     let told = || {
         let reasons = flood.reasons();
         let named = |what: &str| reasons.iter().any(|reason| reason.contains(what));
