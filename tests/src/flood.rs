@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use quinn::{ClientConfig, Connection, ConnectionError};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
 use sifleet_agent::credentials::Credentials;
 use sifleet_agent::settings::Tls;
 use sifleet_common::image::Arch;
@@ -29,6 +29,8 @@ use crate::fleet;
 
 /// Images the flooding node says that it has.
 pub const IMAGES: usize = 3_000;
+/// Connections at a time of a node that dials again and again.
+const DIALLERS: usize = 8;
 
 /// What it floods with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +101,7 @@ impl Flood {
         let (told, stop) = (Arc::<Told>::default(), CancellationToken::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (its, stopped) = (Arc::clone(&told), stop.clone());
-        let flood = move || {
-            runtime.block_on(stopped.run_until_cancelled(flood(config, address, kind, &its)));
-        };
+        let flood = move || runtime.block_on(flood(config, address, kind, (its, stopped)));
         let thread = std::thread::Builder::new().name("flood".to_owned()).spawn(flood)?;
         Ok(Self { told, stop, thread: Some(thread) })
     }
@@ -119,10 +119,24 @@ impl Flood {
     }
 }
 
-async fn flood(config: ClientConfig, address: SocketAddr, kind: Kind, told: &Told) {
+async fn flood(
+    config: ClientConfig,
+    address: SocketAddr,
+    kind: Kind,
+    (told, stop): (Arc<Told>, CancellationToken),
+) {
+    let Ok(endpoint) = quic::dialler(config, ([127, 0, 0, 1], 0).into()) else { return };
+    let at_a_time = if kind == Kind::Redials { DIALLERS } else { 1 };
+    let dial = (0..at_a_time).map(|_| dial(&endpoint, address, kind, &told));
+    stop.run_until_cancelled(futures_util::future::join_all(dial)).await;
+    // What was sent and not read yet must not be left to be read.
+    endpoint.close(0_u32.into(), b"");
+    endpoint.wait_idle().await;
+}
+
+async fn dial(endpoint: &Endpoint, address: SocketAddr, kind: Kind, told: &Told) {
     let mut generation = 1;
     loop {
-        let Ok(endpoint) = quic::dialler(config.clone(), ([127, 0, 0, 1], 0).into()) else { return };
         let Ok(connecting) = endpoint.connect(address, COORDINATOR_NAME) else { return };
         let Ok(connection) = connecting.await else { continue };
         // Whatever goes wrong, the connection says why.

@@ -71,19 +71,21 @@ fn a_node_that_floods_is_read_more_slowly_and_all_changes_of_others_get_through(
 }
 
 #[test]
-fn a_node_that_dials_again_and_again_is_told_why_it_is_turned_away() {
+fn a_node_that_dials_again_and_again_is_let_in_seldom_and_told_why() {
     let cluster = cluster("threat_redial");
+    let sessions = || cluster.metric("sifleet_sessions_accepted_total").unwrap();
+    let (before, begun) = (sessions(), Instant::now());
     let flood = Flood::start(&cluster, HOSTILE[6], Kind::Redials).unwrap();
     let told = || {
         let reasons = flood.reasons();
         let named = |what: &str| reasons.iter().any(|reason| reason.contains(what));
-        if named("broke the protocol") && named("used up what one node may") {
-            Ok(())
-        } else {
-            Err(reasons.join("; "))
-        }
+        let all = named("broke the protocol") && named("has too many connections at a time");
+        if all { Ok(()) } else { Err(reasons.join("; ")) }
     };
     until("it hears why", LIMIT, told).unwrap();
-    others_are_heard(&cluster, &flood, 1);
+    others_are_heard(&cluster, &flood, AT_ONCE / pace::SESSION * 21 / 20);
+    let earned = u64::try_from(begun.elapsed().as_micros()).unwrap() / SHARE;
+    let (at_most, sessions) = ((AT_ONCE + earned) / pace::SESSION + 20, sessions() - before);
+    assert!(sessions > 0.0 && sessions < at_most as f64, "{sessions} sessions, not {at_most}");
     assert!(!cluster.log(NODE).contains("not connected"), "the good node kept its session");
 }
