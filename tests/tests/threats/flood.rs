@@ -16,7 +16,7 @@ const HOSTILE: [&str; 7] = ["bad1", "bad2", "bad3", "bad4", "bad5", "bad6", "bad
 const AT_ONCE: u64 = 1_000_000;
 const SHARE: u64 = 20;
 /// What the good node says meanwhile, and what waits in queues and windows.
-const BESIDE: u64 = 500;
+const BESIDE: u64 = 200;
 
 fn cluster(name: &'static str) -> Cluster {
     let partitions = BTreeMap::from([("viz", NODE)]);
