@@ -3,15 +3,14 @@
 //! Owns the three files of `tls` in the settings. A certificate that came from the coordinator is used at once and
 //! written for the next start; it is for the key and the name that this node has, or it is not taken.
 
-use std::fs::{OpenOptions, rename};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+pub(crate) mod establish;
+
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use sifleet_common::inherit;
 use sifleet_common::telemetry::Chain;
 use sifleet_common::time::UnixMillis;
 use sifleet_common::tls::{
@@ -21,6 +20,7 @@ use sifleet_common::wire::enrol::Certificates;
 use tracing::{info, warn};
 
 use crate::settings;
+use establish::replace;
 
 /// A certificate is asked for at most this often while it is due.
 const SPACING_MS: i64 = 60_000;
@@ -150,8 +150,8 @@ impl Credentials {
         info!(node = %new.node, until = %new.not_after, "the node's certificate was renewed");
         *self.shown() = Shown { identity: new, asked: None, wanted: false };
         // The authorities first: they are those before and perhaps others, so that any two files go together.
-        let written = replace(&self.files.authority, 0o644, &pem_of(&authorities))
-            .and_then(|()| replace(&self.files.certificate, 0o644, &pem_of(&chain)));
+        let written = replace(&self.files.authority, &pem_of(&authorities))
+            .and_then(|()| replace(&self.files.certificate, &pem_of(&chain)));
         if let Err(error) = written {
             warn!(error = %Chain(&error), "the renewed certificate is used, and lost at the next start");
         }
@@ -161,26 +161,6 @@ impl Credentials {
     fn shown(&self) -> std::sync::MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Writes a new key with its first certificate, and whom to trust; the directories are made.
-///
-/// # Errors
-/// [`CredentialsError::Write`]; what was there before may be gone in part.
-pub(crate) fn establish(
-    files: &settings::Tls,
-    key: &str,
-    sent: &Certificates,
-) -> Result<(), CredentialsError> {
-    for path in [&files.authority, &files.certificate, &files.key] {
-        if let Some(dir) = path.parent() {
-            inherit::make_dir(dir, 0o755)
-                .map_err(|source| CredentialsError::Write { path: dir.to_owned(), source })?;
-        }
-    }
-    replace(&files.authority, 0o644, &pem_of(&certificates(&sent.authorities)))?;
-    replace(&files.key, 0o600, key)?;
-    replace(&files.certificate, 0o644, &pem_of(&certificates(&sent.chain)))
 }
 
 fn read(files: &settings::Tls) -> Result<(Identity, Arc<RootCertStore>), TlsError> {
@@ -203,21 +183,4 @@ fn trust(authorities: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, 
         store.add(certificate.clone()).map_err(|_no_detail| refused)?;
     }
     Ok(Arc::new(store))
-}
-
-/// Puts a file in place whole.
-fn replace(path: &Path, mode: u32, text: &str) -> Result<(), CredentialsError> {
-    let failed = |source| CredentialsError::Write { path: path.to_owned(), source };
-    let mut aside = path.to_owned().into_os_string();
-    aside.push(".part");
-    let aside = PathBuf::from(aside);
-    // One that was left behind may have another mode.
-    drop(std::fs::remove_file(&aside));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside).map_err(failed)?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| inherit::from_folder(&file, path))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| rename(&aside, path));
-    written.map_err(failed)
 }

@@ -14,7 +14,8 @@ use sifleet_common::tls::{Pin, TlsError};
 use sifleet_common::wire::enrol::{Answer, Ask, Certificates, ENROL_ALPN, Enrolment, Secret};
 use sifleet_common::wire::frame::{FrameError, FrameReader, write_frame};
 
-use crate::credentials::{Credentials, CredentialsError, establish};
+use crate::credentials::establish::Establishing;
+use crate::credentials::{Credentials, CredentialsError};
 use crate::session::{SessionError, link};
 use crate::settings;
 
@@ -75,8 +76,10 @@ pub struct Request {
 /// Enrols this node and writes its files; returns what it is called.
 ///
 /// # Errors
-/// [`EnrolError`]; unless the files could not be written, nothing has changed.
+/// [`EnrolError`]; nothing has changed, unless the disk failed at the very end. The token is used up only after the files
+/// were found to be writable.
 pub async fn enrol(request: Request, files: &settings::Tls) -> Result<NodeName, EnrolError> {
+    let establishing = Establishing::begin(files)?;
     let key = KeyPair::generate().map_err(|source| EnrolError::Key { source })?;
     let signed = CertificateParams::default().serialize_request(&key);
     let signed = signed.map_err(|source| EnrolError::Key { source })?;
@@ -84,7 +87,7 @@ pub async fn enrol(request: Request, files: &settings::Tls) -> Result<NodeName, 
     let ask =
         Ask::Enrol(Enrolment { token: request.token, request: signed.der().to_vec(), name: request.name });
     let granted = ask_for(&request.coordinator, &config, &ask).await?;
-    establish(files, &key.serialize_pem(), &granted)?;
+    establishing.end(&key.serialize_pem(), &granted)?;
     Ok(granted.node)
 }
 
@@ -112,7 +115,7 @@ async fn ask_for(
     match answered {
         Ok(Ok(Some(Answer::Granted(certificates)))) if certificates.are_sound() => Ok(certificates),
         Ok(Ok(Some(Answer::Granted(_)))) => Err(broken("it sent certificates beyond their limits".into())),
-        Ok(Ok(Some(Answer::Refused { reason }))) => Err(EnrolError::Refused { reason }),
+        Ok(Ok(Some(Answer::Refused { reason }))) => Err(EnrolError::Refused { reason: link::shown(&reason) }),
         Ok(Ok(None)) => Err(broken("no answer".into())),
         Ok(Err(source)) => Err(broken(source)),
         Err(elapsed) => Err(broken(elapsed.into())),

@@ -27,7 +27,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::name::NodeName;
 pub use live::Live;
-pub use node::{IdentityError, NodeIdentity, connected_identity, node_identity};
+pub use node::{IdentityError, NodeIdentity, connected_chain, connected_identity, node_identity};
 use pem::read;
 pub use pem::{check_key_file, pem_of, read_certificates};
 pub use pin::{NotAPin, Pin};

@@ -18,7 +18,7 @@ use sifleet_common::name::NodeName;
 use sifleet_common::tls::{Identity, Pin, TlsError};
 
 pub use authority::Authority;
-use file::{create, key_at, make_dir, paths, replace};
+use file::{create, exists, key_at, make_dir, paths, replace};
 use name::{named_in, other_names};
 pub use rollover::{next, retire, switch};
 
@@ -159,7 +159,16 @@ pub fn is_coordinator_due(dir: &Path) -> bool {
     let paths = paths(dir, dir, "coordinator");
     let identity = Identity::load(&paths.certificate, &paths.key).ok();
     let life = identity.and_then(|identity| authority::life_of(identity.chain().first()?));
-    dir.join("ca.key").exists() && life.is_some_and(|(whole, left)| left < whole / 3)
+    // One that cannot be looked at is for the renewal to complain about.
+    !matches!(has_key(dir), Ok(false)) && life.is_some_and(|(whole, left)| left < whole / 3)
+}
+
+/// Tells whether there is a key to sign with.
+///
+/// # Errors
+/// [`CaError::File`] if that cannot be said: a key that cannot be looked at is not none.
+pub fn has_key(dir: &Path) -> Result<bool, CaError> {
+    exists(&dir.join("ca.key"))
 }
 
 /// Reads which further names the coordinator's certificate has.

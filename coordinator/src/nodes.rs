@@ -1,11 +1,13 @@
 //! Accepts agents: a connection with a node's certificate becomes a session.
 //!
 //! Owns the QUIC listener and one task per connection. Who a node is comes from its certificate alone
-//! (`common::tls`); what it says goes to the owner loop, one message at a time.
+//! (`common::tls`); what it says goes to the owner loop, one message at a time, and no faster than its share ([`pace`]).
 
 pub mod enrol;
 pub mod issuer;
 pub mod late;
+pub mod pace;
+mod renewing;
 pub mod session;
 pub mod token;
 
@@ -22,6 +24,7 @@ use tracing::debug;
 use crate::state::SessionId;
 use crate::state::run::Handle;
 use enrol::Enrolling;
+use pace::Accounts;
 
 /// The last places are kept for peers that proved they can be reached at their address: a flood from forged
 /// addresses stops at them, for the price of one more round trip.
@@ -36,7 +39,7 @@ pub async fn accept(
 ) {
     let stop = tasks.token();
     let room = Arc::new(Semaphore::new(max_connections));
-    let numbers = Arc::new(AtomicU64::new(1));
+    let (numbers, accounts) = (Arc::new(AtomicU64::new(1)), Accounts::default());
     loop {
         let incoming = tokio::select! {
             () = stop.cancelled() => break,
@@ -45,9 +48,10 @@ pub async fn accept(
         let Some(incoming) = incoming else { break };
         let Some((incoming, permit)) = admit(incoming, &room) else { continue };
         let session = SessionId(numbers.fetch_add(1, Ordering::Relaxed));
-        let (handle, enrolling, stop) = (handle.clone(), enrolling.clone(), stop.clone());
+        let shared = (handle.clone(), enrolling.clone(), accounts.clone());
+        let stop = stop.clone();
         tasks.spawn("node session", async move {
-            session::serve(incoming, session, (handle, enrolling), stop).await;
+            session::serve(incoming, session, shared, stop).await;
             drop(permit);
         });
     }

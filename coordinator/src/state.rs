@@ -18,6 +18,7 @@ pub mod removals;
 mod restore;
 pub mod run;
 pub(crate) mod skew;
+mod step;
 pub mod sync;
 #[cfg(test)]
 pub(crate) mod testing;

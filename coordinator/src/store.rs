@@ -167,6 +167,11 @@ pub enum Op {
         /// As they are.
         invites: Vec<Invite>,
     },
+    /// These are all tokens with which nodes enrol.
+    ReplaceInvites {
+        /// As they are.
+        invites: Vec<Invite>,
+    },
     /// Tokens with which nodes enrol are too old, or not to be used.
     ForgetInvites {
         /// Which ones.
@@ -220,6 +225,7 @@ impl Op {
             | Self::MarkBusy { .. }
             | Self::PutStanding { .. }
             | Self::PutInvites { .. }
+            | Self::ReplaceInvites { .. }
             | Self::ForgetInvites { .. } => true,
             Self::PutNode { .. }
             | Self::Advance { .. }

@@ -33,7 +33,7 @@ use sifleet_common::time::{Monotonic, Now, UnixMillis};
 
 use crate::state::index::{DigestEntry, NameEntry};
 use crate::store::NodeFacts;
-use crate::store::identity::{Invite, Standing};
+use crate::store::identity::{Invite, InviteHash, InviteNo, Standing};
 use cache::Cache;
 use limits::LimitsShown;
 use pushes::PushesShown;
@@ -177,6 +177,22 @@ impl View {
 
     pub(crate) fn info(&self, id: u32) -> Option<&Arc<NodeInfo>> {
         self.nodes.get(usize::try_from(id).ok()?)
+    }
+
+    /// Finds where a node stands among all; its place never changes.
+    pub(crate) fn place_of(&self, node: &NodeName) -> Option<usize> {
+        self.nodes.iter().position(|info| info.name == *node)
+    }
+
+    /// Tells how many replicas the node at a place has.
+    pub(crate) fn replicas_at(&self, place: usize) -> usize {
+        self.nodes.get(place).map_or(0, |info| info.inventory.len())
+    }
+
+    /// Tells whether a token with which a node enrols is among those that are kept.
+    pub(crate) fn knows_invite(&self, invite: InviteNo, hash: InviteHash) -> bool {
+        let found = self.invites.binary_search_by_key(&invite, |known| known.id).ok();
+        found.and_then(|at| self.invites.get(at)).is_some_and(|known| known.hash == hash)
     }
 
     /// Folds a set of nodes into text such as `viz[001-004]`.

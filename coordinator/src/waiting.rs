@@ -26,6 +26,9 @@ use crate::store::removal::RemovalNo;
 
 /// Most bytes of messages of one session that are not applied yet: one frame of the largest kind.
 const SESSION_BYTES: usize = MAX_FRAME;
+/// What the smallest message takes of its session's share: of one session no more than 64 wait, lest all others wait for
+/// thousands of them.
+const SESSION_LEAST: usize = SESSION_BYTES / 64;
 /// Most bytes of messages of all sessions that are not applied yet.
 const WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// What a message without lists takes.
@@ -94,9 +97,10 @@ impl Default for Share {
 impl Waiting {
     /// Waits until a message of this session may wait.
     pub(crate) async fn hold(&self, own: &Share, message: &ToCoordinator) -> Result<Held, AcquireError> {
-        let bytes = u32::try_from(weight(message).min(SESSION_BYTES)).unwrap_or(u32::MAX);
-        let own = Arc::clone(&own.0).acquire_many_owned(bytes).await?;
-        let common = Arc::clone(&self.0).acquire_many_owned(bytes).await?;
+        let permits = |bytes: usize| u32::try_from(bytes.min(SESSION_BYTES)).unwrap_or(u32::MAX);
+        let bytes = weight(message);
+        let own = Arc::clone(&own.0).acquire_many_owned(permits(bytes.max(SESSION_LEAST))).await?;
+        let common = Arc::clone(&self.0).acquire_many_owned(permits(bytes)).await?;
         Ok(Held { _own: own, _common: common })
     }
 }

@@ -9,6 +9,7 @@ pub mod availability;
 pub mod casync;
 pub mod cost;
 pub mod delta;
+pub mod flood;
 pub mod hash;
 pub mod load;
 pub mod nginx;
@@ -50,12 +51,13 @@ impl Plan {
 pub type Benchmark = fn(&Plan) -> anyhow::Result<Vec<Table>>;
 
 /// All of them, in the order in which they run.
-pub const ALL: [(&str, Benchmark); 9] = [
+pub const ALL: [(&str, Benchmark); 10] = [
     ("hash", hash::measure),
     ("agent", agent::measure),
     ("cost", cost::measure),
     ("delta", delta::measure),
     ("storm", storm::measure),
+    ("flood", flood::measure),
     ("availability-1000", availability::measure_1000),
     ("availability-10000", availability::measure_10000),
     ("push-simulated", simulated::measure),

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod callers;
 pub mod cluster;
 pub mod fleet;
+pub mod flood;
 pub mod lan;
 pub mod machine;
 pub mod mover;

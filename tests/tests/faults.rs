@@ -8,6 +8,8 @@
 mod crashes;
 #[path = "faults/disks.rs"]
 mod disks;
+#[path = "faults/identities.rs"]
+mod identities;
 #[path = "faults/kills.rs"]
 mod kills;
 #[path = "faults/mount.rs"]

@@ -2,6 +2,10 @@
 
 #![cfg(test)]
 
+#[path = "threats/clocks.rs"]
+mod clocks;
+#[path = "threats/flood.rs"]
+mod flood;
 #[path = "threats/identity.rs"]
 mod identity;
 #[path = "threats/paths.rs"]

@@ -9,6 +9,7 @@ use sifleet_common::chunk::span::{MAX_SPANS, SpanId};
 use sifleet_common::digest::Digest;
 use sifleet_common::quic::HANDSHAKE_LIMIT;
 use sifleet_common::task::Tasks;
+use sifleet_common::time::UnixMillis;
 use sifleet_common::tls::connected_identity;
 use sifleet_common::wire::chunk::{Offer, Opening, Run, StopCode, Wish, are_sound, map_parts, numbers};
 use sifleet_common::wire::frame::{FrameError, FrameReader, write_frame};
@@ -138,13 +139,19 @@ impl Peer {
         match opening.map_err(|source| PeerError::Frame { source })? {
             Some(Opening::Follow { image, map, lacks, capability }) => {
                 let lacks = set(&lacks)?;
-                let image = self.permits.asked(connection, image, &capability);
+                let (wanted, image) = (image, self.permits.asked(connection, image, &capability));
+                // Whoever may not have it waits for "absent" like everybody else.
+                let until = (image == wanted).then(|| Permits::until(connection, &capability));
                 let id = FollowerId(self.numbers.fetch_add(1, Ordering::Relaxed));
                 let (offers, receiver) = mpsc::channel(OFFERS);
                 let connection = connection.clone();
                 let follower = Follower { id, image, map, lacks, connection, offers };
                 self.serving.put(Input::Follow(follower)).await;
-                let ended = self.follow(id, send, frames, receiver).await;
+                // Whoever is still permitted follows again, with the capability that it was given meanwhile.
+                let ended = tokio::select! {
+                    ended = self.follow(id, send, frames, receiver) => ended,
+                    () = self.permits.over(until.unwrap_or(UnixMillis(i64::MAX))) => Ok(()),
+                };
                 self.serving.put(Input::Event(Event::Left(id))).await;
                 ended
             }

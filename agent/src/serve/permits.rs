@@ -1,6 +1,7 @@
 //! Who may have what: the capabilities that the coordinator signed, checked.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use quinn::Connection;
 use sifleet_common::capability::{Capability, CapabilityKey};
@@ -12,6 +13,9 @@ use tracing::debug;
 
 /// How far our clock may be ahead of the coordinator's, in milliseconds: as far as certificates are backdated.
 const SLACK_MS: i64 = 300_000;
+
+/// How often the clock is looked at while a capability lasts.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// Knows whose capabilities count; clones share it.
 #[derive(Clone, Debug)]
@@ -30,6 +34,24 @@ impl Permits {
     /// Lets the capabilities of this key count, and no others.
     pub fn trust(&self, key: CapabilityKey) {
         *self.key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+    }
+
+    /// Returns until when a peer may follow what it shows a capability for: no longer than its certificate lasts.
+    pub(super) fn until(connection: &Connection, shown: &Capability) -> UnixMillis {
+        let certified = connected_identity(connection).map_or(shown.until, |peer| peer.not_after);
+        shown.until.min(certified)
+    }
+
+    /// Waits until that has passed, by a clock that may be set meanwhile. Cancel safe.
+    pub(super) async fn over(&self, until: UnixMillis) {
+        let end = until.0.saturating_add(SLACK_MS);
+        loop {
+            let left = end.saturating_sub(self.clock.now().wall.0);
+            match u64::try_from(left) {
+                Ok(left) if left > 0 => tokio::time::sleep(Duration::from_millis(left).min(LOOK)).await,
+                Ok(_) | Err(_) => return,
+            }
+        }
     }
 
     /// Returns which image a peer is to be answered for.

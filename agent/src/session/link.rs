@@ -11,6 +11,7 @@ use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::ImageMetadata;
 use sifleet_common::quic;
+use sifleet_common::time::Now;
 use sifleet_common::tls::COORDINATOR_NAME;
 use sifleet_common::wire::CONTROL_ALPN;
 use sifleet_common::wire::assignment::Order;
@@ -34,8 +35,10 @@ const UNTIL_WELCOME: Duration = Duration::from_secs(10);
 const SHORTEST_BEAT: Duration = Duration::from_millis(100);
 /// How long a dial may take: several repeats of a lost first packet, and short enough to try again soon.
 pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(5);
-/// How often the coordinator is told what the clock says.
+/// How often the coordinator is told what the clock says, unless it is set.
 const HOUR: Duration = Duration::from_secs(3600);
+/// A clock that moved by more than this beside the time that passed was set, in milliseconds.
+const SET_MS: i64 = 10_000;
 /// Descriptions read at once; more are asked for again later.
 const DESCRIPTIONS: usize = 8;
 
@@ -76,9 +79,15 @@ pub(super) async fn talk(
 /// Finds what the coordinator said when it ended the connection.
 fn refusal(address: SocketAddr, reason: ConnectionError) -> Option<SessionError> {
     let ConnectionError::ApplicationClosed(closed) = reason else { return None };
-    let said = String::from_utf8_lossy(&closed.reason);
-    let reason = said.chars().filter(|letter| !letter.is_control()).take(MAX_REASON).collect();
+    let reason = shown(&String::from_utf8_lossy(&closed.reason));
     Some(SessionError::Refused { address, code: closed.error_code.into_inner(), reason })
+}
+
+/// Cuts what the coordinator gave as its reason to what is shown of it.
+pub(crate) fn shown(reason: &str) -> String {
+    let mut text: String = reason.chars().filter(|letter| !letter.is_control()).collect();
+    text.truncate(text.floor_char_boundary(MAX_REASON));
+    text
 }
 
 pub(crate) async fn resolve(coordinator: &str) -> Result<SocketAddr, SessionError> {
@@ -143,6 +152,8 @@ struct Conversation<'a> {
     reporter: &'a mut Reporter,
     credentials: Credentials,
     clock: Clock,
+    /// When the coordinator was last told what the clock says.
+    told_time: Now,
     vigil: Vigil,
     /// Whether a message was begun and not ended, after which nothing else can be said.
     torn: bool,
@@ -165,12 +176,14 @@ async fn converse(
     let (commands, orders) = (parts.commands.clone(), parts.orders.clone());
     let beats = every(UNTIL_WELCOME);
     let vigil = Vigil { beat: Arc::clone(&parts.beat), stop: parts.stop.clone() };
+    let clock = Clock::start();
     let mut talk = Conversation {
         address,
         send,
         reporter,
         credentials: credentials.clone(),
-        clock: Clock::start(),
+        clock,
+        told_time: clock.now(),
         vigil,
         torn: false,
         commands,
@@ -199,9 +212,7 @@ impl Conversation<'_> {
         loop {
             tokio::select! {
                 () = parts.stop.cancelled() => return Err(SessionError::Stopped),
-                _ = turns.tick() => if self.credentials.take_due(self.clock.now().wall) {
-                    self.say(&ToCoordinator::Renew).await?;
-                },
+                _ = turns.tick() => self.look_at_clock().await?,
                 _ = hours.tick() => self.tell_time().await?,
                 _ = self.beats.tick() => {
                     let beat = self.reporter.heartbeat();
@@ -226,8 +237,21 @@ impl Conversation<'_> {
         }
     }
 
+    /// Asks for the certificate anew when it is due, by a clock that may have been set since the last look.
+    async fn look_at_clock(&mut self) -> Result<(), SessionError> {
+        let now = self.clock.now();
+        if is_set(self.told_time, now) {
+            self.tell_time().await?;
+        }
+        if self.credentials.take_due(now.wall) {
+            self.say(&ToCoordinator::Renew).await?;
+        }
+        Ok(())
+    }
+
     async fn tell_time(&mut self) -> Result<(), SessionError> {
-        self.say(&ToCoordinator::Clock { at: self.clock.now().wall.0 }).await
+        self.told_time = self.clock.now();
+        self.say(&ToCoordinator::Clock { at: self.told_time.wall.0 }).await
     }
 
     async fn say(&mut self, message: &ToCoordinator) -> Result<(), SessionError> {
@@ -318,6 +342,13 @@ impl Conversation<'_> {
     }
 }
 
+/// Tells whether somebody set the clock since `before`: it went on by more or less than the time that passed.
+fn is_set(before: Now, now: Now) -> bool {
+    let passed = i64::try_from(now.mono.since(before.mono).as_millis()).unwrap_or(i64::MAX);
+    let went_on = now.wall.0.saturating_sub(before.wall.0);
+    went_on.saturating_sub(passed).saturating_abs() > SET_MS
+}
+
 async fn next(frames: &mut FrameReader<RecvStream>, address: SocketAddr) -> Result<ToAgent, SessionError> {
     match frames.next().await {
         Ok(Some(message)) => Ok(message),
@@ -333,46 +364,4 @@ fn every(period: Duration) -> Interval {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    #[derive(Debug, Default)]
-    struct Beats(AtomicUsize);
-
-    impl Beat for Beats {
-        fn beat(&self, _connected: bool) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_coordinator_that_takes_nothing_neither_starves_the_watchdog_nor_keeps_the_agent() {
-        let beats = Arc::new(Beats::default());
-        let vigil = Vigil { beat: Arc::<Beats>::clone(&beats), stop: CancellationToken::new() };
-        let (mut send, _nobody_reads) = tokio::io::duplex(1);
-        let stop = vigil.stop.clone();
-        let writing = vigil.over(write_frame(&mut send, &ToCoordinator::Goodbye));
-        let stopping = async {
-            while beats.0.load(Ordering::Relaxed) < 2 {
-                tokio::task::yield_now().await;
-            }
-            stop.cancel();
-        };
-        let both = async { tokio::join!(writing, stopping) };
-        let (written, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
-        assert!(written.is_none());
-    }
-
-    #[tokio::test]
-    async fn every_message_said_shows_life() {
-        let beats = Arc::new(Beats::default());
-        let vigil = Vigil { beat: Arc::<Beats>::clone(&beats), stop: CancellationToken::new() };
-        let (mut send, _receive) = tokio::io::duplex(1024);
-        for said in 1..=3 {
-            let written = vigil.over(write_frame(&mut send, &ToCoordinator::Goodbye)).await;
-            assert!(matches!(written, Some(Ok(()))));
-            assert_eq!(beats.0.load(Ordering::Relaxed), said);
-        }
-    }
-}
+mod tests;

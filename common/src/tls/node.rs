@@ -102,9 +102,21 @@ pub fn node_identity(certificate: &[u8]) -> Result<NodeIdentity, IdentityError> 
 /// # Errors
 /// [`IdentityError`]; the connection is to be closed with `CloseCode::NotANode`.
 pub fn connected_identity(connection: &quinn::Connection) -> Result<NodeIdentity, IdentityError> {
+    node_identity(connected_chain(connection)?.first().ok_or(IdentityError::Absent)?)
+}
+
+/// Returns the certificates a QUIC peer showed, its own first.
+///
+/// # Errors
+/// [`IdentityError::Absent`].
+pub fn connected_chain(
+    connection: &quinn::Connection,
+) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let shown = connection.peer_identity().ok_or(IdentityError::Absent)?;
-    let chain = shown.downcast_ref::<Vec<CertificateDer<'static>>>().ok_or(IdentityError::Absent)?;
-    node_identity(chain.first().ok_or(IdentityError::Absent)?)
+    shown
+        .downcast::<Vec<CertificateDer<'static>>>()
+        .map(|chain| *chain)
+        .map_err(|_other| IdentityError::Absent)
 }
 
 impl NodeIdentity {

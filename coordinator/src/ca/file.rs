@@ -34,6 +34,11 @@ pub(super) fn read_key(path: &Path, subject: &str) -> Result<KeyPair, CaError> {
     KeyPair::from_pem(&text).map_err(|source| CaError::Sign { subject: subject.to_owned(), source })
 }
 
+/// Tells whether a file is there. One that cannot be looked at is an error, not absent.
+pub(super) fn exists(path: &Path) -> Result<bool, CaError> {
+    path.try_exists().map_err(|source| file("read", path, source))
+}
+
 pub(super) fn make_dir(dir: &Path) -> Result<(), CaError> {
     inherit::make_dir(dir, 0o700).map_err(|source| file("create", dir, source))
 }

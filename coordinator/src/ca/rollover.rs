@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use sifleet_common::tls::{pem_of, read_certificates};
 
 use super::authority::{own_certificate, self_signed};
-use super::file::{create, file, read_key, replace};
+use super::file::{create, exists, file, read_key, replace};
 use super::{Authority, CaError, DEFAULT_VALIDITY, IssuedPaths, coordinator_names, issue_coordinator};
 
 /// The key of the authority that is to take over.
@@ -49,7 +49,7 @@ pub fn next(dir: &Path) -> Result<(), CaError> {
 pub fn switch(dir: &Path) -> Result<IssuedPaths, CaError> {
     let waiting = dir.join(NEXT_KEY);
     let names = coordinator_names(dir)?;
-    if waiting.exists() {
+    if exists(&waiting)? {
         Authority::with_key(dir, &waiting)?;
         rename(&waiting, dir.join("ca.key")).map_err(|source| file("rename", &waiting, source))?;
     } else if trusted(dir)?.len() < MOST {
@@ -64,7 +64,7 @@ pub fn switch(dir: &Path) -> Result<IssuedPaths, CaError> {
 /// # Errors
 /// [`CaError::Order`] while an authority waits to take over; other [`CaError`]s.
 pub fn retire(dir: &Path) -> Result<(), CaError> {
-    if dir.join(NEXT_KEY).exists() {
+    if exists(&dir.join(NEXT_KEY))? {
         let why = "an authority waits to take over: let it with `ca switch`, or remove next.key and its certificate";
         return Err(CaError::Order { why: why.to_owned() });
     }

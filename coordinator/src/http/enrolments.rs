@@ -20,7 +20,7 @@ use super::problem::{ApiError, cut, problems};
 use crate::access::tokens::TokenError;
 use crate::nodes::issuer::Issuer;
 use crate::nodes::token::EnrolSecret;
-use crate::state::identities::{IdentityCommand, IdentityError};
+use crate::state::identities::{IdentityAnswer, IdentityCommand, IdentityError};
 use crate::store::identity::{Invite, InviteNo, Network};
 
 /// Most nodes in one request.
@@ -35,7 +35,7 @@ const DEFAULT_TTL_S: u64 = 600;
 problems!(CreateProblems: BadToken, BadNodeset, BadJson, SlowBody, BodyTooLarge, UnsupportedMediaType, TooManyTokens,
     NoAuthority, Stopping);
 problems!(ListProblems:);
-problems!(WithdrawProblems: BadQuery, UnknownToken, Stopping);
+problems!(WithdrawProblems: BadQuery, UnknownToken, Stopping, NotStored);
 
 /// How nodes find the coordinator and know it.
 #[derive(Clone, Debug)]
@@ -106,7 +106,11 @@ pub(super) async fn withdraw(
     let known = app.view().invites.iter().find(|known| known.id == invite).map(|known| body(known, now));
     let mut token = known.ok_or_else(unknown)?;
     let done = app.handle().identify(IdentityCommand::Withdraw { invite }).await?;
-    done.map_err(|_unknown| unknown())?;
+    if let IdentityAnswer::Withdrawn(steps) = done.map_err(|_unknown| unknown())? {
+        let what = "the token is not good any longer, and may be again after a restart";
+        let stored = app.store().commit(steps).await;
+        stored.map_err(|source| TokenError::NotStored { what, source: source.into() })?;
+    }
     "withdrawn".clone_into(&mut token.state);
     Ok(Json(token))
 }

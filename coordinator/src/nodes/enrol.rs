@@ -12,13 +12,13 @@ use std::time::Duration;
 use quinn::{Connection, VarInt};
 use sifleet_common::time::Monotonic;
 use sifleet_common::wire::code::CloseCode;
-use sifleet_common::wire::enrol::{Answer, Ask, Certificates, Enrolment, MAX_REASON};
+use sifleet_common::wire::enrol::{Answer, Ask, Certificates, Enrolment, MAX_REASON, MAX_TOKEN};
 use sifleet_common::wire::frame::{FrameReader, write_frame};
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use super::issuer::{Issuer, requested_key};
-use super::token::EnrolSecret;
+use super::token::{EnrolSecret, NotAToken};
 use crate::state::identities::{Claim, IdentityAnswer, IdentityCommand, IdentityError};
 use crate::state::run::Handle;
 use crate::store::Store;
@@ -121,12 +121,16 @@ impl Enrolling {
         enrolment: Enrolment,
         handle: &Handle,
     ) -> Result<Certificates, String> {
-        if self.wrong().is_paused(peer, handle.clock.now().mono) {
+        let secret = read_token(&enrolment.token.0);
+        let view = handle.views.load();
+        let known = secret.as_ref().is_ok_and(|secret| view.knows_invite(secret.id(), secret.hash()));
+        drop(view);
+        // Others at the same address may guess: whoever has a token need not wait for them.
+        if !known && self.wrong().is_paused(peer, handle.clock.now().mono) {
             return Err(format!("too many wrong tokens from {peer}: wait {} s", PAUSE.as_secs()));
         }
         // Before the token is used up: a request that is none would waste it.
         requested_key(&enrolment.request).map_err(|error| chain(&error))?;
-        let secret: Result<EnrolSecret, _> = enrolment.token.0.parse();
         let claimed = match secret {
             Ok(secret) => {
                 let claim =
@@ -137,7 +141,7 @@ impl Enrolling {
         };
         let (node, epoch, steps) = match claimed {
             Ok(IdentityAnswer::Enrolled(node, epoch, steps)) => (node, epoch, steps),
-            Ok(IdentityAnswer::Done | IdentityAnswer::Revoked { .. }) => {
+            Ok(IdentityAnswer::Done | IdentityAnswer::Withdrawn(_) | IdentityAnswer::Revoked { .. }) => {
                 return Err("not enrolled".to_owned());
             }
             Err(error) => {
@@ -174,6 +178,11 @@ impl Enrolling {
     fn wrong(&self) -> std::sync::MutexGuard<'_, Guesses> {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reads a token; one that is longer than any is none.
+fn read_token(text: &str) -> Result<EnrolSecret, NotAToken> {
+    if text.len() > MAX_TOKEN { Err(NotAToken) } else { text.parse() }
 }
 
 /// Counts wrong tokens by address. Pure: it is told the time.
@@ -234,6 +243,13 @@ mod tests {
         assert!(!guesses.is_paused(guesser, at(61)));
         guesses.note(guesser, at(61));
         assert!(!guesses.is_paused(guesser, at(61)), "it begins anew");
+    }
+
+    #[test]
+    fn what_is_longer_than_any_token_is_none() {
+        let good = EnrolSecret::new(7, [1; 32]).reveal();
+        assert!(read_token(&good).is_ok());
+        assert_eq!(read_token(&format!("{good}{}", " ".repeat(MAX_TOKEN))), Err(NotAToken));
     }
 
     #[test]

@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rcgen::{CertificateSigningRequestParams, PublicKeyData, SubjectPublicKeyInfo};
-use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use sifleet_common::epoch::Epoch;
 use sifleet_common::name::NodeName;
-use sifleet_common::tls::{Pin, TlsError, read_certificates};
+use sifleet_common::time::UnixMillis;
+use sifleet_common::tls::{Pin, TlsError, load_authorities, node_verifier, read_certificates};
 use sifleet_common::wire::enrol::{Certificates, MAX_REQUEST};
+use tokio::sync::watch;
 
-use crate::ca::{Authority, CaError};
+use crate::ca::{self, Authority, CaError};
 use sifleet_common::tls::NodeIdentity;
 
 /// Says why there is no certificate.
@@ -47,6 +50,8 @@ pub enum IssueError {
 struct Held {
     authority: Option<Authority>,
     trusted: Vec<CertificateDer<'static>>,
+    /// Knows who has a certificate of those.
+    verifier: Arc<dyn ClientCertVerifier>,
 }
 
 /// Issues certificates; clones share it.
@@ -54,6 +59,7 @@ struct Held {
 pub struct Issuer {
     held: Arc<ArcSwap<Held>>,
     life: Duration,
+    changed: Arc<watch::Sender<()>>,
 }
 
 impl Issuer {
@@ -62,7 +68,8 @@ impl Issuer {
     /// # Errors
     /// [`TlsError`] if nobody is trusted there, [`CaError`] if there is a key that cannot be used.
     pub fn open(dir: &Path, life: Duration) -> Result<Self, IssuerError> {
-        Ok(Self { held: Arc::new(ArcSwap::from_pointee(read(dir)?)), life })
+        let held = Arc::new(ArcSwap::from_pointee(read(dir)?));
+        Ok(Self { held, life, changed: Arc::new(watch::Sender::new(())) })
     }
 
     /// Reads it again; tells whether other authorities are trusted now, or another one signs.
@@ -74,7 +81,26 @@ impl Issuer {
         let before = self.held.swap(Arc::new(read));
         let now = self.held.load();
         let signs = |held: &Held| held.authority.as_ref().map(Authority::pin);
-        Ok(before.trusted != now.trusted || signs(&before) != signs(&now))
+        let changed = before.trusted != now.trusted || signs(&before) != signs(&now);
+        if changed {
+            self.changed.send_replace(());
+        }
+        Ok(changed)
+    }
+
+    /// Tells from here on when other authorities are trusted, or another one signs.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Tells whether a node's chain leads to an authority that is trusted now, as it did at `then`.
+    #[must_use]
+    pub fn vouches(&self, chain: &[CertificateDer<'static>], then: UnixMillis) -> bool {
+        let Some((own, between)) = chain.split_first() else { return false };
+        let then = Duration::from_millis(u64::try_from(then.0).unwrap_or(0));
+        let then = UnixTime::since_unix_epoch(then);
+        self.held.load().verifier.verify_client_cert(own, between, then).is_ok()
     }
 
     /// Returns the certificates of all that are trusted.
@@ -146,14 +172,14 @@ pub enum IssuerError {
 
 fn read(dir: &Path) -> Result<Held, IssuerError> {
     let trusted = read_certificates(&dir.join("ca.pem"), "authority certificate")?;
-    let authority = dir.join("ca.key").exists().then(|| Authority::open(dir)).transpose()?;
-    Ok(Held { authority, trusted })
+    let verifier = node_verifier(&load_authorities(&dir.join("ca.pem"))?)?;
+    let authority = ca::has_key(dir)?.then(|| Authority::open(dir)).transpose()?;
+    Ok(Held { authority, trusted, verifier })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ca;
     use crate::ca::testing::Cluster;
     use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, SanType};
     use sifleet_common::tls::node_identity;
@@ -214,7 +240,8 @@ mod tests {
         let issuer = Issuer::open(&dir, LIFE).unwrap();
         let issue = || issuer.enrol(&node(), Epoch(1), &request(&CertificateParams::default())).unwrap();
         assert!(ca::switch(&dir).is_err(), "there is none to take over");
-        let old = issue().authorities;
+        let first = issue();
+        let old = first.authorities.clone();
         ca::next(&dir).unwrap();
         assert!(ca::next(&dir).is_err() && ca::retire(&dir).is_err());
         assert!(issuer.reload(&dir).unwrap(), "nodes are to learn of it");
@@ -224,10 +251,18 @@ mod tests {
         assert!(issuer.reload(&dir).unwrap(), "nodes are to get new certificates");
         assert!(!issuer.reload(&dir).unwrap());
         ca::switch(&dir).expect("may be repeated");
+        let of_both = issue();
         ca::retire(&dir).unwrap();
-        assert!(issuer.reload(&dir).unwrap());
+        let before = issuer.changes();
+        assert!(issuer.reload(&dir).unwrap() && before.has_changed().unwrap());
         let new = issue().authorities;
         assert!(new.len() == 1 && new != old);
+        let vouches = |issued: &Certificates| {
+            let chain: Vec<_> = issued.chain.iter().cloned().map(CertificateDer::from).collect();
+            issuer.vouches(&chain, node_identity(&issued.chain[0]).unwrap().not_after)
+        };
+        assert!(vouches(&of_both), "of the authority that signs, as the other one was still trusted");
+        assert!(!vouches(&first), "of the one that was retired");
     }
 
     #[test]
@@ -246,6 +281,16 @@ mod tests {
         ca::next(&cluster.ca()).unwrap();
         ca::switch(&cluster.ca()).unwrap();
         assert!(names(&before) && names(&read()) && before != read());
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_looked_at_is_not_taken_for_none() {
+        let cluster = Cluster::new();
+        let key = cluster.ca().join("ca.key");
+        std::fs::remove_file(&key).unwrap();
+        // Root may read everything, so permissions would show nothing here; a link to itself nobody can follow.
+        std::os::unix::fs::symlink(&key, &key).unwrap();
+        assert!(matches!(Issuer::open(&cluster.ca(), LIFE), Err(IssuerError::Authority(_))));
     }
 
     #[test]

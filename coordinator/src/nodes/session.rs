@@ -1,15 +1,16 @@
 //! One agent's connection: handshake, hello, then messages both ways until either side ends it.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
 use sifleet_common::name::NodeName;
 use sifleet_common::quic::HANDSHAKE_LIMIT;
-use sifleet_common::time::{Monotonic, Now, UnixMillis};
+use sifleet_common::time::{Monotonic, UnixMillis};
 use sifleet_common::wire::code::CloseCode;
-use sifleet_common::wire::control::{Hello, ToAgent, ToCoordinator};
+use sifleet_common::wire::control::{Hello, ToCoordinator};
 use sifleet_common::wire::enrol::ENROL_ALPN;
 use sifleet_common::wire::frame::{FrameError, FrameReader, write_frame};
 use tokio::sync::mpsc;
@@ -17,19 +18,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::enrol::Enrolling;
-use super::issuer::{IssueError, Issuer};
+use super::issuer::Issuer;
+use super::pace::{self, Accounts, Seat};
+use super::renewing::Renewing;
 use crate::state::run::{Handle, OUTBOX, Share, Stopped, ToSession};
 use crate::state::{Caller, Event, SessionId};
-use sifleet_common::tls::{IdentityError, NodeIdentity, connected_identity, node_identity};
+use sifleet_common::tls::{IdentityError, NodeIdentity, connected_chain, connected_identity};
 
 /// How long a peer may take over its hello, and over taking one message.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A session's certificate is renewed at most this often.
-const RENEWAL_SPACING: Duration = Duration::from_millis(500);
+/// A node that has to wait longer until its session begins is to come back later.
+const LONGEST_DEBT: Duration = Duration::from_secs(10);
 
 /// Says why a session ended.
 #[derive(Debug, thiserror::Error)]
-enum SessionEnd {
+pub(super) enum SessionEnd {
     #[error("the handshake took longer than {HANDSHAKE_LIMIT:?}")]
     SlowHandshake,
     #[error("the connection ended")]
@@ -44,6 +47,12 @@ enum SessionEnd {
     },
     #[error("the certificate of {node} ran out at {at}")]
     Expired { node: NodeName, at: UnixMillis },
+    #[error("the authority of {node}'s certificate was retired: enrol this node again with a new token")]
+    Retired { node: NodeName },
+    #[error("{node} has too many connections at a time")]
+    Crowded { node: NodeName },
+    #[error("{node} used up what one node may of the coordinator; it may come back in {} s", after.as_secs())]
+    InDebt { node: NodeName, after: Duration },
     #[error("no hello within {PATIENCE:?}")]
     NoHello,
     #[error("the agent broke the protocol")]
@@ -69,7 +78,8 @@ impl SessionEnd {
             Self::Identity { .. } => CloseCode::NotANode,
             Self::Expired { .. } => CloseCode::Expired,
             Self::Frame { .. } | Self::NotAHello | Self::NoHello | Self::SlowHandshake => CloseCode::Protocol,
-            Self::Deaf => CloseCode::Busy,
+            Self::Retired { .. } => CloseCode::Revoked,
+            Self::Deaf | Self::Crowded { .. } | Self::InDebt { .. } => CloseCode::Busy,
             Self::Closed { code, .. } => *code,
             Self::Connection { .. } | Self::Ended | Self::Stopped(_) => CloseCode::Stopping,
         }
@@ -80,7 +90,7 @@ impl SessionEnd {
 pub(super) async fn serve(
     incoming: Incoming,
     session: SessionId,
-    (handle, enrolling): (Handle, Enrolling),
+    (handle, enrolling, accounts): (Handle, Enrolling, Accounts),
     stop: CancellationToken,
 ) {
     let peer = incoming.remote_address();
@@ -104,14 +114,43 @@ pub(super) async fn serve(
             return;
         }
     };
+    let seat = match seat(&accounts, &shown.node, handle.clock.now().mono) {
+        Ok((seat, wait)) => {
+            tokio::time::sleep(wait).await;
+            seat
+        }
+        Err(end) => {
+            // The same line each time, so that repeats become a count.
+            warn!(node = %shown.node, "a node dials more often than it may and is turned away");
+            debug!(%peer, error = &end as &dyn Error, "a connection was refused");
+            close(&connection, &end);
+            return;
+        }
+    };
+    let talk = Talk { connection: &connection, session, shown: &shown, handle: &handle, seat };
     let end = tokio::select! {
         () = stop.cancelled() => SessionEnd::Stopped(Stopped),
-        end = talk(&connection, session, &shown, (&handle, enrolling.issuer())) => end,
+        end = talk.run(enrolling.issuer()) => end,
     };
     let node = &shown.node;
-    match &end {
-        SessionEnd::Frame { .. } | SessionEnd::NotAHello | SessionEnd::Deaf => {
-            warn!(%node, %peer, error = &end as &dyn Error, "a session was ended");
+    tell(node, peer, &end);
+    close(&connection, &end);
+    if handle.send(Event::Closed { session }).await.is_err() {
+        debug!(%node, "the session ended after the owner loop");
+    }
+}
+
+/// Writes into the log why a session ended, loudly if somebody should look.
+fn tell(node: &NodeName, peer: SocketAddr, end: &SessionEnd) {
+    match end {
+        SessionEnd::Frame { .. }
+        | SessionEnd::NotAHello
+        | SessionEnd::Deaf
+        | SessionEnd::Expired { .. }
+        | SessionEnd::Retired { .. }
+        | SessionEnd::Crowded { .. }
+        | SessionEnd::InDebt { .. } => {
+            warn!(%node, %peer, error = end as &dyn Error, "a session was ended");
         }
         // Once is a node that came back on another way; again and again are two nodes with one certificate.
         SessionEnd::Closed { code: CloseCode::Superseded, .. } => {
@@ -120,15 +159,10 @@ pub(super) async fn serve(
         SessionEnd::SlowHandshake
         | SessionEnd::Connection { .. }
         | SessionEnd::Identity { .. }
-        | SessionEnd::Expired { .. }
         | SessionEnd::NoHello
         | SessionEnd::Ended
         | SessionEnd::Closed { .. }
-        | SessionEnd::Stopped(_) => debug!(%node, %peer, error = &end as &dyn Error, "a session ended"),
-    }
-    close(&connection, &end);
-    if handle.send(Event::Closed { session }).await.is_err() {
-        debug!(%node, "the session ended after the owner loop");
+        | SessionEnd::Stopped(_) => debug!(%node, %peer, error = end as &dyn Error, "a session ended"),
     }
 }
 
@@ -154,40 +188,126 @@ fn node_of(connection: &Connection, handle: &Handle) -> Result<NodeIdentity, Ses
     }
 }
 
-async fn talk(
-    connection: &Connection,
+/// Lets a node in, unless it has used up too much, or has too many connections; tells how long it waits for it.
+fn seat(accounts: &Accounts, node: &NodeName, now: Monotonic) -> Result<(Seat, Duration), SessionEnd> {
+    let seat = accounts.open(node, now).ok_or_else(|| SessionEnd::Crowded { node: node.clone() })?;
+    let begun = seat.begin(LONGEST_DEBT, now);
+    let wait = begun.map_err(|after| SessionEnd::InDebt { node: node.clone(), after })?;
+    Ok((seat, wait))
+}
+
+/// One session, once it is known whose.
+struct Talk<'a> {
+    connection: &'a Connection,
     session: SessionId,
-    shown: &NodeIdentity,
-    (handle, issuer): (&Handle, &Issuer),
-) -> SessionEnd {
-    let opened = tokio::time::timeout(PATIENCE, async {
-        let (send, receive) =
-            connection.accept_bi().await.map_err(|source| SessionEnd::Connection { source })?;
-        let mut frames = FrameReader::new(receive);
-        let hello = hello(&mut frames).await?;
-        Ok((send, frames, hello))
-    });
-    let (send, frames, hello) = match opened.await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(end)) => return end,
-        Err(_elapsed) => return SessionEnd::NoHello,
-    };
-    let (outbox, messages) = mpsc::channel(OUTBOX);
-    let caller = Caller {
-        node: shown.node.clone(),
-        epoch: shown.epoch,
-        address: connection.remote_address().ip(),
-        reached: connection.local_ip(),
-    };
-    // The owner alone keeps the session open: when it drops its end, the session ends.
-    let renewing =
-        Renewing { issuer, shown, until: shown.not_after, answers: outbox.downgrade(), last: None };
-    if let Err(stopped) = handle.open(session, caller, hello, outbox).await {
-        return stopped.into();
+    shown: &'a NodeIdentity,
+    handle: &'a Handle,
+    seat: Seat,
+}
+
+impl Talk<'_> {
+    async fn run(&self, issuer: &Issuer) -> SessionEnd {
+        let Self { connection, session, shown, handle, .. } = self;
+        let opened = tokio::time::timeout(PATIENCE, async {
+            let (send, receive) =
+                connection.accept_bi().await.map_err(|source| SessionEnd::Connection { source })?;
+            let mut frames = FrameReader::new(receive);
+            let hello = hello(&mut frames).await?;
+            Ok((send, frames, hello))
+        });
+        let (send, frames, hello) = match opened.await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(end)) => return end,
+            Err(_elapsed) => return SessionEnd::NoHello,
+        };
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let caller = Caller {
+            node: shown.node.clone(),
+            epoch: shown.epoch,
+            address: connection.remote_address().ip(),
+            reached: connection.local_ip(),
+        };
+        let chain = match connected_chain(connection) {
+            Ok(chain) => chain,
+            Err(source) => return SessionEnd::Identity { source },
+        };
+        // The owner alone keeps the session open: when it drops its end, the session ends.
+        let now = handle.clock.now().mono;
+        let renewing = Renewing::new(issuer, (shown, chain), outbox.downgrade(), now);
+        if let Err(stopped) = handle.open(*session, caller, hello, outbox).await {
+            return stopped.into();
+        }
+        tokio::select! {
+            end = self.listen(frames, renewing) => end,
+            end = speak(send, messages) => end,
+        }
     }
-    tokio::select! {
-        end = listen(frames, session, handle, renewing) => end,
-        end = speak(send, messages) => end,
+
+    async fn listen(&self, mut frames: FrameReader<RecvStream>, mut renewing: Renewing<'_>) -> SessionEnd {
+        let (share, mut held, mut told) = (Share::default(), Held::default(), false);
+        loop {
+            let message = tokio::select! {
+                message = frames.next::<ToCoordinator>() => message,
+                () = renewing.due(self.handle) => {
+                    match renewing.look(self.handle.clock.now()) {
+                        Ok(()) => continue,
+                        Err(end) => return end,
+                    }
+                }
+            };
+            let message = match message {
+                Ok(Some(message)) => message,
+                Ok(None) => return SessionEnd::Ended,
+                Err(source) => return SessionEnd::Frame { source },
+            };
+            let replicas = held.replicas(&message, &self.shown.node, self.handle);
+            let wait = self.seat.say(&message, replicas, self.handle.clock.now().mono);
+            if !wait.is_zero() && !std::mem::replace(&mut told, true) {
+                warn!(node = %self.shown.node, "a node says more than its share and is listened to more slowly");
+            }
+            if let Err(end) = self.pause(wait, &mut renewing).await {
+                return end;
+            }
+            if matches!(message, ToCoordinator::Renew)
+                && let Err(end) = renewing.renew(self.handle)
+            {
+                return end;
+            }
+            if let Err(stopped) = self.handle.say(self.session, message, &share).await {
+                return stopped.into();
+            }
+        }
+    }
+
+    /// Lets a node that used up its share wait, as long as it is there and may be.
+    async fn pause(&self, wait: Duration, renewing: &mut Renewing<'_>) -> Result<(), SessionEnd> {
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return Ok(()),
+                source = self.connection.closed() => return Err(SessionEnd::Connection { source }),
+                () = renewing.due(self.handle) => renewing.look(self.handle.clock.now())?,
+            }
+        }
+    }
+}
+
+/// Where in the view the node is, once it is there.
+#[derive(Default)]
+struct Held(Option<usize>);
+
+impl Held {
+    /// Tells how many replicas a node has, if the cost of a message depends on it.
+    fn replicas(&mut self, message: &ToCoordinator, node: &NodeName, handle: &Handle) -> usize {
+        if !pace::depends_on_replicas(message) {
+            return 0;
+        }
+        let view = handle.views.load();
+        self.0 = self.0.or_else(|| view.place_of(node));
+        self.0.map_or(0, |place| view.replicas_at(place))
     }
 }
 
@@ -197,65 +317,6 @@ async fn hello(frames: &mut FrameReader<RecvStream>) -> Result<Hello, SessionEnd
         Ok(Some(_)) => Err(SessionEnd::NotAHello),
         Ok(None) => Err(SessionEnd::Ended),
         Err(source) => Err(SessionEnd::Frame { source }),
-    }
-}
-
-async fn listen(
-    mut frames: FrameReader<RecvStream>,
-    session: SessionId,
-    handle: &Handle,
-    mut renewing: Renewing<'_>,
-) -> SessionEnd {
-    let share = Share::default();
-    loop {
-        let message = match frames.next::<ToCoordinator>().await {
-            Ok(Some(message)) => message,
-            Ok(None) => return SessionEnd::Ended,
-            Err(source) => return SessionEnd::Frame { source },
-        };
-        if matches!(message, ToCoordinator::Renew) {
-            renewing.renew(handle);
-        }
-        if let Err(stopped) = handle.say(session, message, &share).await {
-            return stopped.into();
-        }
-    }
-}
-
-/// Renews the certificate of a session: for the name, epoch and key that it was opened with.
-struct Renewing<'a> {
-    issuer: &'a Issuer,
-    shown: &'a NodeIdentity,
-    /// Until when the newest certificate of the session holds.
-    until: UnixMillis,
-    answers: mpsc::WeakSender<ToSession>,
-    last: Option<Monotonic>,
-}
-
-impl Renewing<'_> {
-    fn renew(&mut self, handle: &Handle) {
-        let Now { mono: now, wall } = handle.clock.now();
-        let node = &self.shown.node;
-        if wall >= self.until || self.shown.epoch < handle.views.load().epoch(node) {
-            return debug!(%node, "a certificate that has run out, or was revoked, is not renewed in a session");
-        }
-        // Signing costs: an agent that asks more often than it has reason to is not answered.
-        if self.last.is_some_and(|last| now.since(last) < RENEWAL_SPACING) {
-            return;
-        }
-        self.last = Some(now);
-        match self.issuer.renew(self.shown) {
-            Ok(certificates) => {
-                let first = certificates.chain.first().and_then(|chain| node_identity(chain).ok());
-                self.until = first.map_or(self.until, |issued| issued.not_after);
-                let answer = ToSession::Message(ToAgent::Renewed(Box::new(certificates)));
-                let sent = self.answers.upgrade().is_some_and(|answers| answers.try_send(answer).is_ok());
-                debug!(%node, sent, "the certificate was renewed");
-            }
-            // A site that brings its own certificates: said once a day by an agent that does not know it.
-            Err(IssueError::NoAuthority) => debug!(%node, "certificates are made elsewhere"),
-            Err(error) => warn!(%node, error = &error as &dyn Error, "a certificate could not be renewed"),
-        }
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Claim {
 pub enum IdentityAnswer {
     /// It is done.
     Done,
+    /// The token is not good any longer, for good once these steps are on disk.
+    Withdrawn(Vec<Op>),
     /// The node may have a certificate of this epoch, once these steps are on disk.
     Enrolled(NodeName, Epoch, Vec<Op>),
     /// These were revoked.
@@ -235,7 +237,8 @@ impl State {
         let standings =
             standings.map(|(node, standing)| Op::PutStanding { node: node.clone(), standing: *standing });
         let invites = self.identities.invites.values().cloned();
-        standings.chain([Op::PutInvites { invites: invites.collect() }]).collect()
+        // Of those that were forgotten meanwhile none may come back.
+        standings.chain([Op::ReplaceInvites { invites: invites.collect() }]).collect()
     }
 
     fn invite(&mut self, invites: Vec<Invite>) -> Result<IdentityAnswer, IdentityError> {
@@ -303,7 +306,7 @@ impl State {
             return Err(IdentityError::NoToken);
         }
         self.drop_invites(vec![invite]);
-        Ok(IdentityAnswer::Done)
+        Ok(IdentityAnswer::Withdrawn(vec![Op::ForgetInvites { invites: vec![invite] }]))
     }
 
     fn put_standing(&mut self, node: &NodeName, standing: Standing) {

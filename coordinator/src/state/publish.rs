@@ -10,7 +10,7 @@ use sifleet_common::time::Monotonic;
 
 use super::State;
 use super::index::NodeId;
-use super::sync::describe_root;
+use super::step::describe_root;
 use crate::store::identity::Invite;
 use crate::view::table::NodeTable;
 use crate::view::{NodeInfo, PartitionInfo, View, cache::Cache};

@@ -3,9 +3,9 @@
 //! What is applied need not be believed: only a heartbeat whose generation and digest equal ours makes an
 //! inventory current, so a message that was lost, doubled or overtaken can delay an answer, never falsify it.
 
-use sifleet_common::api::events::EventKind;
-use sifleet_common::digest::Digest;
-use sifleet_common::inventory::{Change, Content, Inventory, Replica, ReplicaKey, RootState};
+use std::collections::BTreeSet;
+
+use sifleet_common::inventory::Inventory;
 use sifleet_common::name::{ImageName, NodeName};
 use sifleet_common::time::Now;
 use sifleet_common::wire::code::CloseCode;
@@ -15,7 +15,7 @@ use sifleet_common::wire::control::{
 
 use super::index::NodeId;
 use super::node::{Node, Session, Staging};
-use super::{Announcement, Caller, Effect, SessionId, State, check};
+use super::{Caller, Effect, SessionId, State, check};
 use crate::store::{NodeFacts, Op, Position};
 
 impl State {
@@ -203,12 +203,13 @@ impl State {
             return;
         }
         node.generation = delta.generation;
-        let mut effective = Vec::with_capacity(delta.changes.len());
+        let (mut effective, mut reread) = (Vec::with_capacity(delta.changes.len()), BTreeSet::new());
         for change in delta.changes {
             let change = self.index_interned(change);
-            self.step(id, &change);
+            reread.extend(self.step(id, &change));
             effective.push(change);
         }
+        self.reread(id, &reread);
         let Some(node) = self.node(id) else { return };
         if let Err(how) = check::size(&node.inventory, max) {
             self.breach(id, how);
@@ -217,96 +218,6 @@ impl State {
         let (node, position) = (node.name.clone(), position_of(node));
         self.effects.push(Effect::Store(Op::Advance { node, position, changes: effective }));
         self.acknowledge(id, now);
-    }
-
-    /// Lets all nodes share the text of a name.
-    fn index_interned(&self, change: Change) -> Change {
-        match change {
-            Change::Put(ReplicaKey { root, name }, replica) => {
-                let name = self.index.intern(&name).unwrap_or(name);
-                Change::Put(ReplicaKey { root, name }, replica)
-            }
-            Change::Root(..) | Change::Remove(..) => change,
-        }
-    }
-
-    /// Applies one change to a node's inventory and to the index.
-    fn step(&mut self, id: NodeId, change: &Change) {
-        let Some(node) = self.nodes.get_mut(id.index()) else { return };
-        let (told, before) = match change {
-            Change::Root(root, _) => {
-                let known = node.inventory.root(*root).map(|root| root.state.clone());
-                (None, known.map(|state| matches!(state, RootState::Unknown { .. })))
-            }
-            Change::Put(key, _) | Change::Remove(key) => {
-                (Some((key.clone(), node.inventory.replica(key).cloned())), None)
-            }
-        };
-        if !node.inventory.apply(change.clone()) {
-            return;
-        }
-        let (name, current, inventory) = (node.name.clone(), node.current, node.inventory.clone());
-        match (change, told) {
-            (Change::Root(root, now), _) => {
-                let unknown = matches!(now.state, RootState::Unknown { .. });
-                if before != Some(unknown) {
-                    for (key, _) in inventory.replicas_of(*root) {
-                        self.refresh(id, &key.name, &inventory);
-                    }
-                }
-                self.shown.roots_changed(id);
-                self.announce_node(EventKind::NodeRoots, name, Some(describe_root(&now.path, &now.state)));
-            }
-            (Change::Put(..) | Change::Remove(..), Some((key, old))) => {
-                self.refresh(id, &key.name, &inventory);
-                self.shown.touch(id);
-                if current {
-                    self.announce_replica(name, &key, old.as_ref(), inventory.replica(&key));
-                }
-            }
-            (Change::Put(..) | Change::Remove(..), None) => {}
-        }
-    }
-
-    fn refresh(&mut self, id: NodeId, name: &ImageName, inventory: &Inventory) {
-        for (root, _) in inventory.roots() {
-            let key = ReplicaKey { root, name: name.clone() };
-            if let Some(Replica { content: Content::Image(image), .. }) = inventory.replica(&key) {
-                self.describing.seen(image.digest);
-                if let Some(session) =
-                    self.node(id).and_then(|node| node.session.as_ref()).map(|open| open.id)
-                {
-                    self.describing.forgive(&image.digest, session);
-                }
-            }
-        }
-        self.pushes.touched(id);
-        self.removals.heed(id);
-        if self.index.refresh(id, name, inventory) {
-            self.effects.push(Effect::Store(Op::HeardOf { name: name.clone() }));
-        }
-    }
-
-    fn announce_replica(
-        &mut self,
-        node: NodeName,
-        key: &ReplicaKey,
-        old: Option<&Replica>,
-        new: Option<&Replica>,
-    ) {
-        let (old, new) = (old.and_then(digest_of), new.and_then(digest_of));
-        let (kind, digest) = match (old, new) {
-            (_, Some(digest)) if old != new => (EventKind::ImageReady, digest),
-            (Some(digest), None) => (EventKind::ImageGone, digest),
-            _ => return,
-        };
-        self.effects.push(Effect::Announce(Announcement {
-            kind,
-            node: Some(node),
-            image: Some(key.name.clone()),
-            digest: Some(digest),
-            detail: None,
-        }));
     }
 
     pub(super) fn heartbeat(&mut self, id: NodeId, beat: &Heartbeat, now: Now) {
@@ -365,13 +276,6 @@ fn position_of(node: &Node) -> Position {
     Position { stream: node.stream, generation: node.generation, digest: node.inventory.digest() }
 }
 
-fn digest_of(replica: &Replica) -> Option<Digest> {
-    match &replica.content {
-        Content::Image(image) => Some(image.digest),
-        Content::Pending(_) | Content::Unusable(_) => None,
-    }
-}
-
 /// Lists the names whose replicas differ, or all names if the roots do.
 fn differing(old: &Inventory, new: &Inventory, roots: bool) -> Vec<ImageName> {
     let gone = old.replicas().filter(|(key, _)| new.replica(key).is_none()).map(|(key, _)| key);
@@ -381,16 +285,6 @@ fn differing(old: &Inventory, new: &Inventory, roots: bool) -> Vec<ImageName> {
     names.sort();
     names.dedup();
     names
-}
-
-/// Says in one sentence how a root fares.
-pub(super) fn describe_root(path: &str, state: &RootState) -> String {
-    match state {
-        RootState::Watched => format!("{path} is watched"),
-        RootState::Degraded { reason } => format!("{path} is degraded: {reason}"),
-        RootState::Unknown { reason } => format!("{path} is unknown: {reason}"),
-        RootState::Partial { reason } => format!("{path} is known in part: {reason}"),
-    }
 }
 
 fn millis(duration: std::time::Duration) -> u32 {

@@ -54,6 +54,7 @@ fn restored(stored: &[Op]) -> Restored {
             | Op::MarkBusy { .. }
             | Op::PutStanding { .. }
             | Op::PutInvites { .. }
+            | Op::ReplaceInvites { .. }
             | Op::ForgetInvites { .. }
             | Op::PutToken { .. }
             | Op::TouchTokens { .. }

@@ -3,7 +3,8 @@
 //! All of it is a memory aid: agents report their inventories again, so losing the file costs a snapshot per node
 //! and what was last known of nodes that are away. That is why WAL with `synchronous = NORMAL` is right: a crash
 //! of the process loses nothing, a power cut at most the last transactions, and either leaves a consistent file in
-//! which each node's position agrees with its replicas. Syncing every commit would cost a disk flush per batch.
+//! which each node's position agrees with its replicas. Syncing every commit would cost a disk flush per batch. What
+//! somebody is told to hold for good ([`Store::commit`]: identities, callers' tokens) is synced.
 //! Outside facts: sqlite.org/wal.html, sqlite.org/pragma.html, for SQLite 3.53 as bundled.
 
 mod audit;
@@ -203,7 +204,7 @@ impl Store {
         }
     }
 
-    /// Hands steps over and waits until they are on disk.
+    /// Hands steps over and waits until they are on disk, where a loss of power leaves them.
     ///
     /// # Errors
     /// [`StoreError::NotWritten`], [`StoreError::Closed`]; nothing was stored.

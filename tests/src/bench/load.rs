@@ -139,6 +139,12 @@ impl Load {
         order.filter_map(ask).collect()
     }
 
+    /// Returns where the changes of the `n`th agent go.
+    #[must_use]
+    pub fn agent(&self, n: usize) -> Option<mpsc::Sender<Vec<Change>>> {
+        self.fleets.iter().flat_map(|fleet| &fleet.agents).nth(n).cloned()
+    }
+
     /// Makes so many inventory events flow a second, until what is returned is dropped.
     ///
     /// Every event is a step of its own: a replica is removed somewhere, and a moment later put back. All nodes and

@@ -22,6 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Latencies(Vec<Duration>);
 
 impl Latencies {
+    /// Takes in latencies that somebody else measured.
+    #[must_use]
+    pub fn of(mut latencies: Vec<Duration>) -> Self {
+        latencies.sort_unstable();
+        Self(latencies)
+    }
+
     /// Returns the latency that so many of a hundred answers stayed below, in milliseconds.
     #[must_use]
     pub fn percentile(&self, percent: usize) -> f64 {

@@ -13,7 +13,7 @@ use sifleet_tests::packaging;
 use sifleet_tests::programs::{find, forget_package, workspace};
 
 /// Debian packages, and a program that tells whether each is there.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("debootstrap", "debootstrap"),
     ("squashfs-tools", "mksquashfs"),
     ("e2fsprogs", "mkfs.ext3"),
@@ -25,6 +25,7 @@ const PACKAGES: [(&str, &str); 11] = [
     ("binutils", "strip"),
     ("dpkg-dev", "dpkg-shlibdeps"),
     ("virtualenv", "virtualenv"),
+    ("faketime", "faketime"),
 ];
 
 /// Seconds each fuzz target runs.

@@ -134,6 +134,7 @@ impl Written {
             | Op::MarkBusy { .. }
             | Op::PutStanding { .. }
             | Op::PutInvites { .. }
+            | Op::ReplaceInvites { .. }
             | Op::ForgetInvites { .. }
             | Op::PutToken { .. }
             | Op::TouchTokens { .. }

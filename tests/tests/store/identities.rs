@@ -18,6 +18,8 @@ pub(crate) fn identity(what: u8, node: NodeName, a: u8, b: u8) -> Op {
             Op::PutStanding { node, standing: Standing { epoch: Epoch(a.into()), enrolled: None, revoked } }
         }
         23 => Op::ForgetInvites { invites: vec![InviteNo(u64::from(a % 5)), InviteNo(77)] },
+        // The lots leave no number free for it.
+        _ if b % 8 == 7 => Op::ReplaceInvites { invites: vec![invite(node, a, b)] },
         _ => Op::PutInvites { invites: vec![invite(node, a, b)] },
     }
 }
@@ -53,6 +55,8 @@ impl Model {
             self.standings.insert(node, standing);
         } else if let Op::PutInvites { invites } = op {
             self.invites.extend(invites.into_iter().map(|invite| (invite.id, invite)));
+        } else if let Op::ReplaceInvites { invites } = op {
+            self.invites = invites.into_iter().map(|invite| (invite.id, invite)).collect();
         } else if let Op::ForgetInvites { invites } = op {
             self.invites.retain(|id, _| !invites.contains(id));
         }

@@ -96,9 +96,10 @@ impl Model {
             Op::ForgetRemovals { removals } => removals.iter().for_each(|no| drop(self.removals.remove(no))),
             Op::PutLimits { set } => self.limits = set,
             Op::MarkBusy { nodes, busy: true } => self.busy.extend(nodes),
-            op @ (Op::PutStanding { .. } | Op::PutInvites { .. } | Op::ForgetInvites { .. }) => {
-                self.identity(op);
-            }
+            op @ (Op::PutStanding { .. }
+            | Op::PutInvites { .. }
+            | Op::ReplaceInvites { .. }
+            | Op::ForgetInvites { .. }) => self.identity(op),
             op @ (Op::PutToken { .. } | Op::TouchTokens { .. } | Op::ForgetTokens { .. }) => self.caller(op),
             Op::MarkBusy { nodes, busy: false } => self.busy.retain(|node| !nodes.contains(node)),
             Op::PutAudit { .. } | Op::PruneAudit { .. } => {}

@@ -131,6 +131,11 @@ fn a_thousand_guesses_of_a_token_let_nobody_in_and_keep_no_answer_waiting() {
     }
     assert!(!files.certificate.exists());
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    // The address has to wait, and whoever has the token need not.
+    let asked = runtime.block_on(enrol(request(1_000), &files)).unwrap_err().to_string();
+    assert!(asked.contains("too many wrong tokens"), "{asked}");
+    let output = enrol_as(&cluster, &token, NODE, token["ca_pin"].as_str().unwrap());
+    ended_with(&output, 0).unwrap();
 }
 
 #[test]

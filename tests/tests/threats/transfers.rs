@@ -77,6 +77,32 @@ async fn an_image_that_was_not_assigned_is_answered_for_as_one_that_is_not_there
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_follows_an_image_is_let_go_when_its_permission_ends() {
+    /// So much later than it says, for clocks that differ.
+    const SLACK_MS: i64 = 300_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (source, assignment) = source(folder.path()).await;
+    let node = Dialler::start(folder.path(), "node").unwrap();
+    let now = sifleet_common::clock::Clock::start().now().wall;
+    let signer = Signer::from_seed(&[7; 32]).unwrap();
+    let until = UnixMillis(now.0 - SLACK_MS + 4_000);
+    let capability = signer.permit(&"node".parse().unwrap(), assignment.image, until);
+    let opening =
+        Opening::Follow { image: assignment.image, map: assignment.map, lacks: vec![ALL], capability };
+    let connection = node.dial(&source.peer).await.unwrap();
+    let (mut send, offers) = connection.open_bi().await.unwrap();
+    write_frame(&mut send, &opening).await.unwrap();
+    let mut offers = FrameReader::new(offers);
+    let offer = offers.next::<Offer>().await;
+    assert!(matches!(offer, Ok(Some(Offer::Spans(_) | Offer::Alone(_)))), "{offer:?}");
+    let end = tokio::time::timeout(Duration::from_secs(60), async {
+        while let Some(_more) = offers.next::<Offer>().await? {}
+        Ok::<_, sifleet_common::wire::frame::FrameError>(())
+    });
+    assert!(matches!(end.await, Ok(Ok(()))), "the stream ends, and nothing was broken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_chunk_map_of_an_image_that_was_not_assigned_is_not_handed_out() {
     let folder = tempfile::tempdir().unwrap();
     let (source, assignment) = source(folder.path()).await;

@@ -219,10 +219,24 @@ fn tokens_are_bounded_and_can_be_withdrawn() {
     site.invite(many);
     let more = site.identify(IdentityCommand::Invite { invites: vec![invite(u64::MAX, "viz001")] });
     assert_eq!(more, Err(IdentityError::TooMany));
-    assert_eq!(site.identify(IdentityCommand::Withdraw { invite: InviteNo(1) }), Ok(IdentityAnswer::Done));
+    let withdrawn = site.identify(IdentityCommand::Withdraw { invite: InviteNo(1) });
+    let step = Op::ForgetInvites { invites: vec![InviteNo(1)] };
+    assert_eq!(withdrawn, Ok(IdentityAnswer::Withdrawn(vec![step])));
     assert_eq!(site.enrol(claim(1)), Err(IdentityError::NoToken));
     let twice = site.identify(IdentityCommand::Invite { invites: vec![invite(2, "viz001")] });
     assert_eq!(twice, Err(IdentityError::Twice));
+}
+
+#[test]
+fn what_a_store_that_lost_steps_is_told_brings_no_withdrawn_token_back() {
+    let mut site = Site::new();
+    site.invite(vec![invite(1, "viz001"), invite(2, "viz002")]);
+    let before = site.stored.clone();
+    site.identify(IdentityCommand::Withdraw { invite: InviteNo(1) }).unwrap();
+    // The step that forgets it was lost; all is written anew.
+    let stored: Vec<Op> = before.into_iter().chain(site.state.whole_identities()).collect();
+    let kept: Vec<InviteNo> = restored(&stored).invites.iter().map(|invite| invite.id).collect();
+    assert_eq!(kept, [InviteNo(2)]);
 }
 
 #[test]

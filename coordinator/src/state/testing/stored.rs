@@ -74,6 +74,7 @@ pub(crate) fn restored(stored: &[Op]) -> Restored {
                 found.invites.retain(|known| invites.iter().all(|invite| invite.id != known.id));
                 found.invites.extend(invites);
             }
+            Op::ReplaceInvites { invites } => found.invites = invites,
             Op::ForgetInvites { invites } => found.invites.retain(|known| !invites.contains(&known.id)),
             Op::MarkBusy { nodes, busy: false } => found.busy.retain(|node| !nodes.contains(node)),
             // The state knows nothing of callers.

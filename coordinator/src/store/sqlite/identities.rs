@@ -39,6 +39,11 @@ pub(super) fn put_invites(transaction: &Transaction<'_>, invites: &[Invite]) -> 
     Ok(())
 }
 
+pub(super) fn replace_invites(transaction: &Transaction<'_>, invites: &[Invite]) -> Result<()> {
+    transaction.prepare_cached("DELETE FROM enrol_token")?.execute(())?;
+    put_invites(transaction, invites)
+}
+
 pub(super) fn forget_invites(transaction: &Transaction<'_>, invites: &[InviteNo]) -> Result<()> {
     let mut forget = transaction.prepare_cached("DELETE FROM enrol_token WHERE id = ?1")?;
     for invite in invites {

@@ -62,6 +62,7 @@ impl<'a> Batch<'a> {
             Op::MarkBusy { nodes, busy } => limits::mark(self.transaction, nodes, *busy),
             Op::PutStanding { node, standing } => identities::put_standing(self.transaction, node, *standing),
             Op::PutInvites { invites } => identities::put_invites(self.transaction, invites),
+            Op::ReplaceInvites { invites } => identities::replace_invites(self.transaction, invites),
             Op::ForgetInvites { invites } => identities::forget_invites(self.transaction, invites),
             Op::PutToken { record } => tokens::put(self.transaction, record),
             Op::TouchTokens { used } => tokens::touch(self.transaction, used),

@@ -36,7 +36,7 @@ pub(super) enum Command {
         /// Nodes of which steps were lost before these, for want of room in the queue.
         missed: BTreeSet<NodeName>,
     },
-    /// Steps whose fate somebody waits for: a transaction of their own.
+    /// Steps whose fate somebody waits for: a transaction of their own, which outlasts a loss of power.
     Commit {
         ops: Vec<Op>,
         done: oneshot::Sender<bool>,
@@ -127,6 +127,7 @@ fn moved(ops: &[Op]) -> impl Iterator<Item = &NodeName> {
         | Op::MarkBusy { .. }
         | Op::PutStanding { .. }
         | Op::PutInvites { .. }
+        | Op::ReplaceInvites { .. }
         | Op::ForgetInvites { .. }
         | Op::PutToken { .. }
         | Op::TouchTokens { .. }
@@ -183,7 +184,7 @@ impl Writer {
                     }
                     Command::Commit { ops: steps, done } => {
                         self.commit(&std::mem::take(&mut ops));
-                        if done.send(self.commit(&steps)).is_err() {
+                        if done.send(self.commit_for_good(&steps)).is_err() {
                             trace!("nobody waits for this commit any more");
                         }
                     }
@@ -211,7 +212,23 @@ impl Writer {
         }
     }
 
-    /// Writes steps; tells whether they are on disk.
+    /// Writes steps so that they stay even if power is lost right afterwards, and everything before them with them.
+    ///
+    /// The rest is a memory aid; of these somebody is told that they hold.
+    fn commit_for_good(&mut self, ops: &[Op]) -> bool {
+        let sync = |how| self.connection.pragma_update(None, "synchronous", how);
+        if let Err(failed) = sync("full") {
+            self.fail(ops, &failed);
+            return false;
+        }
+        let written = self.commit(ops);
+        if let Err(failed) = self.connection.pragma_update(None, "synchronous", "normal") {
+            warn!(error = %failed, "every transaction waits for the disk from here on");
+        }
+        written
+    }
+
+    /// Writes steps; tells whether they are written.
     fn commit(&mut self, ops: &[Op]) -> bool {
         if ops.is_empty() {
             return true;
