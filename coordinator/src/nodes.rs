@@ -3,6 +3,7 @@
 //! Owns the QUIC listener and one task per connection. Who a node is comes from its certificate alone
 //! (`common::tls`); what it says goes to the owner loop, one message at a time, and no faster than its share ([`pace`]).
 
+pub mod door;
 pub mod enrol;
 pub mod issuer;
 pub mod late;
@@ -23,12 +24,22 @@ use tracing::debug;
 
 use crate::state::SessionId;
 use crate::state::run::Handle;
+use door::Door;
 use enrol::Enrolling;
 use pace::Accounts;
 
 /// The last places are kept for peers that proved they can be reached at their address: a flood from forged
 /// addresses stops at them, for the price of one more round trip.
 const PROVEN_PLACES: usize = 256;
+
+/// What all connections share.
+#[derive(Clone)]
+struct Shared {
+    handle: Handle,
+    enrolling: Enrolling,
+    accounts: Accounts,
+    door: Door,
+}
 
 /// Accepts connections until the tasks are stopped.
 pub async fn accept(
@@ -39,17 +50,21 @@ pub async fn accept(
 ) {
     let stop = tasks.token();
     let room = Arc::new(Semaphore::new(max_connections));
-    let (numbers, accounts) = (Arc::new(AtomicU64::new(1)), Accounts::default());
+    let numbers = Arc::new(AtomicU64::new(1));
+    let shared = Shared { handle, enrolling, accounts: Accounts::default(), door: Door::default() };
     loop {
         let incoming = tokio::select! {
             () = stop.cancelled() => break,
             incoming = endpoint.accept() => incoming,
         };
         let Some(incoming) = incoming else { break };
+        if shared.door.is_shut(incoming.remote_address().ip(), shared.handle.clock.now().mono) {
+            incoming.ignore();
+            continue;
+        }
         let Some((incoming, permit)) = admit(incoming, &room) else { continue };
         let session = SessionId(numbers.fetch_add(1, Ordering::Relaxed));
-        let shared = (handle.clone(), enrolling.clone(), accounts.clone());
-        let stop = stop.clone();
+        let (shared, stop) = (shared.clone(), stop.clone());
         tasks.spawn("node session", async move {
             session::serve(incoming, session, shared, stop).await;
             drop(permit);

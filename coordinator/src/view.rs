@@ -189,10 +189,11 @@ impl View {
         self.nodes.get(place).map_or(0, |info| info.inventory.len())
     }
 
-    /// Tells whether a token with which a node enrols is among those that are kept.
-    pub(crate) fn knows_invite(&self, invite: InviteNo, hash: InviteHash) -> bool {
+    /// Tells whether a token with which a node enrols is one that is still good.
+    pub(crate) fn has_good_invite(&self, invite: InviteNo, hash: InviteHash, now: UnixMillis) -> bool {
         let found = self.invites.binary_search_by_key(&invite, |known| known.id).ok();
-        found.and_then(|at| self.invites.get(at)).is_some_and(|known| known.hash == hash)
+        let is_good = |known: &Invite| known.hash == hash && known.used.is_none() && known.expires > now;
+        found.and_then(|at| self.invites.get(at)).is_some_and(is_good)
     }
 
     /// Folds a set of nodes into text such as `viz[001-004]`.

@@ -30,7 +30,7 @@ use crate::fleet;
 /// Images the flooding node says that it has.
 pub const IMAGES: usize = 3_000;
 /// Connections at a time of a node that dials again and again.
-const DIALLERS: usize = 8;
+pub const DIALLERS: u64 = 8;
 
 /// What it floods with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,7 @@ pub struct Flood {
 #[derive(Debug, Default)]
 struct Told {
     sent: AtomicU64,
+    connections: AtomicU64,
     reasons: Mutex<BTreeSet<String>>,
 }
 
@@ -112,6 +113,12 @@ impl Flood {
         self.told.sent.load(Ordering::Relaxed)
     }
 
+    /// Returns how many connections came about so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.told.connections.load(Ordering::Relaxed)
+    }
+
     /// Lists the reasons for which it was cut off.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
@@ -139,6 +146,7 @@ async fn dial(endpoint: &Endpoint, address: SocketAddr, kind: Kind, told: &Told)
     loop {
         let Ok(connecting) = endpoint.connect(address, COORDINATOR_NAME) else { return };
         let Ok(connection) = connecting.await else { continue };
+        told.connections.fetch_add(1, Ordering::Relaxed);
         // Whatever goes wrong, the connection says why.
         drop(talk(&connection, kind, &mut generation, told).await);
         if let ConnectionError::ApplicationClosed(closed) = connection.closed().await {

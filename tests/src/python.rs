@@ -1,6 +1,6 @@
 //! Python programs that tests run: each in an environment of its own below the target directory, made once.
 //!
-//! Packages come from the registry by exact version, so that a test says the same tomorrow.
+//! Packages come from the registry by exact version, all of them, so that a test says the same tomorrow.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,21 +10,22 @@ use anyhow::{Context, ensure};
 
 use crate::programs::{find, workspace};
 
-/// Returns the folder of programs of an environment that holds these packages (`name==version`), making it if need be.
+/// Returns the folder of programs of the environment that `tests/lab/NAME.txt` lists wholly, making it if need be.
 ///
 /// # Errors
 /// When there is no Python with `virtualenv`, or the packages cannot be had.
-pub fn environment(name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
+pub fn environment(name: &str) -> anyhow::Result<PathBuf> {
     let virtualenv = find("virtualenv").context("virtualenv is missing (apt-get install virtualenv)")?;
     let folder = workspace().join("target/lab/python").join(name);
     let (programs, made) = (folder.join("bin"), folder.join("made"));
-    let wanted = packages.join("\n");
+    let list = workspace().join(format!("tests/lab/{name}.txt"));
+    let wanted = fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))?;
     if fs::read_to_string(&made).is_ok_and(|known| known == wanted) {
         return Ok(programs);
     }
     run(Command::new(virtualenv).args(["--quiet", "--clear"]).arg(&folder))?;
-    let pip = ["install", "--quiet", "--disable-pip-version-check"];
-    run(Command::new(programs.join("pip")).args(pip).args(packages))?;
+    let pip = ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"];
+    run(Command::new(programs.join("pip")).args(pip).arg(&list))?;
     fs::write(&made, wanted)?;
     Ok(programs)
 }

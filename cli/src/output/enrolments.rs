@@ -73,28 +73,20 @@ impl Render for EnrolmentBody {
     }
 }
 
-/// Returns the line that enrols a node; `None` if the coordinator said something that a shell would take for more than words.
-fn line(made: &EnrolmentsCreated, token: &str) -> Option<String> {
-    let is_plain =
-        |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:_-[]".contains(&byte));
-    let plain = [&made.coordinator, &made.ca_pin, token].into_iter().all(is_plain);
-    // The token comes by a pipe: arguments can be seen by everybody on the node.
-    plain.then(|| {
-        let quote = if made.coordinator.starts_with('[') { "'" } else { "" };
-        format!(
-            "echo {token} | sifleet-agent enrol --coordinator {quote}{}{quote} --ca-pin {} --token-file -",
-            made.coordinator, made.ca_pin
-        )
-    })
+/// Returns the line that enrols a node. The token comes by a pipe: arguments can be seen by everybody on the node.
+fn line(made: &EnrolmentsCreated, token: &str) -> String {
+    let quote = if made.coordinator.starts_with('[') { "'" } else { "" };
+    format!(
+        "echo {token} | sifleet-agent enrol --coordinator {quote}{}{quote} --ca-pin {} --token-file -",
+        made.coordinator, made.ca_pin
+    )
 }
 
 impl Render for EnrolmentsCreated {
     fn blocks(&self, _wide: bool) -> Vec<Block> {
         // For one node what is to be run there, and nothing else: it can be sent on as it is.
-        if let [made] = self.tokens.as_slice()
-            && let Some(line) = line(self, &made.secret)
-        {
-            return vec![Block::Line(vec![Cell::new(line)])];
+        if let [made] = self.tokens.as_slice() {
+            return vec![Block::Line(vec![Cell::new(line(self, &made.secret))])];
         }
         let mut table = Table::new(&["NODE", "TOKEN"]);
         for made in &self.tokens {
@@ -123,19 +115,11 @@ impl Render for EnrolmentsCreated {
 
     fn notes(&self) -> Vec<Note> {
         let until = self.tokens.first().map(|made| made.token.expires.clone()).unwrap_or_default();
-        let text = match (self.tokens.as_slice(), line(self, "TOKEN")) {
-            ([made], Some(_)) => {
-                format!("run this on {} as root until {until}; it serves once", made.token.node)
-            }
-            (_, Some(line)) => {
-                format!(
-                    "run this on each node as root until {until}, its own token in place of TOKEN: {line}"
-                )
-            }
-            (_, None) => format!(
-                "the coordinator calls itself {:?} and its authority {:?}, which no node can use",
-                self.coordinator, self.ca_pin
-            ),
+        let text = if let [made] = self.tokens.as_slice() {
+            format!("run this on {} as root until {until}; it serves once", made.token.node)
+        } else {
+            let line = line(self, "TOKEN");
+            format!("run this on each node as root until {until}, its own token in place of TOKEN: {line}")
         };
         vec![Note::Hint(text)]
     }
@@ -191,14 +175,5 @@ mod tests {
         let made = made(&["viz001", "viz002"], "[fd00::1]:7441");
         assert!(shown(&made).contains("viz002  sifleet_enrol_viz002"), "{}", shown(&made));
         assert!(hint(&made).contains("echo TOKEN | sifleet-agent enrol --coordinator '[fd00::1]:7441'"));
-    }
-
-    #[test]
-    fn nothing_that_a_shell_would_run_gets_into_the_line() {
-        for coordinator in ["head01:7441; reboot", "$(reboot):7441", "head01:7441'`reboot`'", "head\n01:1"] {
-            let made = made(&["viz001"], coordinator);
-            assert!(!shown(&made).contains("reboot") && !shown(&made).contains("echo"), "{}", shown(&made));
-            assert!(!hint(&made).contains("echo"), "{}", hint(&made));
-        }
     }
 }

@@ -123,10 +123,12 @@ impl Enrolling {
     ) -> Result<Certificates, String> {
         let secret = read_token(&enrolment.token.0);
         let view = handle.views.load();
-        let known = secret.as_ref().is_ok_and(|secret| view.knows_invite(secret.id(), secret.hash()));
+        let now = handle.clock.now();
+        let good = |secret: &EnrolSecret| view.has_good_invite(secret.id(), secret.hash(), now.wall);
+        let good = secret.as_ref().is_ok_and(good);
         drop(view);
-        // Others at the same address may guess: whoever has a token need not wait for them.
-        if !known && self.wrong().is_paused(peer, handle.clock.now().mono) {
+        // Others at the same address may guess: whoever has a good token need not wait for them.
+        if !good && self.wrong().is_paused(peer, now.mono) {
             return Err(format!("too many wrong tokens from {peer}: wait {} s", PAUSE.as_secs()));
         }
         // Before the token is used up: a request that is none would waste it.

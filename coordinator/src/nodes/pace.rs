@@ -2,7 +2,8 @@
 //!
 //! Pure: it is told the time. A session whose message waits is not read further; QUIC's flow control then makes its agent
 //! wait, and nobody else. Accounts are of nodes, not of sessions: dialling again settles no debt. Heartbeats have an account
-//! of their own, so that a node with much to tell keeps its lease. Costs are what messages take of one processor as
+//! of their own, so that debt alone never stops them. Behind a message that waits they wait as well: a node on which some
+//! 100,000 images change at once may become unknown for a while, and that is true, for nobody knows yet what it holds. Costs are what messages take of one processor as
 //! measured (`cargo measure flood`), not what they take at a moment: a busy machine must not make nodes look guilty.
 
 use std::collections::BTreeMap;
@@ -22,12 +23,14 @@ const CHANGE: u64 = 20;
 const REPLICA: u64 = 10;
 /// What a message costs that makes a line in the log.
 const TOLD: u64 = 1_000;
+/// What the description of an image costs, which the coordinator asked for.
+const DESCRIBED: u64 = 40;
 /// What a session costs: its handshake and all that is said at its beginning.
 pub const SESSION: u64 = 2_000;
 /// Of how many microseconds of a processor a node may use one: a twentieth of a processor.
-const SHARE: u64 = 20;
-/// What a node may use at once, in microseconds: to tell of 50,000 images.
-const AT_ONCE: u64 = 1_000_000;
+pub const SHARE: u64 = 20;
+/// What a node may use at once, in microseconds: to tell of 10,000 images and describe them.
+pub const AT_ONCE: u64 = 2_000_000;
 /// The same of heartbeats: an agent sends one in a second or less often.
 const BEATS_SHARE: u64 = 200;
 const BEATS_AT_ONCE: u64 = 20 * MESSAGE;
@@ -50,7 +53,8 @@ pub fn cost(message: &ToCoordinator, held: usize) -> u64 {
             let all = if roots > 0 { all() } else { 0 };
             changes(&delta.changes).saturating_add(all).saturating_add(TOLD.saturating_mul(roots))
         }
-        ToCoordinator::Described(_) | ToCoordinator::Clock { .. } => TOLD,
+        ToCoordinator::Described(_) => DESCRIBED,
+        ToCoordinator::Clock { .. } => TOLD,
         ToCoordinator::Hello(_)
         | ToCoordinator::Heartbeat(_)
         | ToCoordinator::Goodbye
@@ -194,7 +198,7 @@ impl Drop for Seat {
 mod tests {
     use super::*;
     use sifleet_common::inventory::{Generation, Root, RootId, RootKind, RootState};
-    use sifleet_common::wire::control::{Delta, Heartbeat, Snapshot, Stamp};
+    use sifleet_common::wire::control::{Delta, Described, Heartbeat, Snapshot, Stamp};
 
     fn at(millis: u64) -> Monotonic {
         Monotonic(Duration::from_millis(millis))
@@ -223,11 +227,16 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_images_are_told_of_without_a_pause() {
+    fn ten_thousand_images_are_told_of_and_described_without_a_pause() {
         let seat = Accounts::default().open(&node("a"), at(0)).unwrap();
         assert_eq!(seat.begin(Duration::ZERO, at(0)), Ok(Duration::ZERO));
         for last in [false, false, false, false, true] {
             assert_eq!(seat.say(&part(2_000, last), 0, at(0)), Duration::ZERO);
+        }
+        for n in 0..10_000_u32 {
+            let digest = sifleet_common::digest::Digest::of(&n.to_be_bytes());
+            let described = Box::new(Described { digest, metadata: None, sidecar: None });
+            assert_eq!(seat.say(&ToCoordinator::Described(described), 0, at(0)), Duration::ZERO);
         }
         assert_eq!(seat.say(&delta(removed(1)), 10_000, at(0)), Duration::ZERO);
     }
@@ -258,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_in_debt_keeps_its_lease_and_hurts_no_other() {
+    fn heartbeats_are_not_charged_for_what_else_a_node_says_and_nobody_else_is() {
         let accounts = Accounts::default();
         let (one, other) =
             (accounts.open(&node("a"), at(0)).unwrap(), accounts.open(&node("b"), at(0)).unwrap());

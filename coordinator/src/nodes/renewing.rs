@@ -105,11 +105,15 @@ impl<'a> Renewing<'a> {
         match self.issuer.renew(self.shown) {
             Ok(certificates) => {
                 let first = certificates.chain.first().and_then(|first| node_identity(first).ok());
-                self.until = first.map_or(self.until, |issued| issued.not_after);
-                self.chain = certificates.chain.iter().cloned().map(CertificateDer::from).collect();
+                let chain = certificates.chain.iter().cloned().map(CertificateDer::from).collect();
                 let answer = ToSession::Message(ToAgent::Renewed(Box::new(certificates)));
                 let sent = self.answers.upgrade().is_some_and(|answers| answers.try_send(answer).is_ok());
                 debug!(%node, sent, "the certificate was renewed");
+                // One that the agent did not get it cannot use: it asks again.
+                if sent {
+                    self.until = first.map_or(self.until, |issued| issued.not_after);
+                    self.chain = chain;
+                }
             }
             // A site that brings its own certificates: said once a day by an agent that does not know it.
             Err(IssueError::NoAuthority) => debug!(%node, "certificates are made elsewhere"),

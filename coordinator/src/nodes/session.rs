@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::enrol::Enrolling;
+use super::Shared;
 use super::issuer::Issuer;
 use super::pace::{self, Accounts, Seat};
 use super::renewing::Renewing;
@@ -87,12 +87,8 @@ impl SessionEnd {
 }
 
 /// Serves one connection from its first packet to its end.
-pub(super) async fn serve(
-    incoming: Incoming,
-    session: SessionId,
-    (handle, enrolling, accounts): (Handle, Enrolling, Accounts),
-    stop: CancellationToken,
-) {
+pub(super) async fn serve(incoming: Incoming, session: SessionId, shared: Shared, stop: CancellationToken) {
+    let Shared { handle, enrolling, accounts, door } = shared;
     let peer = incoming.remote_address();
     let connection = match handshake(incoming).await {
         Ok(connection) => connection,
@@ -116,13 +112,22 @@ pub(super) async fn serve(
     };
     let seat = match seat(&accounts, &shown.node, handle.clock.now().mono) {
         Ok((seat, wait)) => {
-            tokio::time::sleep(wait).await;
+            let gone = async {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    _why = connection.closed() => {}
+                }
+            };
+            if tokio::time::timeout(wait, gone).await.is_ok() {
+                return;
+            }
             seat
         }
         Err(end) => {
             // The same line each time, so that repeats become a count.
             warn!(node = %shown.node, "a node dials more often than it may and is turned away");
             debug!(%peer, error = &end as &dyn Error, "a connection was refused");
+            door.shut(peer.ip(), handle.clock.now().mono);
             close(&connection, &end);
             return;
         }
