@@ -70,7 +70,7 @@ fn enrol(machine: &Machine) {
     assert_eq!(line.lines().count(), 1, "{line}");
     // Careful roots let nobody read what they make.
     let said = machine.run(&format!("umask 077; {line}"));
-    assert!(said.contains(&format!("{NODE} is enrolled")) && said.contains("coordinator.toml"), "{said}");
+    assert!(said.contains(&format!("{NODE} is enrolled")) && said.contains("00-enrolled.toml"), "{said}");
     let listed = machine.run("stat -c '%n %U:%G %a' /var/lib/sifleet/agent/tls/* | sort");
     let files = [("ca.pem", "600"), ("node.key", "600"), ("node.pem", "600")];
     let wanted =
@@ -229,7 +229,9 @@ fn a_certificate_for_the_web_is_handed_over_by_systemd(machine: &Machine) {
     ));
     let drop_in: String = ["[Service]\n".to_owned()]
         .into_iter()
-        .chain(["pem", "key"].map(|end| format!("LoadCredential=sifleet-web.{end}:{own}/sifleet-web.{end}\n")))
+        .chain(
+            ["pem", "key"].map(|end| format!("LoadCredential=sifleet-web.{end}:{own}/sifleet-web.{end}\n")),
+        )
         .collect();
     machine.write("/etc/systemd/system/sifleet-coordinator.service.d/web.conf", drop_in.as_bytes()).unwrap();
     let given = "/run/credentials/sifleet-coordinator.service";
@@ -280,7 +282,9 @@ fn removal_keeps_data_and_purge_none(machine: &Machine, packages: &str, before: 
     assert_eq!(machine.property("sifleet-agent", "UnitFileState"), "enabled");
     until_online(machine);
     // An image that was brought here is its user's, and stays; so does the user, whichever package goes last.
-    machine.run("chown sifleet: /opt/apptainers/vnc_desktop.sif && install -d -o sifleet /opt/apptainers/.sifleet");
+    machine.run(
+        "chown sifleet: /opt/apptainers/vnc_desktop.sif && install -d -o sifleet /opt/apptainers/.sifleet",
+    );
     machine.run("dpkg -P sifleet-agent && dpkg -P sifleet-coordinator sifleet");
     let left = difference(before, &files(machine));
     assert_eq!(left, ["+ /opt/apptainers", "+ /opt/apptainers/vnc_desktop.sif"]);
