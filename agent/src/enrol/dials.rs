@@ -87,6 +87,9 @@ pub fn remember(config: Option<&Path>, coordinator: &str) -> Result<Dials, Dials
             Ok(()) | Err(_) => Ok(dials),
         };
     }
+    if is_meant(&Settings::load(config)?.settings.coordinators) {
+        return Ok(Dials::Already);
+    }
     make(&folder).map_err(|source| DialsError::Folder { path: folder.clone(), source })?;
     replace_for_all(
         &file,
