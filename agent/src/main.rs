@@ -62,7 +62,7 @@ enum Command {
 
 const ENROL_HELP: &str = "Example:\n  sifleet-agent enrol --coordinator head01:7441 --ca-pin sha256:8d3f… --token-file /root/token\n\n\
     The token serves once. The key is made on this node and never leaves it. Where the settings name no coordinator, this one is \
-    written to coordinator.toml beside them. Afterwards: systemctl enable --now sifleet-agent";
+    written to agent.toml.d/00-enrolled.toml. Afterwards: systemctl enable --now sifleet-agent";
 
 fn after_help() -> String {
     format!("Settings are read from {DEFAULT_PATH}, {DEFAULT_PATH}.d/*.toml and variables SIFLEET_AGENT_….")
@@ -155,25 +155,41 @@ fn enrol(
     let request = enrol::Request { coordinator: coordinator.to_owned(), token, pin, name };
     match runtime.block_on(enrol::enrol(request, &settings.tls)) {
         Ok(node) => {
-            let certificate = settings.tls.certificate.display();
-            let whom = whom_it_dials(config, coordinator);
-            say(&format!("{node} is enrolled; its certificate is {certificate}\n{whom}"))
+            say(&format!("{node} is enrolled; its certificate is {}", settings.tls.certificate.display()));
+            say_whom_it_dials(config, coordinator)
         }
         Err(error) => complain(&error, 1),
     }
 }
 
 /// Has the agent dial the coordinator it was enrolled by; says whether it does, and what there is to do.
-fn whom_it_dials(config: Option<&Path>, coordinator: &str) -> String {
-    let set = format!("set `coordinators = [{coordinator:?}]` in {DEFAULT_PATH}");
+fn say_whom_it_dials(config: Option<&Path>, coordinator: &str) -> ExitCode {
+    let set = format!("coordinators = [{coordinator:?}]");
     match dials::remember(config, coordinator) {
-        Ok(Dials::Already) => format!("It dials {coordinator}, as its settings say"),
-        Ok(Dials::Now { file }) => format!("It dials {coordinator}, as {} says now", file.display()),
-        Ok(Dials::Others { names }) => {
-            format!("Its settings say that it dials {}: {set} if that is wrong", names.join(", "))
+        Ok(Dials::Already) => say(&format!("It dials {coordinator}, as its settings say")),
+        Ok(Dials::Now { file }) => say(&format!("It dials {coordinator}, as {} says now", file.display())),
+        Ok(Dials::Others { names }) => say(&format!(
+            "Its settings say that it dials {}: set `{set}` there if that is wrong",
+            names.join(", ")
+        )),
+        Err(error) => {
+            let file = config.unwrap_or(Path::new(DEFAULT_PATH)).display();
+            let told = format!(
+                "this node is enrolled and needs no other token, but whom it dials could not be written: see to it \
+                 that {file}, or a file in {file}.d that comes last, says `{set}`, then start the agent"
+            );
+            complain(&Untold { told, source: error }, 1)
         }
-        Err(error) => format!("It does not know yet whom to dial: {set} ({})", Chain(&error)),
     }
+}
+
+/// Says that a node got its certificate and nothing else.
+#[derive(Debug, thiserror::Error)]
+#[error("{told}")]
+struct Untold {
+    /// What is to be done.
+    told: String,
+    source: dials::DialsError,
 }
 
 /// Reads a token; a file is read no further than a token goes.

@@ -13,6 +13,7 @@ pub mod settle;
 mod entries;
 mod look;
 mod mounts;
+mod report;
 mod root;
 mod standing;
 mod troubles;

@@ -124,15 +124,31 @@ pub enum SettingsError {
 /// # Errors
 /// [`SettingsError`] for the first thing that is wrong.
 pub fn load<T: DeserializeOwned>(options: &Options<'_>) -> Result<Loaded<T>, SettingsError> {
-    load_with(options, std::env::vars_os())
+    load_with(options, None, std::env::vars_os())
 }
 
-fn load_with<T, V>(options: &Options<'_>, variables: V) -> Result<Loaded<T>, SettingsError>
+/// Loads settings as if one of the additions were not there; for whoever writes that one.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_without<T: DeserializeOwned>(
+    options: &Options<'_>,
+    without: &Path,
+) -> Result<Loaded<T>, SettingsError> {
+    load_with(options, Some(without), std::env::vars_os())
+}
+
+fn load_with<T, V>(
+    options: &Options<'_>,
+    without: Option<&Path>,
+    variables: V,
+) -> Result<Loaded<T>, SettingsError>
 where
     T: DeserializeOwned,
     V: Iterator<Item = (OsString, OsString)>,
 {
-    let files = files(options)?;
+    let mut files = files(options)?;
+    files.retain(|file| Some(file.as_path()) != without);
     let mut layers = Vec::new();
     for path in &files {
         layers.push(Layer::new(Origin::File(path.clone()), read(path)?, &layers));

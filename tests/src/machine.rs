@@ -49,11 +49,13 @@ impl Machine {
     /// # Errors
     /// When it does not come up.
     pub fn boot(root: &Path, shown: &[&Path]) -> anyhow::Result<Self> {
-        let mut outer = script().arg("up").arg(root).args(shown).stdout(Stdio::piped()).spawn()?;
+        let outer = script().arg("up").arg(root).args(shown).stdout(Stdio::piped()).spawn()?;
+        // From here on whatever goes wrong ends it.
+        let mut machine = Self { outer, systemd: 0 };
         let mut said = String::new();
-        BufReader::new(outer.stdout.take().context("no output")?).read_line(&mut said)?;
+        BufReader::new(machine.outer.stdout.take().context("no output")?).read_line(&mut said)?;
         let systemd = said.trim().strip_prefix("pid ").and_then(|pid| pid.parse().ok());
-        let machine = Self { outer, systemd: systemd.with_context(|| format!("the machine said {said:?}"))? };
+        machine.systemd = systemd.with_context(|| format!("the machine said {said:?}"))?;
         machine.until("systemd is up", |machine| {
             // `degraded` is a unit that failed: Debian's own are none of our business here.
             let state = machine.output("systemctl is-system-running");

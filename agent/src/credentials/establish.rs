@@ -4,9 +4,9 @@
 //! room, is known before a token is used up. Root enrols for an agent that is another user: what is made belongs to
 //! whom the directory belongs.
 
-use std::fs::{File, OpenOptions, rename};
+use std::fs::{File, OpenOptions, Permissions, rename};
 use std::io::{self, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
@@ -73,6 +73,16 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), CredentialsError> {
     Part::open(path, 0o644)?.end(text)
 }
 
+/// Puts a file that everybody may read in place whole, whatever the umask is.
+///
+/// # Errors
+/// What the system said; the file that was there before is as it was.
+pub(crate) fn replace_for_all(path: &Path, text: &str) -> Result<(), CredentialsError> {
+    let part = Part::open(path, 0o644)?;
+    part.file.set_permissions(Permissions::from_mode(0o644)).map_err(|source| part.failed(source))?;
+    part.end(text)
+}
+
 /// A file beside the one that it is to become.
 #[derive(Debug)]
 struct Part {
@@ -135,7 +145,6 @@ impl Drop for Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn files(dir: &Path) -> settings::Tls {
         let at = |name: &str| dir.join("tls").join(name);

@@ -1,23 +1,26 @@
 //! Whom the agent dials once it is enrolled: a file beside its settings, so that the printed line is all it takes.
 //!
-//! Owns that file and never touches another one: where a person has said whom to dial, that stands.
+//! Owns that file and never touches another one. It is there only while nobody else has said whom to dial: additions to the
+//! settings overrule the main file, so one that was left there would silently overrule what a person wrote.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use sifleet_common::settings::SettingsError;
+use sifleet_common::settings::{Options, SettingsError, load_without};
 
-use crate::settings::{DEFAULT_PATH, Settings};
+use crate::credentials::CredentialsError;
+use crate::credentials::establish::replace_for_all;
+use crate::settings::{DEFAULT_PATH, ENV_PREFIX, Settings};
 
-/// What the file is called among the additions to the settings; those that come later, such as `site.toml`, overrule it.
-const FILE: &str = "coordinator.toml";
+/// What the file is called among the additions to the settings: all others come later, and overrule it.
+const FILE: &str = "00-enrolled.toml";
 
 /// Whom the agent dials from its next start on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dials {
-    /// The coordinator that enrolled it, because its settings said so before.
+    /// The coordinator that enrolled it, because somebody said so before.
     Already,
     /// The coordinator that enrolled it, because a file says so now.
     Now {
@@ -38,10 +41,24 @@ pub enum DialsError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The file cannot be written.
-    #[error("cannot write {}", path.display())]
-    Write {
+    #[error(transparent)]
+    Write(#[from] CredentialsError),
+    /// The folder for it cannot be made.
+    #[error("cannot make {}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file of an earlier enrolment stands in the way of what the settings say.
+    #[error("cannot remove {}, which overrules the settings that name {}", path.display(), names.join(", "))]
+    Remove {
         /// The file.
         path: PathBuf,
+        /// Whom the settings name.
+        names: Vec<String>,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -53,35 +70,44 @@ pub enum DialsError {
 /// # Errors
 /// [`DialsError`]; no other settings have changed.
 pub fn remember(config: Option<&Path>, coordinator: &str) -> Result<Dials, DialsError> {
-    let dialled = || Ok::<_, SettingsError>(Settings::load(config)?.settings.coordinators);
     let is_meant = |names: &[String]| names.iter().any(|name| name == coordinator);
-    let names = dialled()?;
-    if is_meant(&names) {
+    let path = config.unwrap_or(Path::new(DEFAULT_PATH));
+    let mut folder = path.to_owned().into_os_string();
+    folder.push(".d");
+    let folder = PathBuf::from(folder);
+    let file = folder.join(FILE);
+    let options = Options { path, explicit: config.is_some(), env_prefix: ENV_PREFIX };
+    let names = load_without::<Settings>(&options, &file)?.settings.coordinators;
+    if is_meant(&names) || names != Settings::default().coordinators {
+        let dials = if is_meant(&names) { Dials::Already } else { Dials::Others { names: names.clone() } };
+        return match fs::remove_file(&file) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(DialsError::Remove { path: file, names, source })
+            }
+            Ok(()) | Err(_) => Ok(dials),
+        };
+    }
+    if is_meant(&Settings::load(config)?.settings.coordinators) {
         return Ok(Dials::Already);
     }
-    let mut folder = config.unwrap_or(Path::new(DEFAULT_PATH)).to_owned().into_os_string();
-    folder.push(".d");
-    let file = PathBuf::from(folder).join(FILE);
-    if names != Settings::default().coordinators && !file.exists() {
-        return Ok(Dials::Others { names });
-    }
-    write(&file, coordinator).map_err(|source| DialsError::Write { path: file.clone(), source })?;
-    let names = dialled()?;
-    Ok(if is_meant(&names) { Dials::Now { file } } else { Dials::Others { names } })
+    make(&folder).map_err(|source| DialsError::Folder { path: folder.clone(), source })?;
+    replace_for_all(
+        &file,
+        &format!(
+            "# Written by `sifleet-agent enrol`. It overrules agent.toml; files that come later, such as site.toml, overrule it.\n\
+             coordinators = [{coordinator:?}]\n"
+        ),
+    )?;
+    Ok(Dials::Now { file })
 }
 
-/// Writes the file for everybody to read, whatever the umask is: root enrols, the agent is another user.
-fn write(file: &Path, coordinator: &str) -> io::Result<()> {
-    if let Some(folder) = file.parent().filter(|folder| !folder.exists()) {
-        DirBuilder::new().mode(0o755).create(folder)?;
-        fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+/// Makes the folder for everybody to read, whatever the umask is: root enrols, the agent is another user.
+fn make(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
     }
-    let text = format!(
-        "# Written by `sifleet-agent enrol`. Files that come later, such as site.toml, overrule it.\n\
-         coordinators = [{coordinator:?}]\n"
-    );
-    fs::write(file, text)?;
-    fs::set_permissions(file, Permissions::from_mode(0o644))
+    DirBuilder::new().mode(0o755).create(folder)?;
+    fs::set_permissions(folder, Permissions::from_mode(0o755))
 }
 
 #[cfg(test)]
@@ -102,7 +128,7 @@ mod tests {
     fn who_enrolled_is_dialled_where_nobody_said_whom_to_dial() {
         let folder = tempfile::tempdir().unwrap();
         let config = main_file(folder.path(), "partitions = [\"viz\"]\n");
-        let file = folder.path().join("agent.toml.d/coordinator.toml");
+        let file = folder.path().join("agent.toml.d/00-enrolled.toml");
         assert_eq!(remember(Some(&config), "head01:7441").unwrap(), Dials::Now { file: file.clone() });
         assert_eq!(dialled(&config), ["head01:7441"]);
         for (path, mode) in [(file.parent().unwrap(), 0o755), (&file, 0o644)] {
@@ -132,6 +158,36 @@ mod tests {
         fs::write(folder.path().join("agent.toml.d/site.toml"), "coordinators = \"b:1\"\n").unwrap();
         assert_eq!(remember(Some(&config), "c:1").unwrap(), Dials::Others { names: vec!["b:1".into()] });
         assert_eq!(dialled(&config), ["b:1"]);
+    }
+
+    #[test]
+    fn what_a_person_wrote_since_the_last_enrolment_stands_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = main_file(folder.path(), "");
+        let file = folder.path().join("agent.toml.d/00-enrolled.toml");
+        remember(Some(&config), "a:1").unwrap();
+        main_file(folder.path(), "coordinators = [\"b:1\"]\n");
+        assert_eq!(dialled(&config), ["a:1"], "an addition comes after the main file");
+        assert_eq!(remember(Some(&config), "c:1").unwrap(), Dials::Others { names: vec!["b:1".into()] });
+        assert!(!file.exists());
+        assert_eq!(dialled(&config), ["b:1"]);
+        fs::write(&file, "coordinators = \"a:1\"\n").unwrap();
+        assert_eq!(remember(Some(&config), "b:1").unwrap(), Dials::Already);
+        assert_eq!(dialled(&config), ["b:1"]);
+    }
+
+    #[test]
+    fn what_was_not_written_whole_is_not_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = main_file(folder.path(), "");
+        let file = folder.path().join("agent.toml.d/00-enrolled.toml");
+        remember(Some(&config), "a:1").unwrap();
+        // In the way of the new file beside it.
+        fs::create_dir(folder.path().join("agent.toml.d/00-enrolled.toml.part")).unwrap();
+        let error = remember(Some(&config), "b:1").unwrap_err();
+        assert!(error.to_string().contains("00-enrolled.toml"), "{error}");
+        assert_eq!(dialled(&config), ["a:1"]);
+        assert!(file.exists());
     }
 
     #[test]

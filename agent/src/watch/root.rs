@@ -21,6 +21,7 @@ use super::hints::{Cause, Hints, Touch, Work};
 use super::look::Look;
 use super::mounts::Mounts;
 use super::notifier::Notifier;
+use super::report::Report;
 use super::troubles::{Hidden, Troubles, causes};
 use super::{Output, Pulse, RootSettings};
 use crate::hash::{Hashing, Job};
@@ -63,15 +64,6 @@ pub(super) struct Worker {
     /// A root that could not be looked through is left alone until then.
     next_try: Monotonic,
     report: Option<Report>,
-}
-
-/// What is said once all that a look at everything found has been hashed.
-#[derive(Debug)]
-struct Report {
-    cause: Cause,
-    started: Monotonic,
-    hashed: u64,
-    probed: u64,
 }
 
 impl Worker {
@@ -200,7 +192,7 @@ impl Worker {
             self.notifier = Some(Notifier::start(path, hints, self.settings.max_watches));
         }
         self.identity = Some(tree.identity());
-        let (hashed, probed) = (self.hashing.bytes.hashed(), self.hashing.bytes.probed());
+        let bytes = self.hashing.bytes.hashed() + self.hashing.bytes.probed();
         let is_whole = self.walk(&tree, b"", false, !only_blind);
         self.took = self.now().since(started);
         if !is_whole {
@@ -210,7 +202,7 @@ impl Worker {
         self.plan(only_blind);
         self.say_state();
         if !only_blind {
-            self.report.get_or_insert(Report { cause, started, hashed, probed });
+            self.report.get_or_insert(Report { cause, started, bytes });
         }
     }
 
@@ -377,19 +369,11 @@ impl Worker {
     }
 
     fn say_reconciled(&mut self) {
-        if !self.entries.is_hashed() {
-            return;
-        }
-        if let Some(Report { cause, started, hashed, probed }) = self.report.take() {
-            let now = self.now();
-            info!(
-                path = %self.settings.path.display(),
-                ?cause,
-                entries = self.entries.len(),
-                bytes = self.hashing.bytes.hashed() - hashed + self.hashing.bytes.probed() - probed,
-                took = ?now.since(started),
-                "reconciled"
-            );
+        if self.entries.is_hashed()
+            && let Some(report) = self.report.take()
+        {
+            let bytes = self.hashing.bytes.hashed() + self.hashing.bytes.probed();
+            report.say(&self.settings.path, self.entries.len(), (bytes, self.now()));
         }
     }
 }

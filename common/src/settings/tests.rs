@@ -78,7 +78,7 @@ impl Etc {
         let path = self.main();
         let options = Options { path: &path, explicit: false, env_prefix: "T_" };
         let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        load_with(&options, variables)
+        load_with(&options, None, variables)
     }
 
     /// Loads, must fail, and shows the error without the directory.
@@ -211,7 +211,7 @@ fn a_file_that_was_asked_for_must_exist() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("none.toml");
     let options = Options { path: &path, explicit: true, env_prefix: "T_" };
-    let error = load_with::<Sample, _>(&options, std::iter::empty()).unwrap_err();
+    let error = load_with::<Sample, _>(&options, None, std::iter::empty()).unwrap_err();
     assert!(matches!(error, SettingsError::Read { .. }), "{error}");
 }
 

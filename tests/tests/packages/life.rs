@@ -26,9 +26,10 @@ fn packages_install_run_are_watched_over_upgraded_removed_and_purged() {
     the_sandbox_is_applied(&machine);
     killed_services_come_back(&machine);
     standing_services_are_replaced(&machine);
-    a_certificate_for_the_web_comes_from_the_credential_store(&machine);
+    a_certificate_for_the_web_is_handed_over_by_systemd(&machine);
     an_upgrade_keeps_settings_and_restarts(&machine, folder(&second).to_str().unwrap());
     removal_keeps_data_and_purge_none(&machine, folder(&second).to_str().unwrap(), &before);
+    a_purge_ends_whatever_lies_in_its_way(&machine, folder(&second).to_str().unwrap());
 }
 
 fn install(machine: &Machine, packages: &str) {
@@ -69,7 +70,7 @@ fn enrol(machine: &Machine) {
     assert_eq!(line.lines().count(), 1, "{line}");
     // Careful roots let nobody read what they make.
     let said = machine.run(&format!("umask 077; {line}"));
-    assert!(said.contains(&format!("{NODE} is enrolled")) && said.contains("coordinator.toml"), "{said}");
+    assert!(said.contains(&format!("{NODE} is enrolled")) && said.contains("00-enrolled.toml"), "{said}");
     let listed = machine.run("stat -c '%n %U:%G %a' /var/lib/sifleet/agent/tls/* | sort");
     let files = [("ca.pem", "600"), ("node.key", "600"), ("node.pem", "600")];
     let wanted =
@@ -219,24 +220,33 @@ fn standing_services_are_replaced(machine: &Machine) {
     until_online(machine);
 }
 
-fn a_certificate_for_the_web_comes_from_the_credential_store(machine: &Machine) {
-    let ca = "/var/lib/sifleet/coordinator/ca";
+fn a_certificate_for_the_web_is_handed_over_by_systemd(machine: &Machine) {
+    let (ca, own) = ("/var/lib/sifleet/coordinator/ca", "/root/web");
     // Root's alone, in a directory that the coordinator cannot read.
     machine.run(&format!(
-        "install -d -m 700 /etc/credstore && install -m 600 {ca}/coordinator.pem /etc/credstore/sifleet-web.pem \
-         && install -m 600 {ca}/coordinator.key /etc/credstore/sifleet-web.key"
+        "install -d -m 700 {own} && install -m 600 {ca}/coordinator.pem {own}/sifleet-web.pem \
+         && install -m 600 {ca}/coordinator.key {own}/sifleet-web.key"
     ));
+    let drop_in: String = ["[Service]\n".to_owned()]
+        .into_iter()
+        .chain(
+            ["pem", "key"].map(|end| format!("LoadCredential=sifleet-web.{end}:{own}/sifleet-web.{end}\n")),
+        )
+        .collect();
+    machine.write("/etc/systemd/system/sifleet-coordinator.service.d/web.conf", drop_in.as_bytes()).unwrap();
     let given = "/run/credentials/sifleet-coordinator.service";
     let settings = format!(
         "[http]\ntls = {{ certificate = \"{given}/sifleet-web.pem\", key = \"{given}/sifleet-web.key\" }}\n"
     );
     machine.write("/etc/sifleet/coordinator.toml.d/tls.toml", settings.as_bytes()).unwrap();
-    machine.run("systemctl restart sifleet-coordinator");
+    machine.run("systemctl daemon-reload && systemctl restart sifleet-coordinator");
     machine.run(&format!(
         "SIFLEET_URL=https://localhost:7440 SIFLEET_CA_FILE={ca}/ca.pem sifleet image ls || test $? = 11"
     ));
-    machine
-        .run("rm -r /etc/credstore /etc/sifleet/coordinator.toml.d/tls.toml && systemctl restart sifleet-coordinator");
+    machine.run(
+        "rm -r /root/web /etc/systemd/system/sifleet-coordinator.service.d /etc/sifleet/coordinator.toml.d/tls.toml",
+    );
+    machine.run("systemctl daemon-reload && systemctl restart sifleet-coordinator");
 }
 
 fn an_upgrade_keeps_settings_and_restarts(machine: &Machine, packages: &str) {
@@ -253,7 +263,11 @@ fn an_upgrade_keeps_settings_and_restarts(machine: &Machine, packages: &str) {
 }
 
 fn removal_keeps_data_and_purge_none(machine: &Machine, packages: &str, before: &[String]) {
+    // Root's scripts run beside what the user has put into its own directory.
+    let planted = "runuser -u sifleet -- ln -s /etc/passwd /var/lib/sifleet/agent/roots";
+    machine.run(&format!("{planted} && sha256sum /etc/passwd >/run/passwd.sum"));
     machine.run("dpkg -r sifleet-agent sifleet-coordinator sifleet");
+    machine.run("sha256sum --quiet -c /run/passwd.sum && test -L /var/lib/sifleet/agent/roots");
     for daemon in DAEMONS {
         assert_eq!(machine.property(daemon, "ActiveState"), "inactive");
         machine.run(&format!(
@@ -267,17 +281,41 @@ fn removal_keeps_data_and_purge_none(machine: &Machine, packages: &str, before: 
     machine.run(&format!("dpkg -i {packages}/*.deb && systemctl start sifleet-coordinator sifleet-agent"));
     assert_eq!(machine.property("sifleet-agent", "UnitFileState"), "enabled");
     until_online(machine);
-    // An image that was brought here is its user's, and stays; so does the user.
-    machine.run("chown sifleet: /opt/apptainers/vnc_desktop.sif");
-    machine.run("dpkg -P sifleet sifleet-coordinator sifleet-agent");
+    // An image that was brought here is its user's, and stays; so does the user, whichever package goes last.
+    machine.run(
+        "chown sifleet: /opt/apptainers/vnc_desktop.sif && install -d -o sifleet /opt/apptainers/.sifleet",
+    );
+    machine.run("dpkg -P sifleet-agent && dpkg -P sifleet-coordinator sifleet");
     let left = difference(before, &files(machine));
     assert_eq!(left, ["+ /opt/apptainers", "+ /opt/apptainers/vnc_desktop.sif"]);
-    machine.run("id sifleet");
-    // Without any, nothing stays.
+    machine.run("test $(stat -c %U /opt/apptainers/vnc_desktop.sif) = sifleet");
+    machine.run("sha256sum --quiet -c /run/passwd.sum");
+    // Without any, nothing stays but the user.
     machine.run("rm /opt/apptainers/vnc_desktop.sif");
-    machine.run(&format!("dpkg -i {packages}/*.deb && dpkg -P sifleet sifleet-agent sifleet-coordinator"));
+    machine.run(&format!("dpkg -i {packages}/*.deb && dpkg -P sifleet sifleet-coordinator sifleet-agent"));
     assert_eq!(difference(before, &files(machine)), Vec::<String>::new());
-    machine.run(
-        "! id sifleet 2>/dev/null && ! getent group sifleet && ! systemctl cat sifleet-agent 2>/dev/null",
+    machine.run("id sifleet && ! systemctl cat sifleet-agent 2>/dev/null");
+}
+
+fn a_purge_ends_whatever_lies_in_its_way(machine: &Machine, packages: &str) {
+    let purged = |prepare: &str, after: &str| {
+        machine.run(&format!("dpkg -i {packages}/*.deb && {prepare}"));
+        machine.run("dpkg -P sifleet sifleet-agent sifleet-coordinator");
+        machine.run("test ! -e /etc/sifleet && ! dpkg -s sifleet-agent 2>/dev/null");
+        machine.run(after);
+    };
+    // Images elsewhere, maybe of many nodes.
+    purged(
+        "mkdir -p /srv/images/.sifleet && rmdir /opt/apptainers && ln -s /srv/images /opt/apptainers",
+        "test -d /srv/images/.sifleet && rm /opt/apptainers && rm -r /srv/images",
+    );
+    purged(
+        "mount -t tmpfs images /opt/apptainers && mkdir /opt/apptainers/.sifleet",
+        "test -d /opt/apptainers/.sifleet && umount /opt/apptainers && rmdir /opt/apptainers",
+    );
+    // What cannot be removed is left alone; all else goes.
+    purged(
+        "mount -t tmpfs state /var/lib/sifleet/agent",
+        "test ! -e /var/lib/sifleet/coordinator && umount /var/lib/sifleet/agent",
     );
 }

@@ -2,13 +2,15 @@
 
 use sifleet_tests::programs::workspace;
 
+use super::contents::both_kinds_hold_the_same;
 use super::{difference, files, folder, machine, packages};
 
 #[test]
-fn rpms_are_sound_install_and_leave_nothing_but_data() {
+fn rpms_are_sound_hold_what_debs_do_install_and_leave_nothing_but_data() {
     let made = packages("0.0.1");
-    let test = "rpms_are_sound_install_and_leave_nothing_but_data";
+    let test = "rpms_are_sound_hold_what_debs_do_install_and_leave_nothing_but_data";
     let Some(machine) = machine(test, &[folder(&made)]) else { return };
+    both_kinds_hold_the_same(&machine, &made);
     let packages = format!("{}/*.rpm", folder(&made).display());
     let filters = std::fs::read(workspace().join("packaging/rpm/rpmlint.toml")).unwrap();
     machine.write("/tmp/rpmlint.toml", &filters).unwrap();
