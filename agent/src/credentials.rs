@@ -71,6 +71,8 @@ struct Shown {
     asked: Option<UnixMillis>,
     /// Whether the coordinator wants it to be.
     wanted: bool,
+    /// How many times another one was found in the files.
+    exchanged: u64,
 }
 
 impl Credentials {
@@ -82,7 +84,7 @@ impl Credentials {
         let (identity, authorities) = read(files)?;
         let shown = leaf(&identity)?;
         let live = Live::new(&identity, &authorities)?;
-        let shown = Arc::new(Mutex::new(Shown { identity: shown, asked: None, wanted: false }));
+        let shown = Arc::new(Mutex::new(Shown { identity: shown, asked: None, wanted: false, exchanged: 0 }));
         Ok(Self { files: files.clone(), live, shown })
     }
 
@@ -92,10 +94,19 @@ impl Credentials {
     /// [`CredentialsError`]; what was used before stays.
     pub fn reload(&self) -> Result<(), CredentialsError> {
         let (identity, authorities) = read(&self.files)?;
-        let shown = leaf(&identity)?;
+        let new = leaf(&identity)?;
         self.live.set(&identity, &authorities)?;
-        *self.shown() = Shown { identity: shown, asked: None, wanted: false };
+        let mut shown = self.shown();
+        let exchanged = shown.exchanged + u64::from(shown.identity != new);
+        *shown = Shown { identity: new, asked: None, wanted: false, exchanged };
         Ok(())
+    }
+
+    /// Returns how many times another certificate was found in the files. The coordinator knows nothing of such a one, and
+    /// ends a session with the certificate that it was begun with.
+    #[must_use]
+    pub fn exchanged(&self) -> u64 {
+        self.shown().exchanged
     }
 
     /// Borrows what handshakes ask.
@@ -148,7 +159,9 @@ impl Credentials {
         let identity = Identity::load_with_chain(chain.clone(), &self.files.certificate, &self.files.key)?;
         self.live.set(&identity, &trust(&authorities)?)?;
         info!(node = %new.node, until = %new.not_after, "the node's certificate was renewed");
-        *self.shown() = Shown { identity: new, asked: None, wanted: false };
+        let mut shown = self.shown();
+        *shown = Shown { identity: new, asked: None, wanted: false, exchanged: shown.exchanged };
+        drop(shown);
         // The authorities first: they are those before and perhaps others, so that any two files go together.
         let written = replace(&self.files.authority, &pem_of(&authorities))
             .and_then(|()| replace(&self.files.certificate, &pem_of(&chain)));
@@ -183,4 +196,52 @@ fn trust(authorities: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, 
         store.add(certificate.clone()).map_err(|_no_detail| refused)?;
     }
     Ok(Arc::new(store))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rcgen::string::Ia5String;
+    use rcgen::{CertificateParams, KeyPair, SanType};
+    use sifleet_common::epoch::{Epoch, node_uri};
+
+    use super::*;
+
+    /// Writes a certificate of the node's key, as a site with its own authority does.
+    fn certify(files: &settings::Tls, key: &KeyPair, day: u8) {
+        let mut params = CertificateParams::default();
+        let uri = node_uri(&"viz001".parse().unwrap(), Epoch::default());
+        params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(uri).unwrap())];
+        params.not_after = rcgen::date_time_ymd(2100, 1, day);
+        let certificate = params.self_signed(key).unwrap().pem();
+        std::fs::write(&files.certificate, &certificate).unwrap();
+        std::fs::write(&files.authority, &certificate).unwrap();
+    }
+
+    fn written(folder: &Path) -> (settings::Tls, KeyPair) {
+        let at = |name: &str| folder.join(name);
+        let files = settings::Tls { authority: at("ca.pem"), certificate: at("n.pem"), key: at("n.key") };
+        let key = KeyPair::generate().unwrap();
+        replace(&files.key, &key.serialize_pem()).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&files.key, private).unwrap();
+        certify(&files, &key, 1);
+        (files, key)
+    }
+
+    #[test]
+    fn another_certificate_in_the_files_is_noticed_and_the_same_one_read_again_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (files, key) = written(folder.path());
+        let credentials = Credentials::open(&files).unwrap();
+        credentials.reload().unwrap();
+        assert_eq!(credentials.exchanged(), 0);
+        certify(&files, &key, 2);
+        credentials.reload().unwrap();
+        assert_eq!(credentials.exchanged(), 1);
+        std::fs::write(&files.certificate, "no certificate").unwrap();
+        assert!(credentials.reload().is_err());
+        assert_eq!(credentials.exchanged(), 1);
+    }
 }

@@ -9,6 +9,7 @@
 pub mod gate;
 pub mod keep;
 mod map;
+mod patience;
 mod peer;
 mod peers;
 mod pull;
@@ -72,8 +73,10 @@ pub enum Event {
     Got(PeerId, SpanId),
     /// A peer broke its word, or its connection broke.
     Failed(PeerId, Fault),
-    /// A peer is no longer to be asked.
+    /// A peer is no longer to be asked; what it was asked for does not come.
     Left(PeerId),
+    /// A peer is no longer to be asked; what it was asked for may come.
+    Over(PeerId),
     /// Time has passed.
     Tick,
 }
@@ -208,6 +211,7 @@ impl Fetch {
             Event::Got(id, span) => self.got(id, span, now, &mut actions),
             Event::Failed(id, fault) => self.drop_peer(id, fault, &mut actions),
             Event::Left(id) => self.forget(id),
+            Event::Over(id) => self.over(id),
             Event::Tick => self.drop_silent(now, &mut actions),
         };
         if !self.done && self.missing.is_empty() {
@@ -284,13 +288,26 @@ impl Fetch {
         self.forget(id)
     }
 
-    fn forget(&mut self, id: PeerId) -> Stirred {
-        let Some(peer) = self.peers.remove(&id) else { return Stirred::Nobody };
-        for span in peer.offered.iter() {
+    /// Has a peer offer nothing any longer.
+    fn over(&mut self, id: PeerId) -> Stirred {
+        let none = SpanSet::empty(self.missing.len());
+        let Some(peer) = self.peers.get_mut(&id) else { return Stirred::Nobody };
+        let offered = std::mem::replace(&mut peer.offered, none);
+        self.less_offered(&offered);
+        Stirred::Nobody
+    }
+
+    fn less_offered(&mut self, offered: &SpanSet) {
+        for span in offered.iter() {
             if let Some(rarity) = self.rarity.get_mut(span.index()) {
                 *rarity -= 1;
             }
         }
+    }
+
+    fn forget(&mut self, id: PeerId) -> Stirred {
+        let Some(peer) = self.peers.remove(&id) else { return Stirred::Nobody };
+        self.less_offered(&peer.offered);
         for span in peer.asked.keys() {
             self.asked -= 1;
             if let Some(pending) = self.pending.get_mut(span.index()) {

@@ -181,6 +181,9 @@ pub enum SessionError {
         #[source]
         source: sifleet_common::wire::frame::FrameError,
     },
+    /// There is another certificate, which the coordinator has not seen.
+    #[error("the node has another certificate")]
+    Exchanged,
     /// The agent stops, in the middle of a message.
     #[error("the agent stops")]
     Stopped,
@@ -212,13 +215,18 @@ pub async fn run(config: Config, mut parts: Parts) {
         return;
     }
     let mut backoff = Backoff::default();
-    for attempt in 0usize.. {
+    let mut attempt = 0usize;
+    loop {
         let Some(coordinator) = config.coordinators.get(attempt % config.coordinators.len().max(1)) else {
             return;
         };
         let ended = link::talk(coordinator, &config.credentials, &mut reporter, &mut parts).await;
         match ended {
             Ok(()) => return,
+            Err(SessionError::Exchanged) => {
+                info!(%coordinator, "the node has another certificate: the session is begun anew with it");
+                continue;
+            }
             Err(error) => {
                 let expired = error.has_code(CloseCode::Expired)
                     || config.credentials.is_over(Clock::start().now().wall);
@@ -236,6 +244,7 @@ pub async fn run(config: Config, mut parts: Parts) {
         if reporter.take_welcomed() {
             backoff = Backoff::default();
         }
+        attempt = attempt.wrapping_add(1);
         if !pause(backoff.next(rand::random()), &mut reporter, &mut parts).await {
             return;
         }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
 use sifleet_agent::layout::Layout;
 use sifleet_common::chunk::MapDigest;
 use sifleet_common::name::NodeName;
@@ -106,6 +107,26 @@ impl Dialler {
     /// When a certificate or a socket cannot be had.
     pub fn start(folder: &Path, node: &str) -> anyhow::Result<Self> {
         Ok(Self { node: node.parse()?, endpoint: endpoint(folder, node)? })
+    }
+
+    /// Makes one that takes no more than so many bytes of what it does not read.
+    ///
+    /// # Errors
+    /// As [`Dialler::start`].
+    pub fn start_taking(folder: &Path, node: &str, window: u32) -> anyhow::Result<Self> {
+        let mut dialler = Self::start(folder, node)?;
+        let identity = Identity::load(
+            &folder.join(format!("ca/nodes/{node}.pem")),
+            &folder.join(format!("ca/nodes/{node}.key")),
+        )?;
+        let authorities = tls::load_authorities(&folder.join("ca/ca.pem"))?;
+        let crypto = QuicClientConfig::try_from(tls::client_config(&identity, &authorities, CHUNK_ALPN)?)?;
+        let mut transport = TransportConfig::default();
+        transport.stream_receive_window(window.into());
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport));
+        dialler.endpoint.set_default_client_config(config);
+        Ok(dialler)
     }
 
     /// Connects to a peer.

@@ -6,11 +6,14 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use quinn::{ConnectionError, ReadError, VarInt};
+use sifleet_common::capability::Signer;
+use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::name::NodeName;
 use sifleet_common::push::{FailCode, Fault, Phase};
 use sifleet_common::removal::RemovalCode;
+use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::{
     Assignment, AssignmentId, Order, Peer, Rates, Removal, RemovalOutcome,
 };
@@ -187,6 +190,23 @@ async fn a_node_that_may_only_take_slowly_does_not_blame_its_source() {
     let (mut movers, assignment) = nodes(folder.path(), 2, &bytes).await;
     movers[1].assign(Assignment { rate: Some(SLOW), ..assignment.clone() }).await.unwrap();
     let ended = movers[1].end(assignment.id).await.unwrap();
+    assert_eq!((ended.phase, ended.failure, ended.dropped), (Phase::Done, None, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_comes_whole_although_the_permission_ends_meanwhile() {
+    /// So much later than it says, for clocks that differ.
+    const SLACK_MS: i64 = 300_000;
+    let (folder, bytes) = (tempfile::tempdir().unwrap(), small(11));
+    let (mut movers, assignment) = nodes(folder.path(), 2, &bytes).await;
+    let until = UnixMillis(Clock::start().now().wall.0 - SLACK_MS + 5_000);
+    let signer = Signer::from_seed(&[7; 32]).unwrap();
+    let capability = signer.permit(&movers[1].peer.node, assignment.image, until);
+    let id = assignment.id;
+    // Its only span takes three times as long as it is permitted.
+    let slowly = Assignment { rate: Some(SLOW / 3), capability, ..assignment };
+    movers[1].orders.send(Order::Assign(slowly)).await.unwrap();
+    let ended = movers[1].end(id).await.unwrap();
     assert_eq!((ended.phase, ended.failure, ended.dropped), (Phase::Done, None, vec![]));
 }
 

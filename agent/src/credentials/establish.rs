@@ -95,11 +95,10 @@ struct Part {
 impl Part {
     fn open(path: &Path, mode: u32) -> Result<Self, CredentialsError> {
         let failed = |source| CredentialsError::Write { path: path.to_owned(), source };
+        // Root may enrol the node while its agent renews: neither may take what the other writes.
         let mut aside = path.to_owned().into_os_string();
-        aside.push(".part");
+        aside.push(format!(".{:016x}.part", rand::random::<u64>()));
         let aside = PathBuf::from(aside);
-        // One that was left behind may have another mode.
-        drop(std::fs::remove_file(&aside));
         let mut options = OpenOptions::new();
         let file = options.write(true).create_new(true).mode(mode).open(&aside).map_err(failed)?;
         let part = Self { path: path.to_owned(), aside, file, done: false };
@@ -136,7 +135,7 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         if !self.done {
-            // What cannot be removed is replaced by the next attempt.
+            // What cannot be removed is read by nobody.
             drop(std::fs::remove_file(&self.aside));
         }
     }
@@ -186,6 +185,25 @@ mod tests {
         drop(Establishing::begin(&files).unwrap());
         assert_eq!(std::fs::read_to_string(&files.key).unwrap(), "the old one");
         assert_eq!(listed(dir.path()), ["node.key"]);
+    }
+
+    #[test]
+    fn two_that_write_at_once_do_not_take_each_others_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        let sent = |byte| Certificates {
+            node: "a".parse().unwrap(),
+            chain: vec![vec![byte; 100]],
+            authorities: vec![vec![2; 100]],
+        };
+        let enrolling = Establishing::begin(&files).unwrap();
+        replace(&files.certificate, "renewed").unwrap();
+        let other = Establishing::begin(&files).unwrap();
+        enrolling.end("one key", &sent(1)).unwrap();
+        assert_eq!(std::fs::read_to_string(&files.key).unwrap(), "one key");
+        other.end("another key", &sent(3)).unwrap();
+        assert_eq!(std::fs::read_to_string(&files.key).unwrap(), "another key");
+        assert_eq!(listed(dir.path()), ["ca.pem", "node.key", "node.pem"]);
     }
 
     #[test]

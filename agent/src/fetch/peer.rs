@@ -34,8 +34,18 @@ pub(super) enum Heard {
     Turn(PeerId, SendStream, RecvStream),
     /// It has nothing of the image.
     Left(PeerId),
+    /// Our permission is over there; what was begun goes on.
+    Over(PeerId),
     /// It broke its word, or cannot be reached.
     Failed(PeerId, Fault),
+}
+
+/// Why a peer is followed no longer.
+enum Parted {
+    /// It has nothing of the image, or nobody listens.
+    Absent,
+    /// It has ended what it says: the capability it was shown has run out.
+    Over,
 }
 
 /// What is wanted of a peer.
@@ -72,7 +82,8 @@ impl Following {
         };
         let ended = self.talk(id, &connection, &heard).await;
         match ended {
-            Ok(()) => say(&heard, Heard::Left(id)).await,
+            Ok(Parted::Absent) => say(&heard, Heard::Left(id)).await,
+            Ok(Parted::Over) => say(&heard, Heard::Over(id)).await,
             Err(fault) => {
                 if fault == Fault::Garbage {
                     close(&connection);
@@ -87,7 +98,7 @@ impl Following {
         id: PeerId,
         connection: &Connection,
         heard: &mpsc::Sender<Heard>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Parted, Fault> {
         let unreachable = |_lost| Fault::Unreachable;
         let (mut send, receive) = connection.open_bi().await.map_err(unreachable)?;
         let (lacks, capability) = (self.lacks.clone(), self.capability.clone());
@@ -98,7 +109,7 @@ impl Following {
         say(heard, Heard::Joined(id, wishes)).await;
         loop {
             tokio::select! {
-                () = heard.closed() => return Ok(()),
+                () = heard.closed() => return Ok(Parted::Absent),
                 offer = offers.next::<Offer>() => match offer {
                     Ok(Some(Offer::Spans(runs))) => {
                         let spans = numbers(&runs, self.spans).map(SpanId).collect();
@@ -108,7 +119,8 @@ impl Following {
                         let spans = numbers(&runs, self.spans).map(SpanId).collect();
                         say(heard, Heard::Offered(id, spans, true)).await;
                     }
-                    Ok(Some(Offer::Absent) | None) => return Ok(()),
+                    Ok(Some(Offer::Absent)) => return Ok(Parted::Absent),
+                    Ok(None) => return Ok(Parted::Over),
                     Err(FrameError::Stream { .. }) => return Err(Fault::Unreachable),
                     Err(_) => return Err(Fault::Garbage),
                 },

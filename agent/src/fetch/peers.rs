@@ -6,7 +6,7 @@ use std::time::Duration;
 use sifleet_common::chunk::span::SpanId;
 use sifleet_common::name::NodeName;
 use sifleet_common::push::Fault;
-use sifleet_common::time::Monotonic;
+use sifleet_common::time::{Monotonic, UnixMillis};
 use sifleet_common::wire::assignment::Peer;
 use sifleet_common::wire::chunk::{Wish, runs};
 use tokio::sync::mpsc;
@@ -32,6 +32,10 @@ pub(super) struct Peers {
 #[derive(Debug)]
 struct Known {
     peer: Peer,
+    /// Until when it was shown that we may fetch.
+    until: UnixMillis,
+    /// Whether it is to be asked for nothing more; it is forgotten when what it was asked for has come.
+    over: bool,
     /// Present once it can be asked.
     wishes: Option<mpsc::Sender<Wish>>,
     /// Offered to this node alone.
@@ -49,10 +53,28 @@ impl Peers {
         id
     }
 
-    /// Takes in a peer that is followed by a task.
-    pub(super) fn add(&mut self, id: PeerId, peer: Peer, following: AbortHandle) {
-        let known = Known { peer, wishes: None, alone: BTreeSet::new(), got: Vec::new(), following };
+    /// Takes in a peer that is followed by a task, with a capability that ends then.
+    pub(super) fn add(&mut self, id: PeerId, peer: Peer, until: UnixMillis, following: AbortHandle) {
+        let (alone, got) = (BTreeSet::new(), Vec::new());
+        let known = Known { peer, until, over: false, wishes: None, alone, got, following };
         self.known.insert(id, known);
+    }
+
+    /// Notes that a peer gives nothing more, for the capability it was shown has run out. With the one that lasts until
+    /// then it is dialled again at once; without a later one as late as those that had nothing.
+    pub(super) fn over(&mut self, id: PeerId, until: UnixMillis, now: Monotonic) {
+        let Some(known) = self.known.get_mut(&id) else { return };
+        (known.over, known.wishes) = (true, None);
+        known.got.clear();
+        known.alone.clear();
+        if until <= known.until {
+            self.shun(id, None, now);
+        }
+    }
+
+    /// Tells whether a peer gives nothing more.
+    pub(super) fn is_over(&self, id: PeerId) -> bool {
+        self.known.get(&id).is_some_and(|known| known.over)
     }
 
     /// Notes that a peer can be asked.
@@ -69,7 +91,8 @@ impl Peers {
 
     /// Returns how many there are, and how many of them can be asked.
     pub(super) fn count(&self) -> (usize, usize) {
-        (self.known.len(), self.known.values().filter(|known| known.wishes.is_some()).count())
+        let followed = self.known.values().filter(|known| !known.over).count();
+        (followed, self.known.values().filter(|known| known.wishes.is_some()).count())
     }
 
     /// Returns a peer's node.
@@ -82,7 +105,7 @@ impl Peers {
         self.shunned.retain(|_, until| until.is_none_or(|until| until > now));
         let gone = self.known.iter().filter(|(_, known)| !named.contains(&known.peer));
         let gone = gone.map(|(id, _)| *id).collect();
-        let is_known = |peer: &Peer| self.known.values().any(|known| known.peer == *peer);
+        let is_known = |peer: &Peer| self.known.values().any(|known| known.peer == *peer && !known.over);
         let new = named.into_iter().filter(|peer| !is_known(peer) && !self.shunned.contains_key(&peer.node));
         (gone, new.collect())
     }
@@ -165,7 +188,7 @@ mod tests {
         let (mut peers, mut tasks) = (Peers::default(), JoinSet::<()>::new());
         for name in ["a", "b"] {
             let id = peers.number();
-            peers.add(id, peer(name), tasks.spawn(std::future::pending()));
+            peers.add(id, peer(name), UnixMillis(0), tasks.spawn(std::future::pending()));
         }
         peers.shun(PeerId(0), Some(Fault::Unreachable), at(10));
         peers.shun(PeerId(1), Some(Fault::Lied), at(10));
@@ -178,12 +201,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_whose_permission_is_over_is_dialled_at_once_with_a_later_one_and_else_tried_again() {
+        let (mut peers, mut tasks) = (Peers::default(), JoinSet::<()>::new());
+        let (a, b) = (peers.number(), peers.number());
+        for (id, name) in [(a, "a"), (b, "b")] {
+            peers.add(id, peer(name), UnixMillis(100), tasks.spawn(std::future::pending()));
+        }
+        let named = || vec![peer("a"), peer("b")];
+        peers.over(a, UnixMillis(200), at(10));
+        peers.over(b, UnixMillis(100), at(10));
+        assert!(peers.is_over(a) && peers.node(a).is_some(), "what it was asked for may still come");
+        assert_eq!(peers.compare(named(), at(10)), (vec![], vec![peer("a")]));
+        assert_eq!(peers.compare(named(), at(15)), (vec![], named()));
+        assert_eq!(peers.count(), (0, 0));
+    }
+
+    #[tokio::test]
     async fn a_peer_hears_once_that_it_need_not_keep_a_span() {
         let (mut peers, mut tasks) = (Peers::default(), JoinSet::<()>::new());
         let (a, b) = (peers.number(), peers.number());
         let (wishes, mut heard) = mpsc::channel(4);
         for (id, name) in [(a, "a"), (b, "b")] {
-            peers.add(id, peer(name), tasks.spawn(std::future::pending()));
+            peers.add(id, peer(name), UnixMillis(0), tasks.spawn(std::future::pending()));
             peers.joined(id, wishes.clone());
         }
         peers.kept_alone(a, &[SpanId(1), SpanId(2), SpanId(3)], |span| span != SpanId(3));

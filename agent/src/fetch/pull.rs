@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::keep::Keeper;
+use super::patience::is_in_vain;
 use super::peer::{Following, Heard};
 use super::peers::Peers;
 use super::receive::{Answer, Question, Received, pass};
@@ -29,10 +30,6 @@ use crate::pace::Tap;
 const HEARD: usize = 256;
 /// What was gained is told to others this often: less would spend more on telling than it helps.
 const GATHER: Duration = Duration::from_millis(50);
-/// Without a new byte for so long nobody has what is missing, if nobody can be asked either.
-const NOBODY: Duration = Duration::from_secs(60);
-/// The same while somebody can be asked: at the lowest rates our turn is long in coming.
-const NOTHING_NEW: Duration = Duration::from_secs(600);
 /// Bytes on their way to this node at most: with the largest spans, fewer are asked for at once.
 const ON_THE_WAY: u64 = 48 * 1024 * 1024;
 
@@ -210,8 +207,9 @@ impl<'a> Pull<'a> {
             lacks: runs(self.fetch.missing().iter().map(|span| span.0)),
             capability: self.wanted.borrow().capability.clone(),
         };
+        let until = following.capability.until;
         let following = self.followings.spawn(following.follow(id, peer.clone(), self.heard.clone()));
-        self.peers.add(id, peer, following);
+        self.peers.add(id, peer, until, following);
     }
 
     fn hear(&mut self, heard: Heard) {
@@ -233,8 +231,31 @@ impl<'a> Pull<'a> {
                 self.forget(id);
                 self.tell(Event::Left(id));
             }
+            Heard::Over(id) => self.over(id),
             Heard::Failed(id, fault) => self.fail(id, fault),
         }
+    }
+
+    /// Asks a peer for nothing more, waits for what was begun, and dials it again if we may fetch for longer.
+    fn over(&mut self, id: PeerId) {
+        let until = self.wanted.borrow().capability.until;
+        self.peers.over(id, until, self.now());
+        self.tell(Event::Over(id));
+        self.let_go(id);
+        self.dial();
+    }
+
+    /// Forgets a peer that gives nothing more, when nothing is on its way from it.
+    fn let_go(&mut self, id: PeerId) {
+        if self.peers.is_over(id) && self.asked(id).next().is_none() {
+            self.forget(id);
+            self.tell(Event::Left(id));
+        }
+    }
+
+    /// Lists what ends the questions to a peer.
+    fn asked(&self, id: PeerId) -> impl Iterator<Item = &CancellationToken> {
+        self.cancels.range((id, SpanId(0))..=(id, SpanId(u32::MAX))).map(|(_, cancel)| cancel)
     }
 
     fn fail(&mut self, id: PeerId, fault: Fault) {
@@ -252,9 +273,7 @@ impl<'a> Pull<'a> {
 
     fn forget(&mut self, id: PeerId) {
         self.peers.forget(id);
-        for (_, cancel) in self.cancels.range((id, SpanId(0))..=(id, SpanId(u32::MAX))) {
-            cancel.cancel();
-        }
+        self.asked(id).for_each(CancellationToken::cancel);
     }
 
     fn turn(&mut self, id: PeerId, send: SendStream, receive: RecvStream) {
@@ -314,9 +333,15 @@ impl<'a> Pull<'a> {
                 self.forget(peer);
                 self.tell(Event::Left(peer));
             }
+            // It had not heard our choice when our permission ended.
+            Received::Broken(Fault::Unreachable) if self.peers.is_over(peer) => {
+                self.forget(peer);
+                self.tell(Event::Left(peer));
+            }
             Received::Broken(fault) => self.tell(Event::Failed(peer, fault)),
             Received::Disk(error) => return Err(refused(&error)),
         }
+        self.let_go(peer);
         Ok(())
     }
 
@@ -364,25 +389,7 @@ impl<'a> Pull<'a> {
     }
 }
 
-/// Tells whether to give up after so long without a new byte, with so many peers that can be asked.
-fn is_in_vain(silent: Duration, reached: usize) -> bool {
-    silent >= if reached > 0 { NOTHING_NEW } else { NOBODY }
-}
-
 /// A moment that does not come while the loop runs.
 fn far() -> std::time::Instant {
     std::time::Instant::now() + Duration::from_secs(3600)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_can_be_asked_is_waited_for_longer_than_nobody() {
-        let minutes = |count: u64| Duration::from_secs(60 * count);
-        assert!(is_in_vain(minutes(1), 0) && !is_in_vain(minutes(1) - Duration::from_nanos(1), 0));
-        // 256 KiB of each of five peers at 16 kB/s take 82 s.
-        assert!(!is_in_vain(minutes(2), 1) && is_in_vain(minutes(10), 1));
-    }
 }

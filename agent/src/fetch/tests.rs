@@ -176,3 +176,16 @@ fn a_peer_that_has_yet_to_give_is_asked_for_one_span_only() {
     assert!(turn(&mut fetch, A, at(3)).is_some() && turn(&mut fetch, A, at(3)).is_some());
     assert_eq!(turn(&mut fetch, A, at(3)), None);
 }
+
+#[test]
+fn what_was_asked_of_one_whose_permission_is_over_is_waited_for_and_nothing_more_asked_of_it() {
+    let mut fetch = fetch(20);
+    join(&mut fetch, A, &all(20));
+    let asked = turn(&mut fetch, A, at(0)).unwrap();
+    assert_eq!(fetch.handle(Event::Over(A), at(10)), []);
+    assert_eq!(join(&mut fetch, B, &[asked]), [], "it is on its way");
+    assert_eq!(turn(&mut fetch, A, at(20)), None);
+    assert_eq!(fetch.handle(Event::Got(A, asked), at(30)), []);
+    assert_eq!(fetch.missing().count(), 19);
+    assert_eq!(fetch.handle(Event::Left(A), at(40)), []);
+}

@@ -86,6 +86,14 @@ enum PeerError {
     Runs { count: usize },
 }
 
+/// Why somebody follows no longer.
+enum Parted {
+    /// Either side has had enough.
+    Enough,
+    /// The permission has ended.
+    Over,
+}
+
 #[derive(Clone)]
 struct Peer {
     finder: Finder,
@@ -147,13 +155,15 @@ impl Peer {
                 let connection = connection.clone();
                 let follower = Follower { id, image, map, lacks, connection, offers };
                 self.serving.put(Input::Follow(follower)).await;
-                // Whoever is still permitted follows again, with the capability that it was given meanwhile.
-                let ended = tokio::select! {
-                    ended = self.follow(id, send, frames, receiver) => ended,
-                    () = self.permits.over(until.unwrap_or(UnixMillis(i64::MAX))) => Ok(()),
+                let over = self.permits.over(until.unwrap_or(UnixMillis(i64::MAX)));
+                let ended = self.follow(id, (send, frames), receiver, over).await;
+                let gone = if matches!(ended, Ok(Parted::Over)) {
+                    Input::Over(id)
+                } else {
+                    Input::Event(Event::Left(id))
                 };
-                self.serving.put(Input::Event(Event::Left(id))).await;
-                ended
+                self.serving.put(gone).await;
+                ended.map(drop)
             }
             Some(Opening::Map { image, capability }) => {
                 let image = self.permits.asked(connection, image, &capability);
@@ -168,16 +178,20 @@ impl Peer {
         }
     }
 
-    /// Passes wishes on and offers back, until either side has enough.
+    /// Passes wishes on and offers back, until either side has enough or the permission is over: that is looked at between
+    /// two offers, for half a one and an end would look like harm.
     async fn follow(
         &self,
         id: FollowerId,
-        mut send: SendStream,
-        mut frames: FrameReader<RecvStream>,
+        (mut send, mut frames): (SendStream, FrameReader<RecvStream>),
         mut offers: mpsc::Receiver<Offer>,
-    ) -> Result<(), PeerError> {
+        over: impl Future<Output = ()>,
+    ) -> Result<Parted, PeerError> {
+        let mut over = std::pin::pin!(over);
         loop {
             tokio::select! {
+                // Whoever is still permitted follows again, with the capability that it was given meanwhile.
+                () = &mut over => return Ok(Parted::Over),
                 wish = frames.next::<Wish>() => match wish {
                     Ok(Some(Wish::Want)) => self.serving.put(Input::Event(Event::Wanted(id))).await,
                     Ok(Some(Wish::Got(runs))) => {
@@ -185,13 +199,13 @@ impl Peer {
                         self.serving.put(Input::Event(Event::Got(id, spans))).await;
                     }
                     // A peer that has everything, or is gone, breaks nothing.
-                    Ok(None) | Err(FrameError::Stream { .. }) => return Ok(()),
+                    Ok(None) | Err(FrameError::Stream { .. }) => return Ok(Parted::Enough),
                     Err(source) => return Err(PeerError::Frame { source }),
                 },
                 offer = offers.recv() => {
-                    let Some(offer) = offer else { return Ok(()) };
+                    let Some(offer) = offer else { return Ok(Parted::Enough) };
                     if !say(&mut send, &offer).await || offer == Offer::Absent {
-                        return Ok(());
+                        return Ok(Parted::Enough);
                     }
                 }
             }

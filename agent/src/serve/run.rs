@@ -38,6 +38,8 @@ const WAIT: Duration = Duration::from_secs(10);
 pub(super) enum Input {
     /// Somebody follows an image.
     Follow(Follower),
+    /// A follower's permission is over: what it was promised it gets.
+    Over(FollowerId),
     /// The image that was looked for, if it is here.
     Found(Digest, Option<Arc<Held>>),
     /// Something happened.
@@ -162,6 +164,7 @@ impl Owner {
     fn take(&mut self, input: Input) {
         match input {
             Input::Follow(follower) => self.follow(follower),
+            Input::Over(id) => drop(self.depart(id)),
             Input::Found(image, found) => self.found(image, found),
             Input::Event(event) => {
                 if let Event::Gained(image, spans) = &event
@@ -212,15 +215,21 @@ impl Owner {
 
     /// Lets a follower go. Its turns are ended, and count until they have.
     fn left(&mut self, id: FollowerId) {
+        if let Some(stop) = self.depart(id) {
+            stop.cancel();
+        }
+    }
+
+    /// Lets a follower have no further turns; returns what ends those that it has.
+    fn depart(&mut self, id: FollowerId) -> Option<CancellationToken> {
         self.followers.remove(&id);
         self.looked_for.leave(id);
-        match self.turning.get_mut(&id) {
-            Some(turning) => {
-                turning.left = true;
-                turning.stop.cancel();
-            }
-            None => self.tell(Event::Left(id)),
-        }
+        let Some(turning) = self.turning.get_mut(&id) else {
+            self.tell(Event::Left(id));
+            return None;
+        };
+        turning.left = true;
+        Some(turning.stop.clone())
     }
 
     fn ended(&mut self, id: FollowerId, ended: Event) {

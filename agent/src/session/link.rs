@@ -51,6 +51,7 @@ pub(super) async fn talk(
     reporter: &mut Reporter,
     parts: &mut Parts,
 ) -> Result<(), SessionError> {
+    let exchanged = credentials.exchanged();
     let config =
         credentials.live().client_config(CONTROL_ALPN).map_err(|source| SessionError::Tls { source })?;
     let config = quic::client(config).map_err(|source| SessionError::Socket { source })?;
@@ -60,7 +61,7 @@ pub(super) async fn talk(
         dialled = dial(address, &config) => dialled?,
     };
     info!(peer = %address, "connected to the coordinator");
-    let ended = converse(&connection, address, (reporter, credentials), parts).await;
+    let ended = converse((&connection, address), (reporter, credentials, exchanged), parts).await;
     reporter.lost();
     let refused = connection.close_reason().and_then(|reason| refusal(address, reason));
     connection.close(VarInt::from_u32(CloseCode::Stopping.number()), b"the agent ends the session");
@@ -151,6 +152,8 @@ struct Conversation<'a> {
     send: SendStream,
     reporter: &'a mut Reporter,
     credentials: Credentials,
+    /// How many times they had been exchanged when this session was begun.
+    exchanged: u64,
     clock: Clock,
     /// When the coordinator was last told what the clock says.
     told_time: Now,
@@ -164,9 +167,8 @@ struct Conversation<'a> {
 }
 
 async fn converse(
-    connection: &Connection,
-    address: SocketAddr,
-    (reporter, credentials): (&mut Reporter, &Credentials),
+    (connection, address): (&Connection, SocketAddr),
+    (reporter, credentials, exchanged): (&mut Reporter, &Credentials, u64),
     parts: &mut Parts,
 ) -> Result<(), SessionError> {
     let (send, receive) =
@@ -182,6 +184,7 @@ async fn converse(
         send,
         reporter,
         credentials: credentials.clone(),
+        exchanged,
         clock,
         told_time: clock.now(),
         vigil,
@@ -237,8 +240,11 @@ impl Conversation<'_> {
         }
     }
 
-    /// Asks for the certificate anew when it is due, by a clock that may have been set since the last look.
+    /// Ends the session when another certificate was found in the files; asks for one anew when it is due, by a clock that may have been set since the last look.
     async fn look_at_clock(&mut self) -> Result<(), SessionError> {
+        if self.credentials.exchanged() != self.exchanged {
+            return Err(SessionError::Exchanged);
+        }
         let now = self.clock.now();
         if is_set(self.told_time, now) {
             self.tell_time().await?;

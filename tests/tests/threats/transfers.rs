@@ -3,17 +3,20 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use quinn::VarInt;
 use sifleet_common::capability::{Capability, Signer};
 use sifleet_common::digest::Digest;
 use sifleet_common::name::NodeName;
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::Assignment;
-use sifleet_common::wire::chunk::{MapPart, Offer, Opening, Run};
+use sifleet_common::wire::chunk::{MapPart, Offer, Opening, Run, StopCode};
 use sifleet_common::wire::frame::{FrameReader, write_frame};
 use sifleet_tests::mover::{self, Mover, assignment, permit};
 use sifleet_tests::rogue::Dialler;
 use sifleet_tests::sif::SifBuilder;
 
+/// Capabilities count so much longer than they say, in milliseconds: clocks differ.
+const SLACK_MS: i64 = 300_000;
 const ALL: Run = Run { first: 0, count: 1 };
 
 /// A node with an image, and what an assignment of it would be.
@@ -78,8 +81,6 @@ async fn an_image_that_was_not_assigned_is_answered_for_as_one_that_is_not_there
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_follows_an_image_is_let_go_when_its_permission_ends() {
-    /// So much later than it says, for clocks that differ.
-    const SLACK_MS: i64 = 300_000;
     let folder = tempfile::tempdir().unwrap();
     let (source, assignment) = source(folder.path()).await;
     let node = Dialler::start(folder.path(), "node").unwrap();
@@ -100,6 +101,24 @@ async fn whoever_follows_an_image_is_let_go_when_its_permission_ends() {
         Ok::<_, sifleet_common::wire::frame::FrameError>(())
     });
     assert!(matches!(end.await, Ok(Ok(()))), "the stream ends, and nothing was broken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_no_offers_when_its_permission_ends_is_not_left_with_half_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, assignment) = source(folder.path()).await;
+    let node = Dialler::start_taking(folder.path(), "node", 4).unwrap();
+    let until = UnixMillis(sifleet_common::clock::Clock::start().now().wall.0 - SLACK_MS + 2_000);
+    let signer = Signer::from_seed(&[7; 32]).unwrap();
+    let capability = signer.permit(&"node".parse().unwrap(), assignment.image, until);
+    let opening =
+        Opening::Follow { image: assignment.image, map: assignment.map, lacks: vec![ALL], capability };
+    let connection = node.dial(&source.peer).await.unwrap();
+    let (mut send, mut offers) = connection.open_bi().await.unwrap();
+    write_frame(&mut send, &opening).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(60), offers.received_reset()).await;
+    let reset = end.expect("the stream is given up").unwrap();
+    assert_eq!(reset, Some(VarInt::from_u32(StopCode::Stopping as u32)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
