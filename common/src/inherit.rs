@@ -1,8 +1,9 @@
 //! What root makes for a daemon belongs to whom the directory belongs: root runs `enrol` and `ca`, daemons run as another user.
 //!
 //! Owns who owns new files and directories; what is in them is the caller's business. A directory may belong to somebody
-//! who would like root to write elsewhere: a link of his in the place of a directory is refused, a file is handed over by its
-//! descriptor, and the caller makes it with `create_new`.
+//! who would like root to write elsewhere: a link of his in its place is refused, a file is handed over by its descriptor, and
+//! the caller makes it with `create_new`. That is no defence against one who swaps directories above while root works, or
+//! between looking and making: whoever owns the state directory is the daemon itself, and root runs these by hand.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
