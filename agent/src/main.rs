@@ -60,7 +60,7 @@ enum Command {
     },
 }
 
-const ENROL_HELP: &str = "Example:\n  sifleet-agent enrol --coordinator head01:7441 --ca-pin sha256:8d3f… --token-file /root/token\n\n\
+const ENROL_HELP: &str = "Example:\n  sifleet-agent enrol --coordinator head01:7441 --ca-pin sha256:8d3f… --token-file token\n\n\
     The token serves once. The key is made on this node and never leaves it. Where the settings name no coordinator, this one is \
     written to agent.toml.d/00-enrolled.toml. Afterwards: systemctl enable --now sifleet-agent";
 

@@ -156,35 +156,8 @@ fn tell(record: &AuditRecord) {
         Actor::Anonymous => ("anonymous", 0, ""),
     };
     let AuditRecord { origin, method, route, target, status, count, request, .. } = record;
-    if record.refused {
-        info!(
-            kind,
-            id,
-            name,
-            from = origin,
-            method,
-            route,
-            target,
-            status,
-            count,
-            request,
-            "a request was refused"
-        );
-    } else {
-        info!(
-            kind,
-            id,
-            name,
-            from = origin,
-            method,
-            route,
-            target,
-            status,
-            count,
-            request,
-            "a change was asked for"
-        );
-    }
+    let what = if record.refused { "a request was refused" } else { "a change was asked for" };
+    info!(kind, id, name, from = origin, method, route, target, status, count, request, "{what}");
 }
 
 #[cfg(test)]

@@ -221,7 +221,7 @@ fn standing_services_are_replaced(machine: &Machine) {
 }
 
 fn a_certificate_for_the_web_is_handed_over_by_systemd(machine: &Machine) {
-    let (ca, own) = ("/var/lib/sifleet/coordinator/ca", "/root/web");
+    let (ca, own) = ("/var/lib/sifleet/coordinator/ca", "/etc/ssl/private/web");
     // Root's alone, in a directory that the coordinator cannot read.
     machine.run(&format!(
         "install -d -m 700 {own} && install -m 600 {ca}/coordinator.pem {own}/sifleet-web.pem \
@@ -244,7 +244,7 @@ fn a_certificate_for_the_web_is_handed_over_by_systemd(machine: &Machine) {
         "SIFLEET_URL=https://localhost:7440 SIFLEET_CA_FILE={ca}/ca.pem sifleet image ls || test $? = 11"
     ));
     machine.run(
-        "rm -r /root/web /etc/systemd/system/sifleet-coordinator.service.d /etc/sifleet/coordinator.toml.d/tls.toml",
+        "rm -r /etc/ssl/private/web /etc/systemd/system/sifleet-coordinator.service.d /etc/sifleet/coordinator.toml.d/tls.toml",
     );
     machine.run("systemctl daemon-reload && systemctl restart sifleet-coordinator");
 }
