@@ -68,13 +68,12 @@ impl Site {
     }
 
     /// Waits until so many members of partitions are on disk: what is shown is written a moment later.
-    fn wait_for_members(&self, count: usize) {
+    fn wait_for_members(&self, count: i64) {
         let look = || {
             let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
             let database = rusqlite::Connection::open_with_flags(self.path("state/coordinator.db"), flags);
-            let found = database.and_then(|database| {
-                database.query_row("SELECT count(*) FROM member", (), |row| row.get::<_, usize>(0))
-            });
+            let found: rusqlite::Result<i64> = database
+                .and_then(|database| database.query_row("SELECT count(*) FROM member", (), |row| row.get(0)));
             if found == Ok(count) { Ok(()) } else { Err(format!("{found:?}")) }
         };
         until("members on disk", LONG, look).unwrap();
