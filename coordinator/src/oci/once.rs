@@ -76,27 +76,19 @@ mod tests {
     async fn a_hundred_who_want_the_same_have_it_done_once() {
         let (once, count) = (Once::<u8, usize>::default(), Arc::new(AtomicUsize::new(0)));
         let (open, gate) = sync_channel::<()>(1);
-        let first = {
-            let count = Arc::clone(&count);
+        let gate = Arc::new(Mutex::new(gate));
+        let all = (0..100).map(|_| {
+            let (count, gate) = (Arc::clone(&count), Arc::clone(&gate));
             once.work(1, move || {
-                drop(gate.recv());
+                drop(gate.lock().unwrap().recv());
                 count.fetch_add(1, Ordering::SeqCst)
             })
-        };
-        let others = (0..99).map(|_| {
-            let count = Arc::clone(&count);
-            once.work(1, move || count.fetch_add(1, Ordering::SeqCst))
         });
-        let mut all: Vec<_> = std::iter::once(first)
-            .map(Box::pin)
-            .map(|one| one as std::pin::Pin<Box<dyn Future<Output = _>>>)
-            .collect();
-        all.extend(others.map(|one| Box::pin(one) as std::pin::Pin<Box<dyn Future<Output = _>>>));
         let all = futures_util::future::join_all(all);
         let open = async { drop(open.send(())) };
         let (found, ()) = tokio::join!(all, open);
-        assert!(found.iter().all(|found| *found == Some(0)), "{found:?}");
-        assert_eq!(once.work(1, move || 7).await, Some(7), "what has ended is begun anew");
+        assert!(found.iter().all(|found| *found == Some(0_usize)), "{found:?}");
+        assert_eq!(once.work(1, || 7).await, Some(7), "what has ended is begun anew");
     }
 
     #[tokio::test]

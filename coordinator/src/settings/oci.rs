@@ -109,3 +109,28 @@ impl TryFrom<Raw> for Oci {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_is_as_the_registry_has_it() {
+        let said: Oci = toml::from_str("").unwrap();
+        assert_eq!(said, Oci::default());
+        assert_eq!(said.options(), Options::default());
+    }
+
+    #[test]
+    fn a_star_stands_at_the_end_alone() {
+        let read = |pattern: &str| {
+            let text = format!("place = [{{ repositories = {pattern:?}, partition = \"viz\" }}]");
+            toml::from_str::<Oci>(&text).map(|oci| oci.options().place.len())
+        };
+        assert_eq!(read("viz/*").unwrap(), 1);
+        assert_eq!(read("*").unwrap(), 1);
+        for odd in ["", "*/viz", "a*b*"] {
+            assert!(read(odd).is_err(), "{odd}");
+        }
+    }
+}

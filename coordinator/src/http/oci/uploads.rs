@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use tracing::debug;
 
 use super::range::chunk;
 use super::{CONTENT_DIGEST, Call, bad, bare, set};
@@ -47,8 +48,10 @@ pub(super) async fn begin(
         Err(error) => Err(error),
     };
     if let Err(error) = ended {
-        // Nobody knows its identifier, so that nobody could go on with it.
-        if let Err(OciError::UnknownUpload { .. }) | Ok(()) = registry.cancel_upload(id).await {}
+        // Nobody knows its identifier, so that nobody could go on with it; a digest that differs threw it away already.
+        if let Err(left) = registry.cancel_upload(id).await {
+            debug!(error = %left, "an upload is left to be reaped, or gone");
+        }
         return Err(error);
     }
     Ok(created(name, &digest))
