@@ -149,7 +149,7 @@ impl Orders {
 
     fn throw_away(&mut self, (image, root, name): Key) {
         info!(image = %name, digest = %image, "an assignment was withdrawn");
-        let Some(path) = self.resources.roots.get(&root).cloned() else { return };
+        let Some(path) = self.resources.root(root).cloned() else { return };
         let (resources, leaving) = (Arc::clone(&self.resources), Arc::clone(&self.leaving));
         let turned = Arc::clone(&self.turned);
         lock(&leaving).insert((image, root));
@@ -168,7 +168,8 @@ impl Orders {
     pub fn reap(&mut self) {
         let since = SystemTime::now().checked_sub(LEFT).unwrap_or(SystemTime::UNIX_EPOCH);
         let wanted: BTreeSet<Digest> = self.assigned.keys().map(|(image, ..)| *image).collect();
-        let roots: Vec<PathBuf> = self.resources.roots.values().cloned().collect();
+        let roots: Vec<PathBuf> =
+            self.resources.roots.values().chain(self.resources.libraries.values()).cloned().collect();
         let reap = move || {
             for root in roots {
                 match Staging::reap(&root, since, |image| wanted.contains(image)) {

@@ -57,7 +57,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let root = |path: &str| Root { path: path.into(), library: false, trusted: None };
+        let root = |path: &str| Root { path: path.into(), library: false, receive: false, trusted: None };
         Self {
             coordinators: vec!["localhost:7441".to_owned()],
             state_dir: "/var/lib/sifleet/agent".into(),
@@ -81,6 +81,9 @@ pub struct Root {
     /// Whether it is the cluster's library, which says what is expected elsewhere.
     #[serde(default)]
     pub library: bool,
+    /// Whether a library takes images that are pushed to its path: those of other nodes that a client of registries asks for.
+    #[serde(default)]
+    pub receive: bool,
     /// Whether other nodes may get images from it; unless set, they may if only root and the agent can write to the
     /// directory.
     #[serde(default)]
@@ -258,10 +261,15 @@ impl Settings {
     pub fn transfer(&self) -> Option<transfer::Config> {
         let Transfer { enabled, listen, concurrent, keep_free, owner, mode } = self.transfer.clone();
         let ids = (0..=u8::MAX).map(RootId);
-        let roots = ids.zip(&self.roots).filter(|(_, root)| !root.library);
+        let (libraries, roots): (Vec<_>, Vec<_>) = ids.zip(&self.roots).partition(|(_, root)| root.library);
+        let paths = |roots: Vec<(RootId, &Root)>| {
+            roots.into_iter().map(|(id, root)| (id, root.path.clone())).collect()
+        };
+        let receiving = libraries.into_iter().filter(|(_, root)| root.receive).collect();
         enabled.then(|| transfer::Config {
             listen,
-            roots: roots.map(|(id, root)| (id, root.path.clone())).collect(),
+            roots: paths(roots),
+            libraries: paths(receiving),
             owner: Owner { ids: owner, mode },
             floor: keep_free.get(),
             concurrent,

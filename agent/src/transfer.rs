@@ -56,6 +56,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Roots that may be published to.
     pub roots: Vec<(RootId, PathBuf)>,
+    /// Libraries that take images; nothing is removed from them.
+    pub libraries: Vec<(RootId, PathBuf)>,
     /// Whose published images are.
     pub owner: Owner,
     /// Bytes that stay free below each root.
@@ -175,6 +177,7 @@ async fn run(
         serving,
         down: Arc::clone(&down),
         roots: config.roots.into_iter().collect(),
+        libraries: config.libraries.into_iter().collect(),
         owner: config.owner,
         floor: config.floor,
         clock,

@@ -20,6 +20,7 @@ mod library;
 mod limits;
 pub mod metrics;
 mod nodes;
+mod oci;
 pub mod openapi;
 mod partitions;
 pub mod problem;
@@ -39,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, Access};
 use crate::library::{Library, Options};
+use crate::oci::Registry;
 use crate::state::run::Handle;
 use crate::store::sqlite::Store;
 use crate::store::token::TokenRecord;
@@ -69,6 +71,8 @@ pub struct Limits {
     pub access: access::Options,
     /// Where users' images go; without it uploads are refused.
     pub library: Option<Options>,
+    /// How clients of registries are served.
+    pub oci: crate::oci::Options,
     /// How the server treats connections.
     pub server: server::Limits,
 }
@@ -84,6 +88,7 @@ impl Default for Limits {
             hosts: Hosts::default(),
             access: access::Options::default(),
             library: None,
+            oci: crate::oci::Options::default(),
             server: server::Limits::default(),
         }
     }
@@ -101,6 +106,7 @@ pub(crate) struct App {
     metrics: Metrics,
     limits: Limits,
     library: Option<Library>,
+    registry: Option<Registry>,
     streams: Arc<Semaphore>,
     hosts: Arc<ArcSwap<Hosts>>,
     access: Arc<Access>,
@@ -126,6 +132,8 @@ impl AppState {
         let streams = Arc::new(Semaphore::new(limits.max_event_streams.min(Semaphore::MAX_PERMITS)));
         let hosts = Arc::new(ArcSwap::from_pointee(limits.hosts.clone()));
         let library = limits.library.clone().map(Library::new);
+        let of = |library| Registry::new(library, limits.oci.clone(), store.clone(), handle.clone());
+        let registry = library.clone().map(of);
         let (readiness, process) = (Readiness::default(), rand::random());
         Self(Arc::new(App {
             handle,
@@ -134,6 +142,7 @@ impl AppState {
             metrics,
             limits,
             library,
+            registry,
             streams,
             hosts,
             access,
@@ -153,6 +162,12 @@ impl AppState {
     #[must_use]
     pub fn library(&self) -> Option<&Library> {
         self.0.library.as_ref()
+    }
+
+    /// Borrows the library as clients of registries see it, for those who keep it tidy.
+    #[must_use]
+    pub fn registry(&self) -> Option<&Registry> {
+        self.0.registry.as_ref()
     }
 
     /// Borrows what is known of callers, for those who keep it tidy.

@@ -14,6 +14,7 @@ pub mod ca;
 pub mod http;
 pub mod library;
 pub mod nodes;
+pub mod oci;
 pub mod partitions;
 pub mod plan;
 pub mod settings;
@@ -226,10 +227,14 @@ async fn heed(read: Result<Settings, SettingsError>, in_force: &Settings, handle
     }
 }
 
-/// Sees to what would pile up: uploads that nobody goes on with, tokens that ended, old records of the audit.
+/// Sees to what would pile up: uploads and blobs that nobody needs, tokens that ended, old records of the audit; and to the
+/// digests by which clients of registries call what the library holds.
 fn keep_tidy(app: &AppState, clock: Clock, tasks: &Tasks) {
     if let Some(library) = app.library() {
         tasks.spawn("library", library.clone().reap_until(tasks.token()));
+    }
+    if let Some(registry) = app.registry() {
+        tasks.spawn("registry", registry.clone().tend_until(tasks.token()));
     }
     tasks.spawn("callers", Arc::clone(app.access()).keep_until(clock, tasks.token()));
 }

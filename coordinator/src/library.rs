@@ -24,9 +24,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use error::LibraryError;
-use place::Place;
-pub(crate) use publish::check_name;
-use upload::{Busy, Wish};
+pub(crate) use place::Place;
+pub(crate) use publish::{Target, check_name, publish};
+use upload::Wish;
+pub(crate) use upload::{Busy, Turn};
 pub use upload::{UploadId, Writing};
 
 /// An upload that nobody touched for so long is thrown away.
@@ -104,6 +105,19 @@ impl Library {
         Self { options, busy: Arc::default(), reading: Arc::default(), places }
     }
 
+    /// Opens the directory.
+    ///
+    /// # Errors
+    /// [`LibraryError::Disk`].
+    pub(crate) fn place(&self) -> Result<Place, LibraryError> {
+        Place::open(&self.options.dir)
+    }
+
+    /// Returns how many bytes stay free on its file system.
+    pub(crate) const fn keep_free(&self) -> u64 {
+        self.options.keep_free
+    }
+
     /// Begins an upload, or goes on with it; ends it at once where the library holds the image already.
     ///
     /// # Errors
@@ -115,7 +129,7 @@ impl Library {
         }
         let place = Place::open(&self.options.dir)?;
         self.reap(&place);
-        let target = publish::Target::look(&place, &name)?;
+        let target = Target::look(&place, &name)?;
         let wish = Wish { name, size, digest };
         let standing =
             |stage| Ok(Standing { name: wish.name.clone(), size: wish.size, digest: wish.digest, stage });
@@ -204,8 +218,8 @@ impl Library {
             }
             return Err(error);
         }
-        let target = publish::Target::look(&place, &wish.name)?;
-        publish::publish(&place, &file, &upload::data_name(id), target)?;
+        let target = Target::look(&place, &wish.name)?;
+        publish(&place, &file, &upload::data_name(id), target)?;
         upload::discard(&place, id)?;
         info!(image = %wish.name, digest = %wish.digest.short(), bytes = wish.size, "an image came into the library");
         Ok(Standing { name: wish.name, size: wish.size, digest: wish.digest, stage: Stage::Published })

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod identity;
 pub mod limits;
+pub mod oci;
 pub mod push;
 pub mod removal;
 pub mod sqlite;
@@ -28,6 +29,7 @@ use sifleet_common::wire::control::StreamId;
 use audit::AuditRecord;
 use identity::{Invite, InviteNo, Standing};
 use limits::LimitSet;
+use oci::OciStep;
 use push::{PushNo, PushOutcome, PushRecord, RestoredPush};
 use removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
 use token::{TokenNo, TokenRecord};
@@ -204,6 +206,8 @@ pub enum Op {
         /// And of changes and of refusals those beyond so many.
         keep: u32,
     },
+    /// An OCI client pushed or deleted something, or a file of the library was hashed for them.
+    Oci(Box<OciStep>),
 }
 
 impl Op {
@@ -237,7 +241,8 @@ impl Op {
             | Self::TouchTokens { .. }
             | Self::ForgetTokens { .. }
             | Self::PutAudit { .. }
-            | Self::PruneAudit { .. } => false,
+            | Self::PruneAudit { .. }
+            | Self::Oci(_) => false,
         }
     }
 }

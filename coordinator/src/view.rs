@@ -7,6 +7,7 @@ pub mod availability;
 pub mod cache;
 pub mod drift;
 pub mod images;
+mod library;
 pub mod limits;
 pub mod meant;
 pub mod nodes;

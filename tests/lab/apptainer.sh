@@ -12,8 +12,8 @@
 set -euo pipefail
 
 here=$(dirname "$(readlink -f "$0")")
-# squashfuse and fuse2fs are what an unprivileged apptainer mounts with.
-packages="apptainer squashfuse fuse2fs squashfs-tools e2fsprogs gnupg openssl"
+# squashfuse and fuse2fs are what an unprivileged apptainer mounts with; oras and skopeo talk to registries.
+packages="apptainer oras skopeo squashfuse fuse2fs squashfs-tools e2fsprogs gnupg openssl"
 
 images() {
     local root=$1 dir=$2

@@ -48,6 +48,8 @@ pub struct Resources {
     pub down: Arc<Tap>,
     /// Where roots are; a library is none of them.
     pub roots: BTreeMap<RootId, PathBuf>,
+    /// Where libraries are that take images.
+    pub libraries: BTreeMap<RootId, PathBuf>,
     /// Whose images are.
     pub owner: Owner,
     /// Bytes that stay free below each root.
@@ -60,6 +62,13 @@ pub struct Resources {
     pub keyring: watch::Receiver<Option<Arc<Keyring>>>,
 }
 
+impl Resources {
+    /// Returns where images of a root go.
+    pub(crate) fn root(&self, id: RootId) -> Option<&PathBuf> {
+        self.roots.get(&id).or_else(|| self.libraries.get(&id))
+    }
+}
+
 /// Sees an assignment through; tells `status` how it goes.
 ///
 /// # Errors
@@ -70,9 +79,12 @@ pub async fn run(
     status: Arc<Status>,
 ) -> Result<(), Failure> {
     let assignment = wanted.borrow().clone();
-    let root = resources.roots.get(&assignment.root).cloned().ok_or_else(|| Failure {
+    let root = resources.root(assignment.root).cloned().ok_or_else(|| Failure {
         code: FailCode::NoRoot,
-        detail: format!("root {} is not one of this node's, or is its library", assignment.root.0),
+        detail: format!(
+            "root {} is not one of this node's, or a library without `receive = true` in agent.toml",
+            assignment.root.0
+        ),
     })?;
     let ended = attempt(&resources, (&mut wanted, &demand), root.clone(), &status).await;
     if let Err(failure) = &ended

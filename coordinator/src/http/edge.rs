@@ -24,9 +24,10 @@ use sifleet_common::clock::Clock;
 use tower::{Layer, Service};
 use tracing::{debug, error, warn};
 
-use super::gate::{self, Asking, Need, Needs, OPERATOR, Turned};
+use super::gate::{self, Asking, Need, Needs, OPERATOR, Schemes, Turned};
 use super::hosts::Hosts;
 use super::metrics::RouteMetrics;
+use super::oci::refusal;
 use super::problem::{ApiError, Code, PROBLEM_JSON, Pending, cut};
 use crate::access::secret::hide;
 use crate::access::{Access, Caller, Peer};
@@ -34,6 +35,9 @@ use crate::store::audit::AuditRecord;
 
 /// Carries the id that finds a request in the log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Tells clients of before the specification that a registry answers.
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Longest id taken from a caller: a UUID with its dashes has 36.
 const MAX_REQUEST_ID: usize = 64;
@@ -97,6 +101,8 @@ struct Shared {
     doors: Arc<Doors>,
     /// Whether the handlers read the query of a path; what nobody reads is refused rather than ignored.
     takes_query: bool,
+    /// Whether clients of registries are spoken to, in their own way.
+    oci: bool,
 }
 
 impl EdgeLayer {
@@ -107,13 +113,31 @@ impl EdgeLayer {
         deadline: Option<Duration>,
         doors: Arc<Doors>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { route, needs, metrics, deadline, doors, takes_query: true }) }
+        Self {
+            shared: Arc::new(Shared {
+                route,
+                needs,
+                metrics,
+                deadline,
+                doors,
+                takes_query: true,
+                oci: false,
+            }),
+        }
     }
 
     /// Refuses queries: the handlers read none.
     pub(super) fn without_query(mut self) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
             shared.takes_query = false;
+        }
+        self
+    }
+
+    /// Speaks to clients of registries: errors have their form, and a token may come as a password.
+    pub(super) fn for_registries(mut self) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.oci = true;
         }
         self
     }
@@ -125,7 +149,8 @@ impl Shared {
         let Doors { hosts, access, clock, .. } = &*self.doors;
         let stranger = |error| Box::new((access.without_token(gate::peer(request)), error));
         hosts.load().admit(request, need == Need::Public).map_err(stranger)?;
-        let caller = gate::pass(access, request, need, clock.now())?;
+        let by = if self.oci { Schemes::BearerOrBasic } else { Schemes::Bearer };
+        let caller = gate::pass(access, request, (need, by), clock.now())?;
         match self.check_query(request) {
             Ok(()) => Ok(caller),
             Err(error) => Err(Box::new((caller, error))),
@@ -251,6 +276,9 @@ impl Passage {
         let headers = response.headers_mut();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(REQUEST_ID, self.id);
+        if self.shared.oci {
+            headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        }
         response
     }
 
@@ -297,14 +325,20 @@ impl Passage {
     /// Turns a response into the problem's, keeping headers such as Allow and Retry-After.
     fn problem(&self, mut response: Response, error: &ApiError) -> Response {
         self.log(error);
-        let problem = error.problem(Some(self.id()));
-        *response.status_mut() = error.code().row().status;
-        *response.body_mut() = Body::from(serde_json::to_vec(&problem).unwrap_or_default());
+        let (status, kind, body, better) = if self.shared.oci {
+            let (status, _) = refusal::row(error);
+            (status, "application/json", refusal::body(error, self.id()), refusal::challenge(error))
+        } else {
+            let problem = serde_json::to_vec(&error.problem(Some(self.id()))).unwrap_or_default();
+            (error.code().row().status, PROBLEM_JSON, problem, error.header())
+        };
+        *response.status_mut() = status;
+        *response.body_mut() = Body::from(body);
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_LENGTH);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.extend(error.header());
+        headers.extend(better);
         response
     }
 

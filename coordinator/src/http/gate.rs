@@ -3,13 +3,15 @@
 //! A route says its needs where it is mounted, each method its own, and cannot be mounted without; what is said is written
 //! into the OpenAPI document, and a method that is served but not said lets nobody pass. Who asks is the business of
 //! [`crate::access`].
-//! Outside facts: RFC 6750 (bearer tokens), RFC 9110 section 11.6 (WWW-Authenticate).
+//! Outside facts: RFC 6750 (bearer tokens), RFC 7617 (Basic), RFC 9110 section 11.6 (WWW-Authenticate).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
+use base64::Engine as _;
 use sifleet_common::role::Role;
 use sifleet_common::time::Now;
 use utoipa::openapi::path::{Operation, PathItem};
@@ -74,6 +76,11 @@ impl Needs {
     /// And posting to it.
     pub(super) const fn post(self, need: Need) -> Self {
         Self { post: Some(need), ..self }
+    }
+
+    /// And putting something there.
+    pub(super) const fn put(self, need: Need) -> Self {
+        Self { put: Some(need), ..self }
     }
 
     /// And changing it.
@@ -148,10 +155,16 @@ pub(super) type Turned = Box<(Caller, ApiError)>;
 ///
 /// # Errors
 /// The caller as far as he is known, and why he does not get past.
-pub(super) fn pass(access: &Access, request: &Request, need: Need, now: Now) -> Result<Caller, Turned> {
+pub(super) fn pass(
+    access: &Access,
+    request: &Request,
+    (need, by): (Need, Schemes),
+    now: Now,
+) -> Result<Caller, Turned> {
     let from = peer(request);
     let stranger = || access.without_token(peer(request));
-    let known = bearer(request.headers()).and_then(|bearer| access.identify(bearer, from, now).map_err(why));
+    let borne = borne(request.headers(), by);
+    let known = borne.and_then(|token| access.identify(token.as_deref(), from, now).map_err(why));
     let caller = match known {
         Ok(caller) => caller,
         // Whether the coordinator lives is told to whoever asks with a token that has expired, too.
@@ -189,17 +202,45 @@ fn why(refused: Refused) -> ApiError {
     ApiError::Unauthenticated { why }
 }
 
+/// In which ways a request may say who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Schemes {
+    /// As the bearer of a token.
+    Bearer,
+    /// With a token for a password as well, whatever the user is called: clients of registries have nothing else. A browser
+    /// sends a password by itself once it knows it, which is why only their routes take any.
+    BearerOrBasic,
+}
+
 /// Reads the token that a request bears, if any.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+fn borne(headers: &HeaderMap, by: Schemes) -> Result<Option<Cow<'_, str>>, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let why = "the header Authorization is not one `Bearer` and a token";
+    let why = match by {
+        Schemes::Bearer => "the header Authorization is not one `Bearer` and a token",
+        Schemes::BearerOrBasic => {
+            "the header Authorization is not one `Basic` with a token for a password, nor one `Bearer`"
+        }
+    };
     let unread = || ApiError::Unauthenticated { why };
     let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(unread)?;
-    if !scheme.eq_ignore_ascii_case("bearer") || values.next().is_some() {
+    let token = token.trim_start_matches(' ');
+    if values.next().is_some() {
         return Err(unread());
     }
-    Ok(Some(token.trim_start_matches(' ')))
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(Some(Cow::Borrowed(token)));
+    }
+    let basic = by == Schemes::BearerOrBasic && scheme.eq_ignore_ascii_case("basic");
+    let password = Some(token).filter(|_| basic).and_then(password);
+    password.map(|password| Some(Cow::Owned(password))).ok_or_else(unread)
+}
+
+/// Reads the password of `Basic` credentials.
+fn password(credentials: &str) -> Option<String> {
+    let decoded = base64::engine::general_purpose::STANDARD.decode(credentials).ok()?;
+    let (_, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
+    Some(password.to_owned())
 }
 
 /// Whoever asks for a change or for a stream, for handlers that look at him.
@@ -262,7 +303,9 @@ mod tests {
             for value in values {
                 headers.append(header::AUTHORIZATION, value.parse().unwrap());
             }
-            bearer(&headers).map(|token| token.map(str::to_owned)).map_err(|error| error.code())
+            borne(&headers, Schemes::Bearer)
+                .map(|token| token.map(Cow::into_owned))
+                .map_err(|error| error.code())
         };
         assert_eq!(read(&[]), Ok(None));
         assert_eq!(read(&["Bearer x"]), Ok(Some("x".to_owned())));
@@ -270,5 +313,20 @@ mod tests {
         for bad in [&["x"][..], &["Basic eDp4"], &["Bearer x", "Bearer y"], &[""]] {
             assert_eq!(read(bad), Err(Code::Unauthenticated), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_token_for_a_password_is_read_where_registries_are_spoken() {
+        let read = |value: &str, by| {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
+            borne(&headers, by).map(|token| token.map(Cow::into_owned)).map_err(|error| error.code())
+        };
+        // ann:x:y
+        assert_eq!(read("Basic YW5uOng6eQ==", Schemes::BearerOrBasic), Ok(Some("x:y".to_owned())));
+        assert_eq!(read("Bearer x", Schemes::BearerOrBasic), Ok(Some("x".to_owned())));
+        for bad in ["Basic YW5u", "Basic ?", "Basic ", "Digest x"] {
+            assert_eq!(read(bad, Schemes::BearerOrBasic), Err(Code::Unauthenticated), "{bad}");
+        }
+        assert_eq!(read("Basic YW5uOng6eQ==", Schemes::Bearer), Err(Code::Unauthenticated));
     }
 }

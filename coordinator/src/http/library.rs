@@ -199,7 +199,8 @@ async fn write(library: &Library, mut writing: Writing, piece: Vec<u8>) -> Resul
     on_disk(library, move |_| writing.append(&piece).map(|()| writing)).await
 }
 
-async fn next(
+/// Waits for the next bytes of a body, but not for ever.
+pub(super) async fn next(
     chunks: &mut axum::body::BodyDataStream,
     patience: Duration,
 ) -> Result<Option<axum::body::Bytes>, ApiError> {

@@ -21,6 +21,7 @@ use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 use crate::access::secret::hide;
 use crate::access::tokens::TokenError;
 use crate::library::LibraryError;
+use crate::oci::error::OciError;
 use crate::state::pushes::PushError;
 use crate::state::removals::RemovalError;
 use crate::state::run::Stopped;
@@ -41,7 +42,8 @@ const FULL_HOUSE: Duration = Duration::from_secs(10);
 
 mod refusal;
 
-use refusal::{code_of_push, code_of_query, code_of_removal, code_of_token};
+pub(super) use refusal::code_of_push;
+use refusal::{code_of_query, code_of_removal, code_of_token};
 
 /// Says why a request has no answer; what of it becomes public is decided by [`ApiError::problem`].
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +193,9 @@ pub enum ApiError {
     /// The library does not take an image.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// A client of registries does not get what it asks for.
+    #[error(transparent)]
+    Oci(#[from] OciError),
     /// There is no library.
     #[error("images cannot be uploaded to this coordinator: library.dir is not set")]
     NoLibrary,
@@ -233,6 +238,7 @@ impl ApiError {
             Self::BadJson { .. } => Code::BadJson,
             Self::TooManyQueries { .. } => Code::TooManyQueries,
             Self::Library(error) => super::library::code(error),
+            Self::Oci(error) => super::oci::refusal::code(error),
             Self::NoLibrary => Code::NoLibrary,
             Self::NoRoute { .. } => Code::NoRoute,
             Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,

@@ -17,7 +17,7 @@ use super::gate::{ADMIN, Need, Needs, OPERATOR, VIEWER, delete, get, post};
 use super::problem::{self, ApiError};
 use super::{App, AppState, openapi};
 use super::{
-    audit, availability, drift, enrolments, events, health, images, library, limits, metrics, nodes,
+    audit, availability, drift, enrolments, events, health, images, library, limits, metrics, nodes, oci,
     partitions, pushes, removals, tokens,
 };
 
@@ -43,7 +43,7 @@ pub fn router(state: &AppState) -> Router {
     let within = edges.within();
     let pages = openapi::pages(document).layer(edges.layer("/docs", PUBLIC, within));
     let elsewhere = axum::routing::any(no_route).layer(edges.layer("unmatched", PUBLIC, within));
-    router.merge(pages).fallback_service(elsewhere).with_state(Arc::clone(&state.0))
+    router.merge(pages).merge(oci_routes(&edges)).fallback_service(elsewhere).with_state(Arc::clone(&state.0))
 }
 
 /// What there is to know.
@@ -101,6 +101,20 @@ fn callers(edges: &Edges, router: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<
         .routes(edges.wrap("/v1/enrolments/{id}", delete(ADMIN), within, routes!(enrolments::withdraw)))
         .routes(edges.wrap("/v1/nodes/{nodeset}/revoke", post(ADMIN), within, routes!(nodes::revoke)))
         .routes(edges.wrap("/v1/audit", get(ADMIN), within, routes!(audit::list)))
+}
+
+/// What clients of registries use. Its document is the specification's, so that it is not in ours; an image takes as long as
+/// it takes.
+fn oci_routes(edges: &Edges) -> Router<Arc<App>> {
+    let anonymous = edges.app.limits.oci.anonymous_pull;
+    // Even where everybody may pull: by this refusal those who push learn how to say who they are.
+    let ping = edges.layer("/v2/", READ, edges.within()).for_registries();
+    let needs = get(oci::readers(anonymous)).post(OPERATOR).put(OPERATOR).patch(OPERATOR).delete(OPERATOR);
+    let serve = edges.layer("/v2/{*path}", needs.counted(), None).for_registries();
+    Router::new()
+        .route("/v2", axum::routing::any(oci::ping).layer(ping.clone()))
+        .route("/v2/", axum::routing::any(oci::ping).layer(ping))
+        .route("/v2/{*path}", axum::routing::any(oci::serve).layer(serve))
 }
 
 /// Makes the edge of each path.

@@ -11,7 +11,7 @@ use super::LibraryError;
 
 /// The library and the folder for uploads in it, both open.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     dir: PathBuf,
     root: OwnedFd,
     folder: OwnedFd,
@@ -19,7 +19,7 @@ pub(super) struct Place {
 
 impl Place {
     /// Opens both; makes the folder, but never the library: it may be a file system that is not mounted.
-    pub(super) fn open(dir: &Path) -> Result<Self, LibraryError> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, LibraryError> {
         let failed = |step| move |errno: Errno| disk(dir, step, errno);
         let root = beneath::open_root(dir).map_err(failed("open the directory"))?;
         let folder = beneath::make_folder(&root, STAGING, Mode::RWXU)
@@ -27,30 +27,30 @@ impl Place {
         Ok(Self { dir: dir.to_owned(), root, folder })
     }
 
-    pub(super) fn root(&self) -> BorrowedFd<'_> {
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
-    pub(super) fn folder(&self) -> BorrowedFd<'_> {
+    pub(crate) fn folder(&self) -> BorrowedFd<'_> {
         self.folder.as_fd()
     }
 
     /// Says what could not be done.
-    pub(super) fn failed(&self, step: &'static str) -> impl Fn(Errno) -> LibraryError + '_ {
+    pub(crate) fn failed(&self, step: &'static str) -> impl Fn(Errno) -> LibraryError + '_ {
         move |errno| disk(&self.dir, step, errno)
     }
 
     /// Says which step of publishing could not be done.
-    pub(super) fn refused(&self, error: &StepError) -> LibraryError {
+    pub(crate) fn refused(&self, error: &StepError) -> LibraryError {
         disk(&self.dir, error.step, error.errno)
     }
 
     /// Says what could not be done.
-    pub(super) fn failed_io(&self, step: &'static str) -> impl Fn(std::io::Error) -> LibraryError + '_ {
+    pub(crate) fn failed_io(&self, step: &'static str) -> impl Fn(std::io::Error) -> LibraryError + '_ {
         move |source| LibraryError::Disk { step, dir: self.dir.clone(), source }
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 }

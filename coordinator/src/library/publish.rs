@@ -35,11 +35,11 @@ pub(crate) fn check_name(name: &ImageName) -> Result<(), LibraryError> {
 
 /// Where an image will be, with nothing in the way at present.
 #[derive(Debug)]
-pub(super) struct Target(ImageName);
+pub(crate) struct Target(ImageName);
 
 impl Target {
     /// Looks whether the name is free or a file's.
-    pub(super) fn look(place: &Place, name: &ImageName) -> Result<Self, LibraryError> {
+    pub(crate) fn look(place: &Place, name: &ImageName) -> Result<Self, LibraryError> {
         let blocked = |obstacle| Err(LibraryError::InTheWay { name: name.clone(), obstacle });
         let (folders, file) = beneath::split(name);
         let mut above: Option<OwnedFd> = None;
@@ -72,7 +72,7 @@ impl Target {
 }
 
 /// Gives the staged file, held open, its name in the library.
-pub(super) fn publish(place: &Place, file: &File, staged: &str, target: Target) -> Result<(), LibraryError> {
+pub(crate) fn publish(place: &Place, file: &File, staged: &str, target: Target) -> Result<(), LibraryError> {
     let Target(name) = target;
     beneath::publish(file, (place.folder(), staged), place.root(), &name, OWNER)
         .map_err(|error| place.refused(&error))

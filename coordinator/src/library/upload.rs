@@ -33,6 +33,14 @@ const PREFIX: &str = "upload-";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UploadId(u128);
 
+impl UploadId {
+    /// Makes one that nobody guesses, for an upload of which nothing is known before.
+    #[must_use]
+    pub(crate) fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
 impl fmt::Display for UploadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
@@ -70,14 +78,14 @@ impl Wish {
 
 /// Who writes: each upload has one turn, which ends when it is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Busy(Mutex<BTreeSet<UploadId>>);
+pub(crate) struct Busy(Mutex<BTreeSet<UploadId>>);
 
 /// The turn of one upload.
 #[derive(Debug)]
-pub(super) struct Turn(Arc<Busy>, UploadId);
+pub(crate) struct Turn(Arc<Busy>, UploadId);
 
 impl Busy {
-    pub(super) fn take(self: &Arc<Self>, id: UploadId) -> Option<Turn> {
+    pub(crate) fn take(self: &Arc<Self>, id: UploadId) -> Option<Turn> {
         let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         free.then(|| Turn(Arc::clone(self), id))
     }

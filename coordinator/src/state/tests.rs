@@ -60,7 +60,8 @@ fn restored(stored: &[Op]) -> Restored {
             | Op::TouchTokens { .. }
             | Op::ForgetTokens { .. }
             | Op::PutAudit { .. }
-            | Op::PruneAudit { .. } => {}
+            | Op::PruneAudit { .. }
+            | Op::Oci(_) => {}
         }
     }
     let node = |(node, (facts, position, inventory)): (_, (_, _, Inventory))| RestoredNode {

@@ -13,6 +13,7 @@ mod identities;
 mod limits;
 mod members;
 mod metadata;
+mod oci;
 mod pushes;
 mod removals;
 mod restore;
@@ -34,6 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::audit::{AuditQuery, AuditRecord};
 use super::{Op, Restored};
+pub use oci::OciRows;
 use writer::{Command, Shared, Writer};
 
 /// Most submissions that wait for the writer. When it is full, steps of the owner loop are lost and mended later

@@ -140,7 +140,8 @@ impl Written {
             | Op::TouchTokens { .. }
             | Op::ForgetTokens { .. }
             | Op::PutAudit { .. }
-            | Op::PruneAudit { .. } => {}
+            | Op::PruneAudit { .. }
+            | Op::Oci(_) => {}
         }
     }
 }

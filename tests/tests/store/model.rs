@@ -102,7 +102,7 @@ impl Model {
             | Op::ForgetInvites { .. }) => self.identity(op),
             op @ (Op::PutToken { .. } | Op::TouchTokens { .. } | Op::ForgetTokens { .. }) => self.caller(op),
             Op::MarkBusy { nodes, busy: false } => self.busy.retain(|node| !nodes.contains(node)),
-            Op::PutAudit { .. } | Op::PruneAudit { .. } => {}
+            Op::PutAudit { .. } | Op::PruneAudit { .. } | Op::Oci(_) => {}
         }
     }
 

@@ -67,7 +67,7 @@ pub(super) const fn code_of_query(error: &QueryError) -> Code {
     }
 }
 
-pub(super) const fn code_of_push(error: &PushError) -> Code {
+pub(in crate::http) const fn code_of_push(error: &PushError) -> Code {
     match error {
         PushError::Meant(error) => code_of_meant(error, Code::BadPush),
         PushError::NotThere { .. } => Code::NoHolder,

@@ -192,10 +192,15 @@ impl State {
         let none = || (FailCode::NoRoot, "the node is not known".to_owned());
         let share = self.pushes.shares.get(&id).ok_or_else(none)?;
         let node = self.node(share.node).ok_or_else(none)?;
-        if let Some(words) = self.index.digests().get(&share.image).and_then(|image| runs_not(node, image)) {
+        let root = root_of(&node.inventory, share.wish.as_deref());
+        // Nobody runs what a library holds.
+        let is_library = |(id, _): &Place| node.inventory.root(*id).is_some_and(|root| root.kind.is_library());
+        let runs = !root.as_ref().is_ok_and(is_library);
+        let image = self.index.digests().get(&share.image).filter(|_| runs);
+        if let Some(words) = image.and_then(|image| runs_not(node, image)) {
             return Err((FailCode::Unusable, words));
         }
-        let root = root_of(&node.inventory, share.wish.as_deref())?;
+        let root = root?;
         if share.root.as_ref() == Some(&root) {
             return Ok(id);
         }

@@ -82,7 +82,8 @@ pub(crate) fn restored(stored: &[Op]) -> Restored {
             | Op::TouchTokens { .. }
             | Op::ForgetTokens { .. }
             | Op::PutAudit { .. }
-            | Op::PruneAudit { .. } => {}
+            | Op::PruneAudit { .. }
+            | Op::Oci(_) => {}
         }
     }
     found.nodes = nodes

@@ -20,9 +20,10 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("migrations/0004.sql")),
     M::up(include_str!("migrations/0005.sql")),
     M::up(include_str!("migrations/0006.sql")),
+    M::up(include_str!("migrations/0008.sql")),
 ];
 /// More than the number of distinct statements.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 96;
 /// 16 MiB of pages: hot pages are written to the log many times between two folds, and folding costs a sync.
 const CHECKPOINT_PAGES: i64 = 4_096;
 /// The log is cut back to this after a burst.

@@ -9,7 +9,7 @@ use rusqlite::{Result, ToSql, Transaction, params};
 use sifleet_common::inventory::{Change, ReplicaKey, Root, RootId};
 use sifleet_common::name::{ImageName, NodeName};
 
-use super::{audit, identities, limits, members, metadata, pushes, removals, row, tokens};
+use super::{audit, identities, limits, members, metadata, oci, pushes, removals, row, tokens};
 use crate::store::{NodeFacts, Op, Position};
 
 /// Names remembered after their last replica; each is a few dozen bytes.
@@ -69,6 +69,7 @@ impl<'a> Batch<'a> {
             Op::ForgetTokens { tokens } => tokens::forget(self.transaction, tokens),
             Op::PutAudit { record } => audit::put(self.transaction, record),
             Op::PruneAudit { before, keep } => audit::prune(self.transaction, *before, *keep),
+            Op::Oci(step) => oci::apply(self.transaction, step),
         }
     }
 

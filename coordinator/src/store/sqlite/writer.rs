@@ -133,7 +133,8 @@ fn moved(ops: &[Op]) -> impl Iterator<Item = &NodeName> {
         | Op::TouchTokens { .. }
         | Op::ForgetTokens { .. }
         | Op::PutAudit { .. }
-        | Op::PruneAudit { .. } => None,
+        | Op::PruneAudit { .. }
+        | Op::Oci(_) => None,
     })
 }
 

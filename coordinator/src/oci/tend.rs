@@ -1,0 +1,110 @@
+//! What happens by itself: images of the library are hashed before somebody asks, what nobody needs is thrown away, and what
+//! was pushed goes on to partitions.
+
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, statat};
+use rustix::io::Errno;
+use sifleet_common::name::ImageName;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::error::OciError;
+use super::{Registry, stored};
+use crate::store::oci::OciStep;
+
+/// How often it is looked whether the library holds something new.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often blobs and uploads are looked through.
+const REAP: Duration = Duration::from_secs(600);
+/// An upload that nobody touched for so long is thrown away.
+const STALE: Duration = Duration::from_secs(86_400);
+/// A draft that is so old is of a push that broke off.
+const DRAFT: Duration = Duration::from_secs(3_600);
+
+impl Registry {
+    /// Sees to all of it until `stop`, one image at a time: whoever asks for one waits for no other.
+    pub async fn tend_until(self, stop: CancellationToken) {
+        let (mut looks, mut reaped, mut seen) = (tokio::time::interval(LOOK), None::<Instant>, None);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = looks.tick() => {}
+            }
+            self.place().await;
+            let generation = self.0.handle.views.load().generation;
+            if seen != Some(generation) {
+                match self.hash_one_by_one(&stop).await {
+                    Ok(()) => seen = Some(generation),
+                    Err(error) => warn!(%error, "cannot look through the library"),
+                }
+            }
+            if reaped.is_none_or(|at| at.elapsed() >= REAP) {
+                reaped = Some(Instant::now());
+                if let Err(error) = self.on_disk(Self::reap).await {
+                    warn!(%error, "cannot throw away what nobody needs");
+                }
+            }
+        }
+    }
+
+    /// Hashes what the library's inventory shows and the store does not know.
+    async fn hash_one_by_one(&self, stop: &CancellationToken) -> Result<(), OciError> {
+        for name in self.on_disk(Self::unhashed).await? {
+            if stop.is_cancelled() {
+                break;
+            }
+            // What cannot be hashed at present is looked at again when it is asked for, or changes.
+            if let Err(error) = self.hash(&name).await {
+                debug!(image = %name, %error, "an image is not hashed");
+            }
+        }
+        Ok(())
+    }
+
+    fn unhashed(&self) -> Result<Vec<ImageName>, OciError> {
+        let place = self.0.library.place()?;
+        let known = self.0.store.oci(|rows| rows.files())?;
+        let view = self.0.handle.views.load();
+        let gone = |name: &str| {
+            matches!(statat(place.root(), name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT | Errno::NOTDIR))
+        };
+        let forgotten: Vec<String> =
+            known.iter().filter(|file| gone(&file.name)).map(|file| file.name.clone()).collect();
+        if !forgotten.is_empty() {
+            self.commit(vec![OciStep::ForgetFiles(forgotten)])?;
+        }
+        let is_known = |name: &ImageName, digests: &[_]| {
+            let at = known.binary_search_by(|file| file.name.as_str().cmp(name.as_str())).ok();
+            at.and_then(|at| known.get(at)).is_some_and(|file| digests.contains(&file.blake3))
+        };
+        let unknown = view.library_images().filter(|(name, digests)| !is_known(name, digests));
+        Ok(unknown.map(|(name, _)| name.clone()).collect())
+    }
+
+    /// Throws away uploads that nobody goes on with, and blobs that nobody names or that the library holds.
+    fn reap(&self) -> Result<(), OciError> {
+        let (place, now) = (self.0.library.place()?, SystemTime::now());
+        for entry in stored::list(&place)? {
+            let age = now.duration_since(entry.touched).unwrap_or_default();
+            let removed = match entry.blob() {
+                Some(blob) if age >= self.0.options.keep_unreferenced => {
+                    let is_needed = self.0.store.oci(|rows| rows.is_used(&blob))?
+                        && self.library_file(&place, &blob)?.is_none();
+                    !is_needed && stored::remove(&place, &entry.name)?
+                }
+                Some(_) => false,
+                None if entry.name.starts_with(stored::UPLOAD) => {
+                    age >= STALE && self.reap_upload(&place, &entry.name)?
+                }
+                None => age >= DRAFT && stored::remove(&place, &entry.name)?,
+            };
+            if removed {
+                info!(file = %entry.name, bytes = entry.size, "what nobody needs was thrown away");
+            }
+        }
+        Ok(())
+    }
+}
