@@ -4,8 +4,10 @@
 //! sockets, [`edge`] what every request passes, [`gate`] who may, [`problem`] the only table of errors. Nothing here decides who
 //! holds what: that is the view's business.
 
+mod apptainer;
 mod audit;
 pub mod availability;
+pub mod dashboard;
 mod drift;
 pub mod edge;
 pub mod enrolments;
@@ -16,6 +18,7 @@ mod gate;
 pub mod health;
 pub mod hosts;
 mod images;
+mod language;
 mod library;
 mod limits;
 pub mod metrics;
@@ -27,7 +30,10 @@ mod pushes;
 mod removals;
 mod routes;
 pub mod server;
+mod templates;
 mod tokens;
+mod verdicts;
+mod vnc;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -42,6 +48,7 @@ use crate::library::{Library, Options};
 use crate::state::run::Handle;
 use crate::store::sqlite::Store;
 use crate::store::token::TokenRecord;
+use crate::templates::Templates;
 use crate::view::View;
 use enrolments::Door;
 use health::Readiness;
@@ -67,6 +74,8 @@ pub struct Limits {
     pub hosts: Hosts,
     /// Who may ask, and how often.
     pub access: access::Options,
+    /// What dashboards are answered.
+    pub dashboard: dashboard::Options,
     /// Where users' images go; without it uploads are refused.
     pub library: Option<Options>,
     /// How the server treats connections.
@@ -83,6 +92,7 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(15),
             hosts: Hosts::default(),
             access: access::Options::default(),
+            dashboard: dashboard::Options::default(),
             library: None,
             server: server::Limits::default(),
         }
@@ -101,6 +111,7 @@ pub(crate) struct App {
     metrics: Metrics,
     limits: Limits,
     library: Option<Library>,
+    templates: Templates,
     streams: Arc<Semaphore>,
     hosts: Arc<ArcSwap<Hosts>>,
     access: Arc<Access>,
@@ -126,6 +137,7 @@ impl AppState {
         let streams = Arc::new(Semaphore::new(limits.max_event_streams.min(Semaphore::MAX_PERMITS)));
         let hosts = Arc::new(ArcSwap::from_pointee(limits.hosts.clone()));
         let library = limits.library.clone().map(Library::new);
+        let templates = Templates::new(store.clone());
         let (readiness, process) = (Readiness::default(), rand::random());
         Self(Arc::new(App {
             handle,
@@ -134,6 +146,7 @@ impl AppState {
             metrics,
             limits,
             library,
+            templates,
             streams,
             hosts,
             access,
@@ -153,6 +166,12 @@ impl AppState {
     #[must_use]
     pub fn library(&self) -> Option<&Library> {
         self.0.library.as_ref()
+    }
+
+    /// Borrows the job templates, for those who read them.
+    #[must_use]
+    pub fn templates(&self) -> &Templates {
+        &self.0.templates
     }
 
     /// Borrows what is known of callers, for those who keep it tidy.
@@ -219,6 +238,14 @@ impl App {
 
     fn access(&self) -> &Access {
         &self.access
+    }
+
+    fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
+    fn dashboard(&self) -> &dashboard::Options {
+        &self.limits.dashboard
     }
 
     fn library(&self) -> Result<&Library, ApiError> {

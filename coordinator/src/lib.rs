@@ -20,7 +20,9 @@ pub mod settings;
 pub mod signatures;
 pub mod state;
 pub mod store;
+pub mod templates;
 pub mod view;
+pub mod words;
 
 mod listen;
 mod waiting;
@@ -150,12 +152,14 @@ async fn serve(
     let (edges, core) = (Tasks::new(), Tasks::new());
     let clock = Clock::start();
     let tokens = std::mem::take(&mut restored.tokens);
+    let templates = std::mem::take(&mut restored.templates);
     let state = State::restore(settings.state_limits(), restored)
         .with_transfers(settings.transfers(clock.now().wall))
         .with_signer(listen::signer(&settings)?)
         .with_signatures(signatures::read(&settings)?);
     let (owner, handle) = state::run::prepare(state, store.clone(), clock);
     let app = AppState::new(handle.clone(), store.clone(), tokens, settings.http_limits(), edges.token());
+    app.templates().restore(templates);
     app.rename(listen::hosts(&settings)?);
     app.readiness().started(Part::Store);
     let listeners = Listeners::bind(&settings)?;
@@ -167,6 +171,10 @@ async fn serve(
     core.spawn("watchdog", heart.feed(core.token()));
     let (reread, rereads) = watch::channel(());
     partitions::spawn(sources, &handle, &rereads, &edges);
+    if let Some(dir) = settings.templates.dir.clone() {
+        let follow = app.templates().clone().follow(dir, clock, rereads.clone(), edges.token());
+        edges.spawn("templates", follow);
+    }
     keep_tidy(&app, clock, &edges);
     let certificates = listeners.serve(&app, (&handle, &store), settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);

@@ -296,6 +296,7 @@ impl World {
                 | ToCoordinator::Report(_)
                 | ToCoordinator::Renew
                 | ToCoordinator::Clock { .. }
+                | ToCoordinator::Reconciled { .. }
                 | ToCoordinator::Goodbye) => Event::Message { session, message },
             };
             self.tell(event);
@@ -316,6 +317,7 @@ impl World {
                     Output::SayAll(parts) => said.extend(finely(parts)),
                     Output::BeatEvery(millis) => agent.next_beat = self.millis + u64::from(millis),
                     Output::Rescan
+                    | Output::Reconcile(_)
                     | Output::Describe(_)
                     | Output::Order(_)
                     | Output::Renewed(_)

@@ -69,6 +69,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
 /// A JSON body: of a request, read within the limits of size and time; of an answer, never cached by anybody.
 pub(super) struct Json<T>(pub(super) T);
 
+/// A JSON body that may be left out, together with its type: `curl -X POST` sends neither.
+pub(super) struct MaybeJson<T>(pub(super) Option<T>);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for MaybeJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let headers = request.headers();
+        let says_nothing = |name: &HeaderName| headers.get(name).is_none();
+        let is_empty = headers.get(header::CONTENT_LENGTH).is_none_or(|length| length.as_bytes() == b"0");
+        if is_empty && says_nothing(&header::TRANSFER_ENCODING) && says_nothing(&header::CONTENT_TYPE) {
+            return Ok(Self(None));
+        }
+        Ok(Self(Some(Json::from_request(request, app).await?.0)))
+    }
+}
+
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = ApiError;
 

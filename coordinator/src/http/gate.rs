@@ -76,6 +76,11 @@ impl Needs {
         Self { post: Some(need), ..self }
     }
 
+    /// And putting something there.
+    pub(super) const fn put(self, need: Need) -> Self {
+        Self { put: Some(need), ..self }
+    }
+
     /// And changing it.
     pub(super) const fn patch(self, need: Need) -> Self {
         Self { patch: Some(need), ..self }
@@ -202,7 +207,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     Ok(Some(token.trim_start_matches(' ')))
 }
 
-/// Whoever asks for a change or for a stream, for handlers that look at him.
+/// Whoever asks for a change, for what may become one, or for a stream, for handlers that look at him.
 #[derive(Clone, Debug)]
 pub(super) struct Asking(pub(super) Caller);
 
@@ -242,6 +247,7 @@ mod tests {
     #[test]
     fn each_method_needs_what_was_said_of_it() {
         let needs = get(VIEWER).post(OPERATOR).patch(ADMIN).delete(ADMIN);
+        assert_eq!(get(VIEWER).put(OPERATOR).of(&Method::PUT), OPERATOR);
         for (method, need) in [
             (Method::HEAD, VIEWER),
             (Method::POST, OPERATOR),
