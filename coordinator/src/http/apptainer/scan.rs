@@ -26,6 +26,9 @@ use crate::words::{Facts, Language, Reason};
 const MAX_PARTITIONS: usize = 1_000;
 /// How often it is looked who has answered: agents take some milliseconds.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long files that were found are waited for until they are hashed, once all nodes have answered: what was copied a
+/// moment ago has to settle first. What somebody writes for hours is not waited for.
+const SETTLE: Duration = Duration::from_secs(3);
 
 problems!(ScanProblems: BadJson, SlowBody, BodyTooLarge, UnsupportedMediaType, Stopping);
 
@@ -51,14 +54,20 @@ pub(in crate::http) async fn scan(
         (nodes, names)
     };
     let scan = app.handle().scan(names).await?;
-    let until = Instant::now() + app.dashboard().scan_wait;
+    let mut until = Instant::now() + app.dashboard().scan_wait;
+    let mut all_answered = false;
     while Instant::now() < until {
-        let (view, now) = (app.view(), app.now());
-        let told = told(&view, &nodes);
-        if silent(&view, &told, scan.number).is_empty() && view.unfinished_on(&nodes, now) == 0 {
-            break;
+        {
+            let (view, now) = (app.view(), app.now());
+            let answered = silent(&view, &told(&view, &nodes), scan.number).is_empty();
+            if answered && view.unfinished_on(&nodes, now) == 0 {
+                break;
+            }
+            if answered && !all_answered {
+                all_answered = true;
+                until = until.min(Instant::now() + SETTLE);
+            }
         }
-        drop(view);
         sleep(LOOK).await;
     }
     let (view, now) = (app.view(), app.now());
