@@ -31,7 +31,6 @@ use truth::Answers;
 pub const AGENTS: usize = 4;
 /// The partition all of them belong to.
 pub const PARTITION: &str = "p";
-
 /// The partition that some of them say they are in.
 pub const DECLARED: &str = "declared";
 

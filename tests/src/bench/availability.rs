@@ -10,8 +10,8 @@ use sifleet_common::role::Role;
 
 use super::load::{IMAGES, Load, Scale, TEN_THOUSAND, THOUSAND};
 use super::nginx::{self, Nginx};
-use super::page;
 use super::paced::{self, Latencies};
+use super::page;
 use super::report::{Figure, Table, number};
 use super::wrk::{Answered, Wrk};
 use super::{Plan, process};

@@ -65,12 +65,7 @@ pub fn run(
 ///
 /// # Errors
 /// When the server does not answer, or not well.
-pub fn run_raw(
-    address: &str,
-    questions: &[Vec<u8>],
-    rate: u32,
-    time: Duration,
-) -> anyhow::Result<Latencies> {
+pub fn run_raw(address: &str, questions: &[Vec<u8>], rate: u32, time: Duration) -> anyhow::Result<Latencies> {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         let socket = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;

@@ -35,9 +35,11 @@ pub fn round(load: &Load, plan: &Plan, events: u32) -> anyhow::Result<Pages> {
 /// Writes a request for each partition.
 fn questions(address: &str, bearer: &str, partitions: &[&str]) -> Vec<Vec<u8>> {
     let page = |partition: &&str| {
-        let query = |image: usize| serde_json::json!({"image": format!("image{image:04}"), "partition": partition});
+        let query =
+            |image: usize| serde_json::json!({"image": format!("image{image:04}"), "partition": partition});
         let body = serde_json::json!({"queries": (0..IMAGES).map(query).collect::<Vec<_>>()}).to_string();
-        let head = format!("POST /v1/availability HTTP/1.1\r\nHost: {address}\r\nAuthorization: {bearer}\r\n");
+        let head =
+            format!("POST /v1/availability HTTP/1.1\r\nHost: {address}\r\nAuthorization: {bearer}\r\n");
         let length = body.len();
         format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
     };

@@ -51,6 +51,10 @@ impl Model {
             }
         } else if let Op::ForgetTokens { tokens } = op {
             tokens.iter().for_each(|no| drop(self.tokens.remove(no)));
+        } else if let Op::PutTemplate { record } = op {
+            self.templates.insert(record.id.clone(), *record);
+        } else if let Op::ForgetTemplate { id } = op {
+            self.templates.remove(&id);
         }
     }
 

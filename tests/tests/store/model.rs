@@ -102,10 +102,12 @@ impl Model {
             | Op::PutInvites { .. }
             | Op::ReplaceInvites { .. }
             | Op::ForgetInvites { .. }) => self.identity(op),
-            op @ (Op::PutToken { .. } | Op::TouchTokens { .. } | Op::ForgetTokens { .. }) => self.caller(op),
+            op @ (Op::PutToken { .. }
+            | Op::TouchTokens { .. }
+            | Op::ForgetTokens { .. }
+            | Op::PutTemplate { .. }
+            | Op::ForgetTemplate { .. }) => self.caller(op),
             Op::MarkBusy { nodes, busy: false } => self.busy.retain(|node| !nodes.contains(node)),
-            Op::PutTemplate { record } => drop(self.templates.insert(record.id.clone(), *record)),
-            Op::ForgetTemplate { id } => drop(self.templates.remove(&id)),
             Op::PutAudit { .. } | Op::PruneAudit { .. } => {}
         }
     }

@@ -49,7 +49,9 @@ fn enough_ready_nodes_are_a_yes_and_a_silent_node_is_never_one() {
     check(&mut site, &question("b", "all"), Satisfied::Unknown, "never_seen", "n3");
     check(&mut site, &question("a", "all"), Satisfied::No, "outdated", "n2");
     site.outlive(&["head", "n2"]);
-    check(&mut site, &question("b", "2"), Satisfied::Unknown, "lease_expired", "n1");
+    let heard: NodeSet = "n[1-2]".parse().unwrap();
+    let of_two = Question { nodes: Some(&heard), ..question("b", "2") };
+    check(&mut site, &of_two, Satisfied::Unknown, "lease_expired", "n1");
 }
 
 #[test]
