@@ -111,7 +111,10 @@ fn yaml(text: &str) -> Result<Written, Wrong> {
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().map(|at| (at.line(), at.column()));
-        (place, error.to_string())
+        let message = error.to_string();
+        // The place stands beside it.
+        let said = message.rsplit_once(" at line ").map_or(message.as_str(), |(said, _)| said);
+        (place, said.to_owned())
     })
 }
 

@@ -12,17 +12,17 @@ reasons! {
         "{image}: 노드 {nodes}에 없습니다. 파티션 {partition}의 노드 {count}개 중 {ready}개에서 준비되었습니다(필요: {required}개)."
         Some("이미지를 배포하십시오: sifleet push {image} -p {partition}, 또는 \"ensure\": true 옵션으로 다시 요청하십시오.");
     Outdated "outdated"
-        "{nodes} hold another image as {image} than the library: it is ready on {ready} of {count} nodes of {partition}, and {required} must be."
+        "Another image than the library's lies on {nodes} as {image}: it is ready on {ready} of {count} nodes of {partition}, and {required} must be."
         Some("Replace it there: sifleet push {image} -p {partition}, or ask for a verdict with \"ensure\": true.");
         "{image}: 노드 {nodes}의 이미지가 라이브러리와 다릅니다. 파티션 {partition}의 노드 {count}개 중 {ready}개에서 준비되었습니다(필요: {required}개)."
         Some("최신 이미지로 교체하십시오: sifleet push {image} -p {partition}, 또는 \"ensure\": true 옵션으로 다시 요청하십시오.");
     WrongDigest "wrong_digest"
-        "{nodes} hold other bytes as {image} than {what}: those are on {ready} of {count} nodes of {partition}, and {required} must hold them."
+        "Other bytes than {what} lie on {nodes} as {image}: those are on {ready} of {count} nodes of {partition}, and {required} must hold them."
         Some("Push the bytes that are asked for to {partition}, or ask for those that are there.");
         "{image}: 노드 {nodes}의 내용이 요청한 다이제스트({what})와 다릅니다. 파티션 {partition}의 노드 {count}개 중 {ready}개만 일치합니다(필요: {required}개)."
         Some("요청한 다이제스트의 이미지를 파티션 {partition}에 배포하거나, 노드에 있는 다이제스트를 요청하십시오.");
     Unusable "unusable"
-        "{nodes} hold something as {image} that no job can run: it is ready on {ready} of {count} nodes of {partition}, and {required} must be."
+        "What lies on {nodes} as {image} can be run by no job: it is ready on {ready} of {count} nodes of {partition}, and {required} must be."
         Some("See the reasons node by node; push the image again, or build it again if it is damaged everywhere.");
         "{image}: 노드 {nodes}의 파일은 실행할 수 없습니다. 파티션 {partition}의 노드 {count}개 중 {ready}개에서 준비되었습니다(필요: {required}개)."
         Some("노드별 사유를 확인한 뒤 이미지를 다시 배포하고, 모든 노드에서 손상되었다면 다시 빌드하십시오.");
@@ -132,9 +132,9 @@ reasons! {
         "{image}: 노드 {nodes}의 정보가 전혀 없어 상태를 알 수 없습니다."
         Some("노드 이름을 확인하십시오: sifleet node ls");
     NodeElsewhere "node_elsewhere"
-        "{nodes} do not belong to {partition}: no job of it would run {image} there."
+        "{partition} does not have {nodes}: none of its jobs would run {image} there."
         Some("See which nodes it has: sifleet partition show {partition}.");
-        "{image}: 노드 {nodes}는(은) 파티션 {partition}에 속하지 않으므로 작업이 실행되지 않습니다."
+        "{image}: 파티션 {partition}에 속하지 않는 노드에서는 작업이 실행되지 않습니다: {nodes}."
         Some("파티션의 노드를 확인하십시오: sifleet partition show {partition}");
     TemplateUnreadable "template_unreadable"
         "What the template needs is not known, for its file cannot be read: {what}."
