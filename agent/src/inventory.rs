@@ -4,6 +4,8 @@
 //! made a difference; whoever applies those to an empty inventory has the same. It also answers commands, and says
 //! that a root is unknown whose owner stands still. It looks at no disk itself.
 
+mod asking;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
@@ -23,6 +25,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+
+use asking::Asking;
 
 use crate::describe::{Candidate, Description, describe};
 use crate::hash::Hashing;
@@ -85,12 +89,14 @@ pub fn start(
     let (findings_tx, findings) = mpsc::channel(FINDINGS);
     let (changes_tx, changes) = mpsc::channel(CHANGES);
     let (commands, commands_rx) = mpsc::channel(COMMANDS);
+    let (asking, asked) = Asking::new();
     let mut owner = Owner {
         inventory: Inventory::default(),
         ready: Vec::new(),
         roots: BTreeMap::new(),
         describe: start_describing(&hashing.threads)?,
         hashing: Arc::clone(hashing),
+        asking,
     };
     for settings in roots {
         owner.add(settings, findings_tx.clone())?;
@@ -99,7 +105,7 @@ pub fn start(
     let stop = tasks.token();
     tasks.spawn(
         "inventory",
-        owner.run(Ends { findings, commands: commands_rx, changes: changes_tx }, beat, stop),
+        owner.run(Ends { findings, commands: commands_rx, asked, changes: changes_tx }, beat, stop),
     );
     Ok(Parts { changes, commands })
 }
@@ -108,6 +114,8 @@ pub fn start(
 struct Ends {
     findings: mpsc::Receiver<Vec<Change>>,
     commands: mpsc::Receiver<Command>,
+    /// Reconciliations whose roots were all looked at.
+    asked: mpsc::Receiver<oneshot::Sender<()>>,
     changes: mpsc::Sender<Vec<Change>>,
 }
 
@@ -126,6 +134,7 @@ struct Owner {
     roots: BTreeMap<RootId, Watched>,
     describe: SyncSender<Question>,
     hashing: Arc<Hashing>,
+    asking: Asking,
 }
 
 impl Owner {
@@ -162,11 +171,21 @@ impl Owner {
                     Some(command) => self.command(command),
                     None => commands_open = false,
                 },
+                Some(reply) = ends.asked.recv() => {
+                    // What the roots found before they said so waits in the queue.
+                    while let Ok(batch) = ends.findings.try_recv() {
+                        self.apply(batch);
+                    }
+                    self.asking.ended(reply);
+                }
                 Some(batch) = ends.findings.recv(), if self.ready.len() < BATCH => self.apply(batch),
                 permit = ends.changes.reserve(), if !self.ready.is_empty() => match permit {
                     Ok(permit) => permit.send(std::mem::take(&mut self.ready)),
                     Err(_nobody_receives) => break,
                 },
+            }
+            if self.ready.is_empty() {
+                self.asking.answer();
             }
         }
         for root in self.roots.values() {
@@ -230,6 +249,11 @@ impl Owner {
             Command::Rescan => {
                 for root in self.roots.values() {
                     root.watch.hints.whole(Cause::Asked);
+                }
+            }
+            Command::Reconcile { reply } => {
+                if let Some(asked) = self.asking.begin(reply) {
+                    self.roots.values().for_each(|root| root.watch.hints.ask(Arc::clone(&asked)));
                 }
             }
             // Whoever asked may have gone.
@@ -306,89 +330,4 @@ fn start_describing(threads: &Threads) -> io::Result<SyncSender<Question>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::Ordering;
-
-    use super::*;
-    use crate::memory::Memory;
-    use crate::watch::tests::circling;
-
-    const ID: RootId = RootId(0);
-
-    fn at(seconds: u64) -> Monotonic {
-        Monotonic(Duration::from_secs(seconds))
-    }
-
-    /// An owner of one root, which said that it is watched.
-    fn owner() -> Owner {
-        let hashing = Hashing::new(Memory::volatile(1).unwrap(), None, 1, CancellationToken::new());
-        let said = Root { path: "/r".to_owned(), kind: RootKind::Plain, state: RootState::Watched };
-        let watch = Watch { hints: Arc::default(), pulse: Arc::default() };
-        let root = Watched { path: "/r".into(), watch, said: said.clone(), stuck: false };
-        let mut owner = Owner {
-            inventory: Inventory::default(),
-            ready: Vec::new(),
-            roots: BTreeMap::from([(ID, root)]),
-            describe: start_describing(&hashing.threads).unwrap(),
-            hashing: Arc::new(hashing),
-        };
-        owner.apply(vec![Change::Root(ID, said)]);
-        owner.ready.clear();
-        owner
-    }
-
-    fn state(owner: &mut Owner) -> Option<RootState> {
-        match std::mem::take(&mut owner.ready).as_slice() {
-            [] => None,
-            [Change::Root(ID, root)] => Some(root.state.clone()),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_root_that_hangs_is_unknown_until_it_answers() {
-        let mut owner = owner();
-        let pulse = Arc::clone(&owner.roots[&ID].watch.pulse);
-        pulse.beat(at(100));
-        owner.check_pulses(at(160));
-        assert_eq!(state(&mut owner), None);
-        owner.check_pulses(at(161));
-        let Some(RootState::Unknown { reason }) = state(&mut owner) else { panic!("not unknown") };
-        assert!(reason.contains("/r has not answered for 60 s"), "{reason}");
-        owner.check_pulses(at(200));
-        assert_eq!(state(&mut owner), None);
-        pulse.rest();
-        owner.check_pulses(at(201));
-        assert_eq!(state(&mut owner), Some(RootState::Watched));
-    }
-
-    #[test]
-    fn the_watch_moves_only_while_every_owner_does() {
-        let owner = owner();
-        let pulse = &owner.roots[&ID].watch.pulse;
-        assert!(owner.owners_move(at(1_000)));
-        let stop = circling(pulse);
-        pulse.beat(at(100));
-        assert!(owner.owners_move(at(160)));
-        assert!(!owner.owners_move(at(161)), "it runs in circles");
-        stop.store(true, Ordering::Relaxed);
-    }
-
-    #[test]
-    fn only_changes_that_make_a_difference_are_passed_on() {
-        let mut owner = owner();
-        let said = owner.roots[&ID].said.clone();
-        owner.apply(vec![
-            Change::Root(ID, said.clone()),
-            Change::Root(ID, Root { kind: RootKind::Library, ..said }),
-        ]);
-        assert_eq!(owner.ready.len(), 1);
-    }
-
-    #[test]
-    fn a_rescan_reaches_every_root() {
-        let mut owner = owner();
-        owner.command(Command::Rescan);
-        assert_eq!(owner.roots[&ID].watch.hints.take(Duration::ZERO).whole, Some(Cause::Asked));
-    }
-}
+mod tests;

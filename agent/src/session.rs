@@ -38,6 +38,11 @@ const TURN: Duration = Duration::from_secs(1);
 pub enum Command {
     /// Reconcile all roots, at once.
     Rescan,
+    /// Reconcile all roots, at once, and tell when each was looked at.
+    Reconcile {
+        /// Told once every change that was found is among the changes; dropped if nobody will say.
+        reply: oneshot::Sender<()>,
+    },
     /// Tell where an image is on this node.
     Locate {
         /// Which image.

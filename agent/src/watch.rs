@@ -6,6 +6,7 @@
 //! when events were lost, when a mount changed ([`mounts`]), when the root comes or is replaced, when asked, and
 //! on a jittered timer. A root that hangs (a dead file server) holds up only its own thread.
 
+pub mod asked;
 pub mod hints;
 pub mod notifier;
 pub mod settle;

@@ -4,6 +4,7 @@
 //! plain data: times are RFC 3339 text in UTC, node lists are folded nodesets such as `viz[001-004]`, digests
 //! are `blake3:<64 hex>`. Fields are only ever added.
 
+pub mod apptainer;
 pub mod audit;
 pub mod availability;
 pub mod drift;
@@ -18,7 +19,10 @@ pub mod partitions;
 pub mod problem;
 pub mod pushes;
 pub mod removals;
+pub mod templates;
 pub mod tokens;
+pub mod verdicts;
+pub mod vnc;
 
 /// Derives what every API body needs.
 macro_rules! body {

@@ -28,8 +28,10 @@
 //!   Heartbeat{generation, digest, stamp: 2} ───►        "still here, still 42, and I saw stamp 2"
 //!         ◄──── Ack{generation: 42, stamp: 3}
 //!         ◄──── Resync                                  a gap or another digest: send a snapshot
-//!         ◄──── Describe{digest} / Rescan{request}
+//!         ◄──── Describe{digest} / Rescan
 //!   Described{digest, metadata} ───────────────►
+//!         ◄──── Reconcile{request}                      look at every root, and say so
+//!   Delta ... Reconciled{request} ─────────────►        what was found, then that nothing is left to look at
 //! ```
 //!
 //! **Transfers.** What a node is to have is stated as assignments ([`assignment`]); the bytes travel between agents

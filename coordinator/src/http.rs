@@ -4,8 +4,10 @@
 //! sockets, [`edge`] what every request passes, [`gate`] who may, [`problem`] the only table of errors. Nothing here decides who
 //! holds what: that is the view's business.
 
+mod apptainer;
 mod audit;
 pub mod availability;
+pub mod dashboard;
 mod drift;
 pub mod edge;
 pub mod enrolments;
@@ -16,6 +18,7 @@ mod gate;
 pub mod health;
 pub mod hosts;
 mod images;
+mod language;
 mod library;
 mod limits;
 pub mod metrics;
@@ -28,7 +31,10 @@ mod pushes;
 mod removals;
 mod routes;
 pub mod server;
+mod templates;
 mod tokens;
+mod verdicts;
+mod vnc;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -44,6 +50,7 @@ use crate::oci::Registry;
 use crate::state::run::Handle;
 use crate::store::sqlite::Store;
 use crate::store::token::TokenRecord;
+use crate::templates::Templates;
 use crate::view::View;
 use enrolments::Door;
 use health::Readiness;
@@ -69,6 +76,8 @@ pub struct Limits {
     pub hosts: Hosts,
     /// Who may ask, and how often.
     pub access: access::Options,
+    /// What dashboards are answered.
+    pub dashboard: dashboard::Options,
     /// Where users' images go; without it uploads are refused.
     pub library: Option<Options>,
     /// How clients of registries are served.
@@ -87,6 +96,7 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(15),
             hosts: Hosts::default(),
             access: access::Options::default(),
+            dashboard: dashboard::Options::default(),
             library: None,
             oci: crate::oci::Options::default(),
             server: server::Limits::default(),
@@ -107,6 +117,7 @@ pub(crate) struct App {
     limits: Limits,
     library: Option<Library>,
     registry: Option<Registry>,
+    templates: Templates,
     streams: Arc<Semaphore>,
     hosts: Arc<ArcSwap<Hosts>>,
     access: Arc<Access>,
@@ -134,6 +145,7 @@ impl AppState {
         let library = limits.library.clone().map(Library::new);
         let of = |library| Registry::new(library, limits.oci.clone(), store.clone(), handle.clone());
         let registry = library.clone().map(of);
+        let templates = Templates::new(store.clone());
         let (readiness, process) = (Readiness::default(), rand::random());
         Self(Arc::new(App {
             handle,
@@ -143,6 +155,7 @@ impl AppState {
             limits,
             library,
             registry,
+            templates,
             streams,
             hosts,
             access,
@@ -168,6 +181,12 @@ impl AppState {
     #[must_use]
     pub fn registry(&self) -> Option<&Registry> {
         self.0.registry.as_ref()
+    }
+
+    /// Borrows the job templates, for those who read them.
+    #[must_use]
+    pub fn templates(&self) -> &Templates {
+        &self.0.templates
     }
 
     /// Borrows what is known of callers, for those who keep it tidy.
@@ -234,6 +253,14 @@ impl App {
 
     fn access(&self) -> &Access {
         &self.access
+    }
+
+    fn templates(&self) -> &Templates {
+        &self.templates
+    }
+
+    fn dashboard(&self) -> &dashboard::Options {
+        &self.limits.dashboard
     }
 
     fn library(&self) -> Result<&Library, ApiError> {

@@ -21,7 +21,9 @@ pub mod settings;
 pub mod signatures;
 pub mod state;
 pub mod store;
+pub mod templates;
 pub mod view;
+pub mod words;
 
 mod listen;
 mod waiting;
@@ -150,13 +152,14 @@ async fn serve(
     // Who takes in stops first, then the owner of what was taken in.
     let (edges, core) = (Tasks::new(), Tasks::new());
     let clock = Clock::start();
-    let tokens = std::mem::take(&mut restored.tokens);
+    let (tokens, templates) = (std::mem::take(&mut restored.tokens), std::mem::take(&mut restored.templates));
     let state = State::restore(settings.state_limits(), restored)
         .with_transfers(settings.transfers(clock.now().wall))
         .with_signer(listen::signer(&settings)?)
         .with_signatures(signatures::read(&settings)?);
     let (owner, handle) = state::run::prepare(state, store.clone(), clock);
     let app = AppState::new(handle.clone(), store.clone(), tokens, settings.http_limits(), edges.token());
+    app.templates().restore(templates);
     app.rename(listen::hosts(&settings)?);
     app.readiness().started(Part::Store);
     let listeners = Listeners::bind(&settings)?;
@@ -168,6 +171,7 @@ async fn serve(
     core.spawn("watchdog", heart.feed(core.token()));
     let (reread, rereads) = watch::channel(());
     partitions::spawn(sources, &handle, &rereads, &edges);
+    read_templates(&settings, &app, (clock, rereads), &edges);
     keep_tidy(&app, clock, &edges);
     let certificates = listeners.serve(&app, (&handle, &store), settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);
@@ -224,6 +228,19 @@ async fn heed(read: Result<Settings, SettingsError>, in_force: &Settings, handle
             }
         }
         Err(error) => warn!(error = %Chain(&error), "what is asked of signatures stays as it was"),
+    }
+}
+
+/// Sees to it that job templates are as their files say.
+fn read_templates(
+    settings: &Settings,
+    app: &AppState,
+    (clock, reread): (Clock, watch::Receiver<()>),
+    tasks: &Tasks,
+) {
+    if let Some(dir) = settings.templates.dir.clone() {
+        let follow = app.templates().clone().follow(dir, clock, reread, tasks.token());
+        tasks.spawn("templates", follow);
     }
 }
 

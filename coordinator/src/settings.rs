@@ -3,6 +3,7 @@
 //! Owns names, defaults and what goes together. Each table that has a rule checks it while being read, so that a
 //! mistake is shown with its file and line. How files are found and laid over one another is in common.
 
+mod dashboard;
 pub mod oci;
 mod rules;
 pub mod signatures;
@@ -21,6 +22,7 @@ use crate::partitions::{Source, file::PartitionFile, slurm::Sinfo};
 use crate::state::pushes;
 use crate::{http, library, state};
 
+pub use dashboard::{Dashboard, Templates};
 pub use web::{Anonymous, Audit, DEFAULT_SOCKET, Http, HttpRate, HttpTls};
 
 /// Where settings are looked for unless somebody names another file.
@@ -50,6 +52,10 @@ pub struct Settings {
     pub library: Library,
     /// The library as a registry.
     pub oci: oci::Oci,
+    /// Job templates.
+    pub templates: Templates,
+    /// What the addresses of dashboards answer.
+    pub dashboard: Dashboard,
     /// Whose signatures on images count, and who asks for them.
     pub signatures: signatures::Signatures,
     /// Bounds.
@@ -70,6 +76,8 @@ impl Default for Settings {
             transfer: Transfer::default(),
             library: Library::default(),
             oci: oci::Oci::default(),
+            templates: Templates::default(),
+            dashboard: Dashboard::default(),
             signatures: signatures::Signatures::default(),
             limits: Limits::default(),
             log: Log::default(),
@@ -252,6 +260,7 @@ impl Settings {
         let mut limits = http::Limits { max_event_streams, library, ..http::Limits::default() };
         limits.oci = self.oci.options();
         limits.access = self.access();
+        limits.dashboard = self.dashboard.options();
         limits.server.max_connections = self.limits.max_http_connections;
         limits
     }

@@ -17,6 +17,7 @@ pub mod pushes;
 pub mod removals;
 mod restore;
 pub mod run;
+pub mod scan;
 pub(crate) mod skew;
 mod step;
 pub mod sync;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use roaring::RoaringBitmap;
 use sifleet_common::api;
+use sifleet_common::digest::Digest;
 use sifleet_common::epoch::Epoch;
 use sifleet_common::name::{NodeName, PartitionName};
 use sifleet_common::time::{Monotonic, Now, UnixMillis};
@@ -134,6 +136,11 @@ pub enum Event {
     AuthoritiesChanged,
     /// An admin asks something else of signatures.
     Signatures(Box<pushes::Rules>),
+    /// Somebody wants to know who signed an image.
+    WhoSigned {
+        /// Which image.
+        image: Digest,
+    },
     /// Time has passed.
     Tick,
 }
@@ -161,7 +168,7 @@ pub struct Announcement {
     /// To which image.
     pub image: Option<sifleet_common::name::ImageName>,
     /// With which digest.
-    pub digest: Option<sifleet_common::digest::Digest>,
+    pub digest: Option<Digest>,
     /// In words.
     pub detail: Option<String>,
 }
@@ -188,6 +195,8 @@ pub struct State {
     removals: Removals,
     limiting: Limiting,
     identities: Identities,
+    /// Number of the newest scan that somebody waits for.
+    scans: u64,
     effects: Vec<Effect>,
 }
 
@@ -206,6 +215,7 @@ impl State {
             Event::JobsRunOn { nodes } => self.jobs_run_on(nodes),
             Event::AuthoritiesChanged => self.renew_all(),
             Event::Signatures(rules) => self.heed_rules(*rules),
+            Event::WhoSigned { image } => self.find_out_who_signed(image, now),
             Event::Tick => {}
         }
         self.expire(now);
@@ -222,25 +232,6 @@ impl State {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Asks the agents of these nodes to reconcile.
-    pub fn rescan(&mut self, names: &[NodeName]) -> (api::nodes::Rescan, Vec<Effect>) {
-        let (mut told, mut offline, mut unheard_of) = (Vec::new(), Vec::new(), Vec::new());
-        for name in names {
-            match self.by_name.get(name).and_then(|id| self.nodes.get(id.index())) {
-                None => unheard_of.push(name.as_str()),
-                Some(Node { session: None, .. }) => offline.push(name.as_str()),
-                Some(Node { session: Some(session), .. }) => {
-                    self.effects.push(Effect::Send(session.id, ToAgent::Rescan));
-                    told.push(name.as_str());
-                }
-            }
-        }
-        let fold = sifleet_common::nodeset::fold;
-        let answer =
-            api::nodes::Rescan { told: fold(told), offline: fold(offline), unheard_of: fold(unheard_of) };
-        (answer, std::mem::take(&mut self.effects))
-    }
-
     fn message(&mut self, session: SessionId, message: ToCoordinator, now: Now) {
         // A message of a session that another one superseded says nothing about the present.
         let Some(id) = self.sessions.get(&session).copied() else { return };
@@ -253,6 +244,7 @@ impl State {
             ToCoordinator::Goodbye => self.goodbye(id),
             ToCoordinator::Report(report) => self.report(id, session, *report, now),
             ToCoordinator::Clock { at } => self.heed_clock(id, UnixMillis(at), now),
+            ToCoordinator::Reconciled { request } => self.reconciled(id, request),
             // The session itself answers it.
             ToCoordinator::Renew => {}
         }

@@ -1,5 +1,5 @@
 //! What must survive a restart: nodes and their last-known inventories, image metadata, memberships, pushes,
-//! removals, limits, identities, tokens, the audit.
+//! removals, limits, identities, tokens, job templates, the audit.
 //!
 //! Owns the vocabulary of durable steps ([`Op`]) and what is found again at start ([`Restored`]); all SQL is in
 //! [`sqlite`]. Leases, sessions and rates are soft state and never come here.
@@ -11,6 +11,7 @@ pub mod oci;
 pub mod push;
 pub mod removal;
 pub mod sqlite;
+pub mod template;
 pub mod token;
 
 pub use sqlite::{Store, StoreError, StoreStats};
@@ -32,6 +33,7 @@ use limits::LimitSet;
 use oci::OciStep;
 use push::{PushNo, PushOutcome, PushRecord, RestoredPush};
 use removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
+use template::{TemplateId, TemplateRecord};
 use token::{TokenNo, TokenRecord};
 
 /// One durable step. Steps are applied in the order in which they are handed over.
@@ -194,6 +196,16 @@ pub enum Op {
         /// Which ones.
         tokens: Vec<TokenNo>,
     },
+    /// A job template was put.
+    PutTemplate {
+        /// The template as it is.
+        record: Box<TemplateRecord>,
+    },
+    /// A job template was deleted.
+    ForgetTemplate {
+        /// Which one.
+        id: TemplateId,
+    },
     /// Somebody asked for a change, or was refused.
     PutAudit {
         /// Who, and for what.
@@ -240,6 +252,8 @@ impl Op {
             | Self::PutToken { .. }
             | Self::TouchTokens { .. }
             | Self::ForgetTokens { .. }
+            | Self::PutTemplate { .. }
+            | Self::ForgetTemplate { .. }
             | Self::PutAudit { .. }
             | Self::PruneAudit { .. }
             | Self::Oci(_) => false,
@@ -322,6 +336,8 @@ pub struct Restored {
     pub invites: Vec<Invite>,
     /// The tokens, oldest first.
     pub tokens: Vec<TokenRecord>,
+    /// The job templates, by id.
+    pub templates: Vec<TemplateRecord>,
 }
 
 impl Restored {

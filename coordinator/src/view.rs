@@ -3,6 +3,8 @@
 //! [`View`] is published by the owner loop after every batch of events and read through [`Views`]. Queries are
 //! pure functions of a view, a question and the time. They answer with the API's bodies.
 
+pub mod about;
+pub mod apptainer;
 pub mod availability;
 pub mod cache;
 pub mod drift;
@@ -18,6 +20,7 @@ pub mod removals;
 pub mod rendered;
 pub mod resolve;
 pub mod table;
+pub mod verdict;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +33,7 @@ use sifleet_common::api::partitions::Membership;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::{Generation, Inventory};
 use sifleet_common::name::{ImageName, NodeName, PartitionName};
+use sifleet_common::policy::Verdict as Signed;
 use sifleet_common::time::{Monotonic, Now, UnixMillis};
 
 use crate::state::index::{DigestEntry, NameEntry};
@@ -116,6 +120,8 @@ pub struct NodeInfo {
     pub standing: Standing,
     /// How far its clock was ahead of ours, in milliseconds.
     pub ahead: Option<i64>,
+    /// Number of the newest scan that its agent has come to the end of.
+    pub scanned: u64,
 }
 
 impl NodeInfo {
@@ -157,6 +163,8 @@ pub struct View {
     pub(crate) partitions: Arc<BTreeMap<PartitionName, Arc<PartitionInfo>>>,
     pub(crate) pushes: PushesShown,
     pub(crate) removals: RemovalsShown,
+    /// What is known of the signatures of images.
+    pub(crate) signed: Arc<BTreeMap<Digest, Signed>>,
     pub(crate) limits: LimitsShown,
     /// Tokens with which nodes enrol, oldest number first.
     pub invites: Arc<[Invite]>,

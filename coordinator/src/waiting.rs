@@ -20,6 +20,7 @@ use crate::state::limits::LimitCommand;
 use crate::state::pushes::{Command, PushError};
 use crate::state::removals::{RemovalCommand, RemovalError};
 use crate::state::run::ToSession;
+use crate::state::scan::Scan;
 use crate::state::{Caller, Event, SessionId};
 use crate::store::push::PushNo;
 use crate::store::removal::RemovalNo;
@@ -50,6 +51,10 @@ pub(crate) enum Input {
     Rescan {
         nodes: Vec<NodeName>,
         reply: oneshot::Sender<api::nodes::Rescan>,
+    },
+    Scan {
+        nodes: Vec<NodeName>,
+        reply: oneshot::Sender<Scan>,
     },
     Push {
         command: Command,
@@ -117,7 +122,8 @@ fn weight(message: &ToCoordinator) -> usize {
         | ToCoordinator::Heartbeat(_)
         | ToCoordinator::Goodbye
         | ToCoordinator::Renew
-        | ToCoordinator::Clock { .. } => SMALL,
+        | ToCoordinator::Clock { .. }
+        | ToCoordinator::Reconciled { .. } => SMALL,
         ToCoordinator::Report(report) => match report.as_ref() {
             Report::Progress(progress) => {
                 let sources = progress.sources.iter().map(|(node, _)| node);

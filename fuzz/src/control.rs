@@ -237,6 +237,7 @@ impl Site {
             ToAgent::Ack { stamp, .. } | ToAgent::Resync { stamp } => Some(*stamp),
             ToAgent::Describe { .. }
             | ToAgent::Rescan
+            | ToAgent::Reconcile { .. }
             | ToAgent::Order(_)
             | ToAgent::Renewed(_)
             | ToAgent::RenewNow => None,
@@ -290,6 +291,7 @@ fn spoken(output: Output) -> Vec<ToCoordinator> {
         Output::Renew => vec![ToCoordinator::Renew],
         Output::BeatEvery(_)
         | Output::Rescan
+        | Output::Reconcile(_)
         | Output::Describe(_)
         | Output::Order(_)
         | Output::Renewed(_) => Vec::new(),

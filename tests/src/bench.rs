@@ -14,6 +14,7 @@ pub mod hash;
 pub mod load;
 pub mod nginx;
 pub mod paced;
+pub mod page;
 pub mod peers;
 pub mod planner;
 pub mod process;

@@ -31,7 +31,6 @@ use truth::Answers;
 pub const AGENTS: usize = 4;
 /// The partition all of them belong to.
 pub const PARTITION: &str = "p";
-
 /// The partition that some of them say they are in.
 pub const DECLARED: &str = "declared";
 
@@ -296,6 +295,7 @@ impl World {
                 | ToCoordinator::Report(_)
                 | ToCoordinator::Renew
                 | ToCoordinator::Clock { .. }
+                | ToCoordinator::Reconciled { .. }
                 | ToCoordinator::Goodbye) => Event::Message { session, message },
             };
             self.tell(event);
@@ -316,6 +316,7 @@ impl World {
                     Output::SayAll(parts) => said.extend(finely(parts)),
                     Output::BeatEvery(millis) => agent.next_beat = self.millis + u64::from(millis),
                     Output::Rescan
+                    | Output::Reconcile(_)
                     | Output::Describe(_)
                     | Output::Order(_)
                     | Output::Renewed(_)

@@ -27,5 +27,7 @@ mod schema;
 mod site;
 #[path = "http/streams.rs"]
 mod streams;
+#[path = "http/templates.rs"]
+mod templates;
 #[path = "http/uploads.rs"]
 mod uploads;

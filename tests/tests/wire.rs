@@ -169,6 +169,7 @@ fn from_agents() -> Vec<(String, ToCoordinator)> {
     all.push(("Goodbye".into(), ToCoordinator::Goodbye));
     all.push(("Renew".into(), ToCoordinator::Renew));
     all.push(("Clock".into(), ToCoordinator::Clock { at: 1_700_000_000_000 }));
+    all.push(("Reconciled".into(), ToCoordinator::Reconciled { request: 300 }));
     let reports = transfers::reports().into_iter();
     all.extend(reports.map(|(name, report)| (name, ToCoordinator::Report(Box::new(report)))));
     all
@@ -187,6 +188,7 @@ fn from_coordinator() -> Vec<(String, ToAgent)> {
         ("Rescan".into(), ToAgent::Rescan),
         ("Renewed".into(), ToAgent::Renewed(Box::new(certificates()))),
         ("RenewNow".into(), ToAgent::RenewNow),
+        ("Reconcile".into(), ToAgent::Reconcile { request: 300 }),
     ];
     let orders = transfers::orders().into_iter();
     all.extend(orders.map(|(name, order)| (name, ToAgent::Order(Box::new(order)))));

@@ -10,6 +10,7 @@ use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, Sen
 use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
 use sifleet_common::image::ImageMetadata;
+use sifleet_common::inventory::Change;
 use sifleet_common::quic;
 use sifleet_common::time::Now;
 use sifleet_common::tls::COORDINATOR_NAME;
@@ -41,6 +42,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 const SET_MS: i64 = 10_000;
 /// Descriptions read at once; more are asked for again later.
 const DESCRIPTIONS: usize = 8;
+/// Reconciliations that somebody waits for at once; of more nobody is told.
+const RECONCILIATIONS: usize = 8;
 
 type Description = (Digest, Option<(ImageMetadata, Option<String>)>);
 
@@ -164,6 +167,8 @@ struct Conversation<'a> {
     orders: mpsc::Sender<Order>,
     beats: Interval,
     descriptions: JoinSet<Description>,
+    /// Requests whose roots are being looked at; none for those of which nobody will say.
+    reconciling: JoinSet<Option<u64>>,
 }
 
 async fn converse(
@@ -193,6 +198,7 @@ async fn converse(
         orders,
         beats,
         descriptions,
+        reconciling: JoinSet::new(),
     };
     let ended = talk.rounds(&mut frames, parts).await;
     if matches!(ended, Err(SessionError::Stopped)) {
@@ -222,15 +228,20 @@ impl Conversation<'_> {
                     self.say(&beat).await?;
                 }
                 changes = parts.changes.recv() => match changes {
-                    Some(changes) => for message in self.reporter.observe(changes) {
-                        self.say(&message).await?;
-                    },
+                    Some(changes) => self.observe(changes).await?,
                     None => return Ok(()),
                 },
                 Some(report) = parts.reports.recv() => {
                     self.say(&ToCoordinator::Report(Box::new(report))).await?;
                 }
                 message = next(frames, self.address) => self.heed(message?).await?,
+                Some(Ok(Some(request))) = self.reconciling.join_next() => {
+                    // What was found waits in the queue; it is said first.
+                    while let Ok(changes) = parts.changes.try_recv() {
+                        self.observe(changes).await?;
+                    }
+                    self.say(&ToCoordinator::Reconciled { request }).await?;
+                }
                 Some(read) = self.descriptions.join_next() => match read {
                     Ok((digest, found)) => self.answer(digest, found).await?,
                     Err(error) => warn!(error = &error as &dyn Error, "an image could not be described"),
@@ -251,6 +262,13 @@ impl Conversation<'_> {
         }
         if self.credentials.take_due(now.wall) {
             self.say(&ToCoordinator::Renew).await?;
+        }
+        Ok(())
+    }
+
+    async fn observe(&mut self, changes: Vec<Change>) -> Result<(), SessionError> {
+        for message in self.reporter.observe(changes) {
+            self.say(&message).await?;
         }
         Ok(())
     }
@@ -298,6 +316,7 @@ impl Conversation<'_> {
                     self.beats = every(Duration::from_millis(millis.into()).max(SHORTEST_BEAT));
                 }
                 Output::Rescan => self.command(Command::Rescan),
+                Output::Reconcile(request) => self.reconcile(request),
                 Output::Describe(digest) => self.describe(digest),
                 Output::Order(order) => self.order(order).await?,
                 Output::Renew => self.credentials.want(),
@@ -323,6 +342,14 @@ impl Conversation<'_> {
     fn command(&self, command: Command) {
         if let Err(error) = self.commands.try_send(command) {
             warn!(error = &error as &dyn Error, "the agent is too busy for a command of the coordinator");
+        }
+    }
+
+    fn reconcile(&mut self, request: u64) {
+        if self.reconciling.len() < RECONCILIATIONS {
+            let (reply, answer) = oneshot::channel();
+            self.command(Command::Reconcile { reply });
+            self.reconciling.spawn(async move { answer.await.ok().map(|()| request) });
         }
     }
 

@@ -44,6 +44,8 @@ pub enum Output {
     BeatEvery(u32),
     /// Reconcile all roots.
     Rescan,
+    /// Reconcile all roots, and answer with this number when that is done.
+    Reconcile(u64),
     /// Read what an image says of itself and answer.
     Describe(Digest),
     /// Have the transfers see to it.
@@ -189,6 +191,7 @@ impl Reporter {
             }
             ToAgent::Describe { digest } => vec![Output::Describe(digest)],
             ToAgent::Rescan => vec![Output::Rescan],
+            ToAgent::Reconcile { request } => vec![Output::Reconcile(request)],
             ToAgent::Order(order) => vec![Output::Order(*order)],
             ToAgent::Renewed(certificates) => vec![Output::Renewed(certificates)],
             ToAgent::RenewNow => vec![Output::Renew],

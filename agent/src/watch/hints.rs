@@ -4,11 +4,12 @@
 //! everything. It is bounded and never makes a sender wait: paths beyond the bound become "look at everything".
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 
+use super::asked::Asked;
 use crate::hash::Done;
 
 /// Paths kept apart: four times the kernel's own queue, some 10 MB. Looking at everything is cheaper beyond.
@@ -69,6 +70,8 @@ pub struct Work {
     pub touched: BTreeMap<Vec<u8>, Touch>,
     /// These were hashed.
     pub done: Vec<Done>,
+    /// These wait for a look at everything.
+    pub asked: Vec<Arc<Asked>>,
     /// Stop.
     pub stop: bool,
 }
@@ -117,6 +120,14 @@ impl Hints {
     pub fn whole(&self, cause: Cause) {
         let mut inner = self.lock();
         inner.work.whole.get_or_insert(cause);
+        self.urge(&mut inner);
+    }
+
+    /// Says to look at everything, and who waits for it; as many wait as the inventory lets.
+    pub fn ask(&self, asked: Arc<Asked>) {
+        let mut inner = self.lock();
+        inner.work.asked.push(asked);
+        inner.work.whole.get_or_insert(Cause::Asked);
         self.urge(&mut inner);
     }
 

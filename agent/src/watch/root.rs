@@ -16,6 +16,7 @@ use sifleet_common::telemetry::catalog;
 use sifleet_common::time::Monotonic;
 use tracing::{debug, info, warn};
 
+use super::asked::Asked;
 use super::entries::Entries;
 use super::hints::{Cause, Hints, Touch, Work};
 use super::look::Look;
@@ -56,6 +57,8 @@ pub(super) struct Worker {
     remote: Option<String>,
     said: Option<Root>,
     pending: Option<Cause>,
+    /// Who waits for the look at everything that is pending.
+    asked: Vec<Arc<Asked>>,
     not_before: Monotonic,
     next_whole: Monotonic,
     next_blind: Option<Monotonic>,
@@ -90,6 +93,7 @@ impl Worker {
             remote: None,
             said: None,
             pending: Some(Cause::Start),
+            asked: Vec::new(),
             not_before: Monotonic::default(),
             next_whole: Monotonic::default(),
             next_blind: None,
@@ -109,6 +113,9 @@ impl Worker {
             self.pulse.beat(self.now());
             self.step(work);
             self.entries.flush();
+            if self.pending.is_none() {
+                self.asked.clear();
+            }
             self.pulse.rest();
             self.say_reconciled();
         }
@@ -129,6 +136,7 @@ impl Worker {
         if let Some(cause) = work.whole {
             self.pending.get_or_insert(cause);
         }
+        self.asked.extend(work.asked);
         let mut again = Vec::new();
         for done in work.done {
             let name = done.job.name.clone();

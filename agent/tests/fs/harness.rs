@@ -118,6 +118,13 @@ impl Node {
         self.parts.commands.send(command).await.unwrap();
     }
 
+    /// Receives what is there, without waiting for more.
+    pub(crate) fn receive_what_is_there(&mut self) {
+        while let Ok(batch) = self.parts.changes.try_recv() {
+            self.apply(batch);
+        }
+    }
+
     pub(crate) async fn stop(self) {
         drop(self.parts);
         assert!(self.tasks.shutdown(PATIENCE).await.is_empty());

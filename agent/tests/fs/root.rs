@@ -197,3 +197,22 @@ async fn somebody_who_asks_gets_a_fresh_look() {
     node.until_equal(&root).await;
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_look_is_told_once_what_it_found_is_among_the_changes() {
+    let (_folder, root) = root();
+    write(root.join("a.sif"), 1);
+    let mut node = Node::start(&root);
+    node.until_equal(&root).await;
+    for round in 0..20 {
+        let name = format!("b{round}.sif");
+        write(root.join(&name), 2);
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        node.command(Command::Reconcile { reply }).await;
+        tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+        node.receive_what_is_there();
+        assert!(content(&node.inventory, &name).is_some(), "{name} was not found by the look");
+    }
+    node.until_equal(&root).await;
+    node.stop().await;
+}

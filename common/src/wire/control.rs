@@ -52,6 +52,11 @@ pub enum ToCoordinator {
         /// When it was sent.
         at: i64,
     },
+    /// Answers `Reconcile`: every root was looked at since, and whatever was found has been said before this.
+    Reconciled {
+        /// Which one.
+        request: u64,
+    },
 }
 
 /// What the coordinator sends.
@@ -84,6 +89,11 @@ pub enum ToAgent {
     Renewed(Box<Certificates>),
     /// The authorities have changed: the node should ask for its certificate anew.
     RenewNow,
+    /// Asks for a reconciliation of all roots, at once, and for word of its end.
+    Reconcile {
+        /// Repeated in the answer.
+        request: u64,
+    },
 }
 
 /// Introduces an agent process and its inventory.

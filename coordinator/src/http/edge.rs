@@ -20,6 +20,7 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use futures_util::FutureExt as _;
+use sifleet_common::api::problem::Problem;
 use sifleet_common::clock::Clock;
 use tower::{Layer, Service};
 use tracing::{debug, error, warn};
@@ -202,15 +203,16 @@ where
             Ok(caller) => (caller, None),
             Err(turned) => (turned.0, Some(turned.1)),
         };
-        let changes = need >= OPERATOR && !matches!(method, Method::GET | Method::HEAD);
+        let may_change = !matches!(method, Method::GET | Method::HEAD);
+        let changes = need >= OPERATOR && may_change;
         // Only of what may come into the audit is the path needed later.
-        let target = (changes || refused.is_some()).then(|| cut(request.uri().path()));
+        let target = (may_change || refused.is_some()).then(|| cut(request.uri().path()));
         let passage = Passage { id, method, begun, caller, changes, target, shared };
         if let Some(error) = refused {
             return Box::pin(std::future::ready(Ok(passage.finish(Err(error)))));
         }
         // Streams outlast this check: who follows one is looked at again.
-        if changes || passage.shared.deadline.is_none() {
+        if may_change || passage.shared.deadline.is_none() {
             request.extensions_mut().insert(Asking(passage.caller.clone()));
         }
         let answer = self.inner.call(request);
@@ -246,6 +248,19 @@ fn message(panic: &(dyn Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
+}
+
+/// Says of an answer that something was changed, although the route lets those pass who only read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Changed;
+
+/// The body of an error as dashboards of old read it: their field, and everything else beside it.
+#[derive(serde::Serialize)]
+struct OldProblem<'a> {
+    error: &'a str,
+    message: &'a str,
+    #[serde(flatten)]
+    problem: &'a Problem,
 }
 
 /// One request on its way through.
@@ -290,7 +305,8 @@ impl Passage {
     fn note(&self, response: &Response) {
         let status = response.status();
         let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        let Some(target) = self.target.as_deref().filter(|_| refused || self.changes) else { return };
+        let changes = self.changes || response.extensions().get::<Changed>().is_some();
+        let Some(target) = self.target.as_deref().filter(|_| refused || changes) else { return };
         let came_of_it = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
         let doors = &self.shared.doors;
         let record = AuditRecord {
@@ -329,7 +345,7 @@ impl Passage {
             let (status, _) = refusal::row(error);
             (status, "application/json", refusal::body(error, self.id()), refusal::challenge(error))
         } else {
-            let problem = serde_json::to_vec(&error.problem(Some(self.id()))).unwrap_or_default();
+            let problem = self.write(&error.problem(Some(self.id()))).unwrap_or_default();
             (error.code().row().status, PROBLEM_JSON, problem, error.header())
         };
         *response.status_mut() = status;
@@ -340,6 +356,14 @@ impl Passage {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.extend(better);
         response
+    }
+
+    fn write(&self, problem: &Problem) -> serde_json::Result<Vec<u8>> {
+        if self.shared.route.starts_with("/api/") {
+            let (error, message) = (problem.title.as_str(), problem.detail.as_str());
+            return serde_json::to_vec(&OldProblem { error, message, problem });
+        }
+        serde_json::to_vec(problem)
     }
 
     fn log(&self, failed: &ApiError) {

@@ -15,8 +15,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sifleet_common::digest::Digest;
 
-use super::App;
 use super::problem::{ApiError, cut};
+use super::{App, Limits};
 use crate::store::push::{Key, MAX_KEY};
 
 /// What is taken for a body before its length is known to be true.
@@ -69,17 +69,31 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
 /// A JSON body: of a request, read within the limits of size and time; of an answer, never cached by anybody.
 pub(super) struct Json<T>(pub(super) T);
 
+/// A JSON body that may be left out, together with its type: `curl -X POST` sends neither.
+pub(super) struct MaybeJson<T>(pub(super) Option<T>);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for MaybeJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        if request.headers().contains_key(header::CONTENT_TYPE) {
+            return Ok(Self(Some(Json::from_request(request, app).await?.0)));
+        }
+        let (parts, body) = request.into_parts();
+        if read_in_time(&parts.headers, body, app.limits()).await?.is_empty() {
+            return Ok(Self(None));
+        }
+        Err(ApiError::UnsupportedMediaType { found: String::new() })
+    }
+}
+
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         check_content_type(&parts.headers)?;
-        let limits = app.limits();
-        let read = read(&parts.headers, body, limits.max_body);
-        let bytes = tokio::time::timeout(limits.body_timeout, read)
-            .await
-            .unwrap_or(Err(ApiError::SlowBody { seconds: limits.body_timeout.as_secs() }))?;
+        let bytes = read_in_time(&parts.headers, body, app.limits()).await?;
         // Every body is an object; serde would take a list of its fields as well.
         if bytes.trim_ascii_start().starts_with(b"[") {
             return Err(ApiError::BadJson { detail: "it is a list, and has to be an object".to_owned() });
@@ -115,6 +129,12 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let kind = declared.split(';').next().unwrap_or_default().trim();
     let is_json = kind.eq_ignore_ascii_case("application/json");
     if is_json { Ok(()) } else { Err(ApiError::UnsupportedMediaType { found: cut(declared) }) }
+}
+
+async fn read_in_time(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Vec<u8>, ApiError> {
+    tokio::time::timeout(limits.body_timeout, read(headers, body, limits.max_body))
+        .await
+        .unwrap_or(Err(ApiError::SlowBody { seconds: limits.body_timeout.as_secs() }))
 }
 
 async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Vec<u8>, ApiError> {

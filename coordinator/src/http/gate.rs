@@ -243,7 +243,7 @@ fn password(credentials: &str) -> Option<String> {
     Some(password.to_owned())
 }
 
-/// Whoever asks for a change or for a stream, for handlers that look at him.
+/// Whoever asks for a change, for what may become one, or for a stream, for handlers that look at him.
 #[derive(Clone, Debug)]
 pub(super) struct Asking(pub(super) Caller);
 
@@ -283,6 +283,7 @@ mod tests {
     #[test]
     fn each_method_needs_what_was_said_of_it() {
         let needs = get(VIEWER).post(OPERATOR).patch(ADMIN).delete(ADMIN);
+        assert_eq!(get(VIEWER).put(OPERATOR).of(&Method::PUT), OPERATOR);
         for (method, need) in [
             (Method::HEAD, VIEWER),
             (Method::POST, OPERATOR),

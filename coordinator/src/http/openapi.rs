@@ -44,6 +44,9 @@ use super::problem::{ApiError, cut};
         (name = "limits", description = "How fast images may move."),
         (name = "events", description = "Changes, as they happen."),
         (name = "library", description = "Images that users bring."),
+        (name = "verdicts", description = "Would a job that needs this image run?"),
+        (name = "templates", description = "What kinds of jobs need."),
+        (name = "dashboard", description = "The addresses that dashboards ask already."),
         (name = "tokens", description = "Who may ask what, and who did."),
         (name = "service", description = "How the coordinator itself is."),
     )

@@ -27,6 +27,7 @@ use crate::state::removals::RemovalError;
 use crate::state::run::Stopped;
 use crate::store::push::MAX_KEY;
 use crate::store::sqlite::StoreError;
+use crate::templates::TemplateError;
 use crate::view::QueryError;
 use crate::view::meant::MeantError;
 
@@ -43,7 +44,7 @@ const FULL_HOUSE: Duration = Duration::from_secs(10);
 mod refusal;
 
 pub(super) use refusal::code_of_push;
-use refusal::{code_of_query, code_of_removal, code_of_token};
+use refusal::{code_of_query, code_of_removal, code_of_template, code_of_token};
 
 /// Says why a request has no answer; what of it becomes public is decided by [`ApiError::problem`].
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +161,9 @@ pub enum ApiError {
     /// A token is not made, or not found.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// A template is not put, not deleted, or not found.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// There is no authority here to give certificates.
     #[error("this cluster's certificates are made elsewhere: the coordinator has no authority of its own")]
     NoAuthority,
@@ -251,6 +255,7 @@ impl ApiError {
             Self::Forbidden { .. } | Self::Shut => Code::Forbidden,
             Self::TooManyRequests { .. } => Code::TooManyRequests,
             Self::Token(error) => code_of_token(error),
+            Self::Template(error) => code_of_template(error),
             Self::NoAuthority => Code::NoAuthority,
             Self::NotReady { .. } => Code::NotReady,
             Self::Stopping(_) | Self::Draining => Code::Stopping,
@@ -308,6 +313,7 @@ impl ApiError {
             PushError::Meant(MeantError::Disagreed { candidates, .. })
             | PushError::NotThere { candidates, .. },
         )
+        | Self::Template(TemplateError::Unknown { candidates, .. })
         | Self::Removal(RemovalError::Meant(MeantError::Disagreed { candidates, .. })) = self
         {
             candidates

@@ -17,8 +17,8 @@ use super::gate::{ADMIN, Need, Needs, OPERATOR, VIEWER, delete, get, post};
 use super::problem::{self, ApiError};
 use super::{App, AppState, openapi};
 use super::{
-    audit, availability, drift, enrolments, events, health, images, library, limits, metrics, nodes, oci,
-    partitions, pushes, removals, tokens,
+    apptainer, audit, availability, drift, enrolments, events, health, images, library, limits, metrics,
+    nodes, oci, partitions, pushes, removals, templates, tokens, verdicts, vnc,
 };
 
 /// For everybody.
@@ -38,7 +38,7 @@ pub fn router(state: &AppState) -> Router {
         ids: RequestIds::new(app.process),
     };
     let edges = Edges { doors: Arc::new(doors), app };
-    let documented = callers(&edges, moves(&edges, reads(&edges)));
+    let documented = dashboard(&edges, callers(&edges, moves(&edges, reads(&edges))));
     let (router, document) = documented.split_for_parts();
     let within = edges.within();
     let pages = openapi::pages(document).layer(edges.layer("/docs", PUBLIC, within));
@@ -115,6 +115,28 @@ fn oci_routes(edges: &Edges) -> Router<Arc<App>> {
         .route("/v2", axum::routing::any(oci::ping).layer(ping.clone()))
         .route("/v2/", axum::routing::any(oci::ping).layer(ping))
         .route("/v2/{*path}", axum::routing::any(oci::serve).layer(serve))
+}
+
+/// What dashboards ask, at the addresses that they ask already and at ours.
+fn dashboard(edges: &Edges, router: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>> {
+    let within = edges.within();
+    let template = READ.put(OPERATOR).delete(OPERATOR);
+    let handlers = routes!(templates::show, templates::put, templates::delete);
+    router
+        .routes(edges.wrap("/v1/verdicts", post(VIEWER), within, routes!(verdicts::ask)))
+        .routes(edges.wrap("/v1/templates", READ, within, routes!(templates::list)))
+        .routes(edges.wrap("/v1/templates/{id}", template, within, handlers))
+        .routes(edges.wrap("/api/apptainer/scan", ACT, within, routes!(apptainer::scan)))
+        .routes(edges.wrap("/api/apptainer/images", READ, within, routes!(apptainer::list)))
+        .routes(edges.wrap("/api/apptainer/images/{id}/metadata", READ, within, routes!(apptainer::metadata)))
+        .routes(edges.wrap("/api/apptainer/validate/{image_id}", READ, within, routes!(apptainer::validate)))
+        .routes(edges.wrap(
+            "/api/v2/templates/{template_id}/validate",
+            READ,
+            within,
+            routes!(templates::validate),
+        ))
+        .routes(edges.wrap("/api/vnc/images", READ, within, routes!(vnc::list)))
 }
 
 /// Makes the edge of each path.

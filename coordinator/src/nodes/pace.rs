@@ -59,7 +59,8 @@ pub fn cost(message: &ToCoordinator, held: usize) -> u64 {
         | ToCoordinator::Heartbeat(_)
         | ToCoordinator::Goodbye
         | ToCoordinator::Report(_)
-        | ToCoordinator::Renew => 0,
+        | ToCoordinator::Renew
+        | ToCoordinator::Reconciled { .. } => 0,
     };
     MESSAGE.saturating_add(more)
 }
@@ -76,7 +77,8 @@ pub fn depends_on_replicas(message: &ToCoordinator) -> bool {
         | ToCoordinator::Goodbye
         | ToCoordinator::Report(_)
         | ToCoordinator::Renew
-        | ToCoordinator::Clock { .. } => false,
+        | ToCoordinator::Clock { .. }
+        | ToCoordinator::Reconciled { .. } => false,
     }
 }
 

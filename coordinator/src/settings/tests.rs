@@ -52,6 +52,12 @@ fn everything_can_be_set() {
         records = 9
         [library]
         dir = "/shared/apptainer/images"
+        [templates]
+        dir = "/shared/templates"
+        [dashboard]
+        vnc_partition = "desktops"
+        vnc_require = "2"
+        scan_wait = "3s"
         [partitions]
         file = "/p.toml"
         slurm = true

@@ -39,6 +39,8 @@ pub(super) struct Node {
     pub(super) staging: Option<Staging>,
     /// How far its clock is ahead of ours, in milliseconds, when it last said; less than zero: behind.
     pub(super) ahead: Option<i64>,
+    /// Number of the newest scan that its agent has come to the end of.
+    pub(super) scanned: u64,
 }
 
 impl Node {
@@ -57,6 +59,7 @@ impl Node {
             lease_until: None,
             staging: None,
             ahead: None,
+            scanned: 0,
         }
     }
 }

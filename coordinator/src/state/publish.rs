@@ -76,6 +76,7 @@ impl State {
             partitions: Arc::clone(&self.shown.partitions),
             pushes: self.show_pushes(),
             removals: self.show_removals(),
+            signed: self.show_signed(),
             limits: self.show_limits(),
             invites: self.show_invites(),
             standings: self.identities.standings(),
@@ -114,6 +115,7 @@ impl State {
             distrusted: self.distrust(id),
             standing: self.identities.standing(&node.name),
             ahead: node.ahead,
+            scanned: node.scanned,
         };
         let info = Arc::new(info);
         if id.index() < self.shown.nodes.len() {

@@ -37,6 +37,7 @@ impl State {
             removals: Removals::default(),
             limiting: Limiting::restore(restored.limits, restored.busy),
             identities: Identities::restore(restored.standings, restored.invites),
+            scans: 0,
             effects: Vec::new(),
         };
         for name in restored.heard_of {

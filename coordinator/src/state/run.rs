@@ -187,6 +187,11 @@ impl Loop {
                 drop(reply.send(answer));
                 effects
             }
+            Input::Scan { nodes, reply } => {
+                let (answer, effects) = self.state.scan(&nodes);
+                drop(reply.send(answer));
+                effects
+            }
             Input::Push { command, reply } => {
                 let (answer, effects) = self.state.command(command, now);
                 self.replies.push(Box::new(move || drop(reply.send(answer))));
@@ -225,6 +230,7 @@ impl Loop {
             | ToCoordinator::Report(_)
             | ToCoordinator::Renew
             | ToCoordinator::Clock { .. }
+            | ToCoordinator::Reconciled { .. }
             | ToCoordinator::Goodbye => return,
         };
     }

@@ -59,6 +59,8 @@ fn restored(stored: &[Op]) -> Restored {
             | Op::PutToken { .. }
             | Op::TouchTokens { .. }
             | Op::ForgetTokens { .. }
+            | Op::PutTemplate { .. }
+            | Op::ForgetTemplate { .. }
             | Op::PutAudit { .. }
             | Op::PruneAudit { .. }
             | Op::Oci(_) => {}

@@ -18,6 +18,7 @@ mod pushes;
 mod removals;
 mod restore;
 mod row;
+mod templates;
 mod tokens;
 mod write;
 mod writer;
@@ -41,6 +42,9 @@ use writer::{Command, Shared, Writer};
 /// Most submissions that wait for the writer. When it is full, steps of the owner loop are lost and mended later
 /// ([`Store::try_submit`]), rather than waited for or piled up.
 const QUEUE: usize = 1_024;
+
+/// What an image says of itself, and the text of its sidecar.
+pub type Said = (Digest, ImageMetadata, Option<String>);
 
 /// Says why something is not stored or found again.
 #[derive(Debug, thiserror::Error)]
@@ -249,6 +253,26 @@ impl Store {
         digest: Digest,
     ) -> Result<Option<(ImageMetadata, Option<String>)>, StoreError> {
         self.read(move |connection| metadata::get(connection, digest)).await
+    }
+
+    /// Looks up what images say of themselves, all at once; those of which nothing is known, or nothing readable, are
+    /// left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub async fn metadata_of(&self, digests: Vec<Digest>) -> Result<Vec<Said>, StoreError> {
+        self.read(move |connection| {
+            let mut known = Vec::with_capacity(digests.len());
+            for digest in digests {
+                match metadata::get(connection, digest) {
+                    Ok(Some((metadata, sidecar))) => known.push((digest, metadata, sidecar)),
+                    Ok(None) | Err(StoreError::BadMetadata { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(known)
+        })
+        .await
     }
 
     /// Looks records of the audit up, newest first, each with its place.

@@ -71,6 +71,27 @@ impl View {
         Ok(answer)
     }
 
+    /// Answers like [`View::availability`], for some of a partition's nodes alone if any are given.
+    ///
+    /// # Errors
+    /// As [`View::availability`].
+    pub(super) fn availability_among(
+        &self,
+        image: &str,
+        (partition, among): (&str, Option<&RoaringBitmap>),
+        require: Require,
+        now: Now,
+    ) -> Result<Availability, QueryError> {
+        let Some(among) = among else { return self.availability(image, partition, require, now) };
+        let whole = self.partition_info(partition)?;
+        let some = PartitionInfo { members: &whole.members & among, ..PartitionInfo::clone(whole) };
+        let target = self.resolve(image, Some(&some.name))?;
+        if !target.heard_of && self.is_certain(&target, &some.members, &self.live_at(now)) {
+            return Err(unheard_of(image));
+        }
+        Ok(self.work_out(&target, &some, require, now))
+    }
+
     /// Tells whether none of the members can turn out to hold what nobody reported.
     fn is_certain(&self, target: &Target, members: &RoaringBitmap, live: &RoaringBitmap) -> bool {
         members.is_subset(&(live - &self.root_unknown))

@@ -2,6 +2,7 @@
 //!
 //! A push as a whole is summed up when somebody asks, and kept until something about it changes.
 
+mod ensure;
 pub(super) mod plan;
 
 use std::collections::BTreeMap;

@@ -18,7 +18,7 @@ const MAX_REFERENCE: usize = 4_096 + 80;
 const MAX_CANDIDATES: usize = 10;
 
 /// The library's folder for all partitions.
-const SHARED: &str = "shared";
+pub(super) const SHARED: &str = "shared";
 
 /// What a question is about.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -76,6 +76,12 @@ impl NodeTable {
         nodeset::fold_runs(self.runs(nodes).into_iter().filter_map(keys))
     }
 
+    /// Finds the one of these nodes that stands before the others.
+    #[must_use]
+    pub fn first(&self, nodes: &RoaringBitmap) -> Option<u32> {
+        nodes.iter().min_by_key(|id| self.rank.get(*id as usize).copied().unwrap_or(u32::MAX))
+    }
+
     /// Lists all node numbers in natural order.
     #[must_use]
     pub fn natural(&self) -> Vec<u32> {

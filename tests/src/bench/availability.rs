@@ -11,6 +11,7 @@ use sifleet_common::role::Role;
 use super::load::{IMAGES, Load, Scale, TEN_THOUSAND, THOUSAND};
 use super::nginx::{self, Nginx};
 use super::paced::{self, Latencies};
+use super::page;
 use super::report::{Figure, Table, number};
 use super::wrk::{Answered, Wrk};
 use super::{Plan, process};
@@ -45,11 +46,13 @@ fn measure(scale: &Scale, plan: &Plan) -> anyhow::Result<Vec<Table>> {
     let load = Load::start(scale)?;
     let memory = memory_table(&load, scale, plan)?;
     let mut bench = Bench::prepare(&load, plan);
-    let mut rounds = Vec::new();
+    let (mut rounds, mut pages) = (Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
         rounds.push(bench.round()?);
+        pages.push(page::round(&load, plan, EVENTS)?);
     }
-    Ok(vec![bench.table(scale, &rounds), memory])
+    let page = page::table(scale.nodes, EVENTS, &pages);
+    Ok(vec![bench.table(scale, &rounds), page, memory])
 }
 
 fn memory_table(load: &Load, scale: &Scale, plan: &Plan) -> anyhow::Result<Table> {

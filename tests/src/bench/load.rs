@@ -139,6 +139,12 @@ impl Load {
         order.filter_map(ask).collect()
     }
 
+    /// Lists the partitions.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<&'static str> {
+        self.scale.partitions.iter().map(|(name, _)| *name).collect()
+    }
+
     /// Returns where the changes of the `n`th agent go.
     #[must_use]
     pub fn agent(&self, n: usize) -> Option<mpsc::Sender<Vec<Change>>> {

@@ -58,6 +58,14 @@ pub fn run(
     let head = format!("HTTP/1.1\r\nHost: {address}\r\nAuthorization: {bearer}\r\n\r\n");
     let question = |path: &String| format!("GET {path} {head}").into_bytes();
     let questions: Vec<Vec<u8>> = paths.iter().map(question).collect();
+    run_raw(address, &questions, rate, time)
+}
+
+/// Sends requests as they are in turn, `rate` times a second.
+///
+/// # Errors
+/// When the server does not answer, or not well.
+pub fn run_raw(address: &str, questions: &[Vec<u8>], rate: u32, time: Duration) -> anyhow::Result<Latencies> {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         let socket = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;

@@ -108,6 +108,7 @@ pub(super) fn finely(parts: impl Iterator<Item = ToCoordinator>) -> Vec<ToCoordi
             | ToCoordinator::Report(_)
             | ToCoordinator::Renew
             | ToCoordinator::Clock { .. }
+            | ToCoordinator::Reconciled { .. }
             | ToCoordinator::Goodbye) => others.push(other),
         }
     }

@@ -139,6 +139,8 @@ impl Written {
             | Op::PutToken { .. }
             | Op::TouchTokens { .. }
             | Op::ForgetTokens { .. }
+            | Op::PutTemplate { .. }
+            | Op::ForgetTemplate { .. }
             | Op::PutAudit { .. }
             | Op::PruneAudit { .. }
             | Op::Oci(_) => {}

@@ -101,6 +101,34 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ("upload_bytes", "/v1/library/uploads/00000000000000000000000000000000", ""),
     ("upload_finish", "/v1/library/uploads/00000000000000000000000000000000/finish", ""),
     ("upload_abandon", "/v1/library/uploads/00000000000000000000000000000000", ""),
+    (
+        "verdict",
+        "/v1/verdicts",
+        r#"{"kind":"image","image":"vnc_desktop","partition":"viz","require":"any"}"#,
+    ),
+    ("verdict", "/v1/verdicts", r#"{"kind":"vnc","ref":"openfoam","nodes":"viz[001-002]"}"#),
+    ("verdict", "/v1/verdicts", r#"{"kind":"template","ref":"nothing"}"#),
+    ("template_put", "/v1/templates/drop", r#"{"image":"vnc_desktop","partition":"viz","require":"1"}"#),
+    ("template_put", "/v1/templates/drop", r#"{"image":"openfoam","partition":"viz"}"#),
+    ("template_put", "/v1/templates/drop", r#"{"image":"","partition":"viz"}"#),
+    ("templates", "/v1/templates", ""),
+    ("template", "/v1/templates/drop", ""),
+    ("template", "/v1/templates/nothing", ""),
+    ("template_validate", "/api/v2/templates/drop/validate", ""),
+    ("template_validate", "/api/v2/templates/nothing/validate", ""),
+    ("template_delete", "/v1/templates/drop", ""),
+    ("template_delete", "/v1/templates/drop", ""),
+    ("apptainer_scan", "/api/apptainer/scan", r#"{"partitions":["head","nothing"]}"#),
+    ("apptainer_images", "/api/apptainer/images", ""),
+    ("apptainer_images", "/api/apptainer/images?partition=viz&type=viz&is_active=true", ""),
+    ("apptainer_images", "/api/apptainer/images?partition=nothing", ""),
+    ("apptainer_metadata", "/api/apptainer/images/vnc_desktop/metadata", ""),
+    ("apptainer_metadata", "/api/apptainer/images/nothing/metadata", ""),
+    ("apptainer_metadata", "/api/apptainer/images/twin/metadata", ""),
+    ("apptainer_validate", "/api/apptainer/validate/openfoam?partition=viz", ""),
+    ("apptainer_validate", "/api/apptainer/validate/nothing", ""),
+    ("apptainer_validate", "/api/apptainer/validate/twin", ""),
+    ("vnc_images", "/api/vnc/images", ""),
     ("token", "/v1/tokens", r#"{"role":"viewer","name":"dashboard","ttl_s":3600}"#),
     ("token", "/v1/tokens", r#"{"role":"viewer","name":"dashboard","ttl_s":1}"#),
     ("tokens", "/v1/tokens", ""),
@@ -182,11 +210,21 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
     }
     assert_eq!(faults, Vec::<String>::new());
-    for (id, answer) in enrolments().await {
+    for (id, answer) in enrolments().await.into_iter().chain(crate::templates::every_answer().await) {
         assert_eq!(check(&document, &operations[id], &answer), Vec::<String>::new(), "{id}");
         seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
     }
-    for id in ["availability_batch", "enrolment", "limits_change", "push", "push_rate", "removal", "token"] {
+    let with_bodies = [
+        "availability_batch",
+        "enrolment",
+        "limits_change",
+        "push",
+        "push_rate",
+        "removal",
+        "template_put",
+        "token",
+    ];
+    for id in with_bodies.into_iter().chain(["apptainer_scan", "verdict"]) {
         seen.entry(id).or_default().extend(bodies_refused(&operations[id]).await);
     }
     seen.entry("events").or_default().insert("200".to_owned());

@@ -271,6 +271,7 @@ impl Agent {
                 ToAgent::Welcome(welcome) => self.introduce(welcome.stamp).await,
                 ToAgent::Describe { digest } => self.describe(digest).await,
                 ToAgent::Order(order) => self.obey(*order).await,
+                ToAgent::Reconcile { request } => self.say(ToCoordinator::Reconciled { request }).await,
                 ToAgent::Ack { .. }
                 | ToAgent::Resync { .. }
                 | ToAgent::Rescan
@@ -334,7 +335,8 @@ pub(crate) fn steady(value: Value) -> Value {
             .map(|(name, value)| match (name.as_str(), value) {
                 ("generation", Value::Number(_)) => (name, "[generation]".into()),
                 (
-                    "as_of" | "last_seen" | "time" | "created" | "ended" | "deadline" | "started",
+                    "as_of" | "last_seen" | "last_scanned" | "changed" | "time" | "created" | "ended"
+                    | "deadline" | "started",
                     Value::String(_),
                 ) => (name, "[time]".into()),
                 ("request_id", Value::String(_)) => (name, "[request id]".into()),

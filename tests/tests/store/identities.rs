@@ -1,11 +1,15 @@
-//! Steps of identities and callers, for the model.
+//! Steps of identities, callers and templates, for the model.
 
+use sifleet_common::availability::Require;
+use sifleet_common::digest::Digest;
 use sifleet_common::epoch::Epoch;
 use sifleet_common::name::NodeName;
+use sifleet_common::policy::Fingerprint;
 use sifleet_common::role::Role;
 use sifleet_common::time::UnixMillis;
 use sifleet_coordinator::store::Op;
 use sifleet_coordinator::store::identity::{Invite, InviteHash, InviteNo, Standing};
+use sifleet_coordinator::store::template::TemplateRecord;
 use sifleet_coordinator::store::token::{TokenNo, TokenRecord};
 
 use crate::model::{Model, name};
@@ -47,6 +51,10 @@ impl Model {
             }
         } else if let Op::ForgetTokens { tokens } = op {
             tokens.iter().for_each(|no| drop(self.tokens.remove(no)));
+        } else if let Op::PutTemplate { record } = op {
+            self.templates.insert(record.id.clone(), *record);
+        } else if let Op::ForgetTemplate { id } = op {
+            self.templates.remove(&id);
         }
     }
 
@@ -74,5 +82,21 @@ pub(crate) fn token(a: u8, b: u8) -> TokenRecord {
         expires: UnixMillis(i64::MAX),
         last_used: (b > 50).then_some(UnixMillis(-1)),
         revoked: (b > 150).then_some(UnixMillis(b.into())),
+    }
+}
+
+/// A template, with everything or with as little as there can be.
+pub(crate) fn template(a: u8, b: u8) -> TemplateRecord {
+    let full = b > 99;
+    TemplateRecord {
+        id: name(format!("t{}", a % 4)),
+        name: full.then(|| format!("for {b}")),
+        description: full.then(|| "what it is for, \u{ac00}".to_owned()),
+        image: format!("image {b}.sif"),
+        partition: name("viz"),
+        require: if full { Require::AtLeast(b.into()) } else { Require::Any },
+        digest: full.then(|| Digest::from_bytes([b; 32])),
+        signer: full.then_some(Fingerprint::Pgp([b; 20])),
+        changed: UnixMillis(b.into()),
     }
 }

@@ -20,10 +20,11 @@ use sifleet_coordinator::store::identity::{Invite, InviteNo, Standing};
 use sifleet_coordinator::store::limits::{Caps, LimitSet};
 use sifleet_coordinator::store::push::{Completion, Key, PushNo, PushOutcome, PushRecord, RestoredPush};
 use sifleet_coordinator::store::removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
+use sifleet_coordinator::store::template::{TemplateId, TemplateRecord};
 use sifleet_coordinator::store::token::{TokenNo, TokenRecord};
 use sifleet_coordinator::store::{NodeFacts, Op, Position, Restored, RestoredMembers, RestoredNode};
 
-use crate::identities::{identity, token};
+use crate::identities::{identity, template, token};
 
 /// What the database should know.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +41,7 @@ pub(crate) struct Model {
     pub(crate) standings: BTreeMap<NodeName, Standing>,
     pub(crate) invites: BTreeMap<InviteNo, Invite>,
     pub(crate) tokens: BTreeMap<TokenNo, TokenRecord>,
+    pub(crate) templates: BTreeMap<TemplateId, TemplateRecord>,
 }
 
 impl Model {
@@ -100,7 +102,11 @@ impl Model {
             | Op::PutInvites { .. }
             | Op::ReplaceInvites { .. }
             | Op::ForgetInvites { .. }) => self.identity(op),
-            op @ (Op::PutToken { .. } | Op::TouchTokens { .. } | Op::ForgetTokens { .. }) => self.caller(op),
+            op @ (Op::PutToken { .. }
+            | Op::TouchTokens { .. }
+            | Op::ForgetTokens { .. }
+            | Op::PutTemplate { .. }
+            | Op::ForgetTemplate { .. }) => self.caller(op),
             Op::MarkBusy { nodes, busy: false } => self.busy.retain(|node| !nodes.contains(node)),
             Op::PutAudit { .. } | Op::PruneAudit { .. } | Op::Oci(_) => {}
         }
@@ -157,6 +163,7 @@ impl Model {
             standings: self.standings.iter().map(|(node, standing)| (node.clone(), *standing)).collect(),
             invites: self.invites.values().cloned().collect(),
             tokens: self.tokens.values().cloned().collect(),
+            templates: self.templates.values().cloned().collect(),
         }
     }
 }
@@ -232,7 +239,7 @@ pub(crate) fn change(kind: u8, image: u8) -> Change {
 
 pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
     let node: NodeName = name(format!("node{}", node % 4));
-    match what % 25 {
+    match what % 26 {
         0..5 => model.advance(&node, vec![change(a, b), change(b, a)]),
         5 | 6 => replaced((0..b % 8).map(|n| change(a.wrapping_add(n), n)).collect(), node),
         7 => Op::PutNode { node, facts: facts(a) },
@@ -258,7 +265,9 @@ pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
         20 if b > 200 => Op::ForgetTokens { tokens: vec![TokenNo(u64::from(a % 4)), TokenNo(77)] },
         20 => Op::TouchTokens { used: vec![(TokenNo(u64::from(a % 4)), UnixMillis(b.into()))] },
         21 => Op::PutToken { record: Box::new(token(a, b)) },
-        22..=24 => identity(what % 25, node, a, b),
+        25 if b > 170 => Op::ForgetTemplate { id: name(format!("t{}", a % 4)) },
+        25 => Op::PutTemplate { record: Box::new(template(a, b)) },
+        22..=24 => identity(what % 26, node, a, b),
         _ => Op::PutMembers { source: "slurm".into(), at: UnixMillis(b.into()), members: members(a) },
     }
 }

@@ -68,6 +68,8 @@ codes! {
         "See the detail; rates are bytes a second, null means no limit.";
     BadToken BAD_REQUEST "bad_token" "The token cannot be meant so"
         "See the detail; /docs shows what may be said of a token.";
+    BadTemplate BAD_REQUEST "bad_template" "The template cannot be meant so"
+        "See the detail, which names the field; /docs shows what a template may say.";
     Unauthenticated UNAUTHORIZED "unauthenticated" "The coordinator does not know who asks"
         "Send Authorization: Bearer and a token; an administrator makes one with sifleet token create.";
     Forbidden FORBIDDEN "forbidden" "The caller may not do that"
@@ -88,6 +90,8 @@ codes! {
         "Begin it with POST /v1/library/uploads; what was sent before is found again.";
     UnknownToken NOT_FOUND "unknown_token" "There is no such token"
         "See sifleet token ls or GET /v1/tokens.";
+    UnknownTemplate NOT_FOUND "unknown_template" "There is no such template"
+        "See GET /v1/templates, which also lists files that cannot be read.";
     NoRoute NOT_FOUND "no_route" "There is nothing at this path"
         "See /docs for what there is.";
     MethodNotAllowed METHOD_NOT_ALLOWED "method_not_allowed" "The path does not take this method"
@@ -108,6 +112,8 @@ codes! {
         "Put the image into the library first, or remove it with force.";
     KeyReused CONFLICT "key_reused" "The Idempotency-Key was used for another wish"
         "Use a fresh key for each wish.";
+    TemplateOfFile CONFLICT "template_of_file" "The template comes from a file"
+        "Change or remove the file in the directory templates.dir; it is read again within two seconds.";
     PushCancelled CONFLICT "push_cancelled" "The push was cancelled, which is final"
         "Push again.";
     InTheWay CONFLICT "in_the_way" "Something else lies where the image would"
@@ -138,6 +144,8 @@ codes! {
         "Try again when one of them has ended.";
     TooManyTokens TOO_MANY_REQUESTS "too_many_tokens" "Too many tokens are good"
         "Revoke those that nobody needs: sifleet token ls.";
+    TooManyTemplates TOO_MANY_REQUESTS "too_many_templates" "Too many templates were put"
+        "Delete those that nobody needs: GET /v1/templates.";
     Internal INTERNAL_SERVER_ERROR "internal" "The coordinator failed to answer"
         "An administrator finds the cause in the coordinator's log by the request id.";
     NotReady SERVICE_UNAVAILABLE "not_ready" "The coordinator is not ready"

@@ -4,6 +4,7 @@ use super::{ApiError, Code};
 use crate::access::tokens::TokenError;
 use crate::state::pushes::PushError;
 use crate::state::removals::RemovalError;
+use crate::templates::TemplateError;
 use crate::view::QueryError;
 use crate::view::meant::MeantError;
 
@@ -75,6 +76,16 @@ pub(in crate::http) const fn code_of_push(error: &PushError) -> Code {
         PushError::Unknown { .. } => Code::UnknownPush,
         PushError::Cancelled { .. } => Code::PushCancelled,
         PushError::TooMany { .. } => Code::TooManyPushes,
+    }
+}
+
+pub(super) const fn code_of_template(error: &TemplateError) -> Code {
+    match error {
+        TemplateError::Unfit(_) => Code::BadTemplate,
+        TemplateError::Unknown { .. } => Code::UnknownTemplate,
+        TemplateError::OfFile { .. } => Code::TemplateOfFile,
+        TemplateError::TooMany => Code::TooManyTemplates,
+        TemplateError::NotStored { .. } => Code::NotStored,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use roaring::RoaringBitmap;
 use sifleet_common::api::pushes::PushState;
 use sifleet_common::name::NodeName;
 use sifleet_common::push::Phase;
@@ -24,6 +25,7 @@ impl State {
     pub fn command(&mut self, command: Command, now: Now) -> (Result<PushNo, PushError>, Vec<Effect>) {
         let answer = match command {
             Command::Create(wish) => self.create(*wish, now),
+            Command::Ensure(wish) => self.ensure(*wish, now),
             Command::Cancel(no) => self.cancel(no, now),
             Command::Retry(no) => self.retry(no, now),
             Command::Rate(no, rate) => self.set_rate(no, rate),
@@ -65,6 +67,22 @@ impl State {
         self.announce_push(no);
         self.review(no, now);
         Ok(no)
+    }
+
+    /// Takes a push that is under way for the wish, if one brings the same bytes to all of its nodes.
+    fn ensure(&mut self, wish: Wish, now: Now) -> Result<PushNo, PushError> {
+        let same = |push: &&Push| {
+            let record = &push.record;
+            let alike =
+                (&record.image, record.digest, &record.root) == (&wish.image, wish.digest, &wish.root);
+            alike && !record.cancelled && push.open > 0
+        };
+        let brings = |push: &&Push| {
+            let open = push.parts.iter().filter(|part| !part.settled).map(|part| part.node.0);
+            wish.nodes.is_subset(&open.collect::<RoaringBitmap>())
+        };
+        let found = self.pushes.pushes.values().filter(same).find(brings).map(|push| push.record.no);
+        found.map_or_else(|| self.create(wish, now), Ok)
     }
 
     /// Refuses what there is no room for, after the oldest that ended are forgotten.

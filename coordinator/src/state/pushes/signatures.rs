@@ -50,7 +50,8 @@ impl Rules {
 pub(super) struct Signatures {
     rules: Rules,
     keyring: Option<Digest>,
-    verdicts: BTreeMap<Digest, Verdict>,
+    /// Shared with the view: few change, and seldom.
+    verdicts: Arc<BTreeMap<Digest, Verdict>>,
     pub(super) asked: BTreeMap<Digest, (SessionId, Monotonic)>,
     /// Sessions that could not say.
     unable: BTreeMap<Digest, BTreeSet<SessionId>>,
@@ -130,6 +131,19 @@ impl State {
         Admission::Awaited(Some((None, "the image's signatures are being verified".into())))
     }
 
+    /// Sees to it that somebody finds out who signed an image, unless it is known.
+    pub(in crate::state) fn find_out_who_signed(&mut self, image: Digest, now: Now) {
+        let signatures = &self.pushes.signatures;
+        if !signatures.verdicts.contains_key(&image) && !signatures.asked.contains_key(&image) {
+            self.ask_for_verdict(image, now);
+        }
+    }
+
+    /// Returns what is known of the signatures of images.
+    pub(in crate::state) fn show_signed(&self) -> Arc<BTreeMap<Digest, Verdict>> {
+        Arc::clone(&self.pushes.signatures.verdicts)
+    }
+
     /// Asks a holder that did not fail before; tells whether there is one.
     fn ask_for_verdict(&mut self, image: Digest, now: Now) -> bool {
         let Some(session) = self.holder_but(image, self.pushes.signatures.unable.get(&image)) else {
@@ -161,10 +175,11 @@ impl State {
         }
         match verdict.filter(|_| Some(keyring) == signatures.keyring) {
             Some(verdict) => {
-                if signatures.verdicts.len() >= MAX_VERDICTS {
-                    signatures.verdicts.clear();
+                let verdicts = Arc::make_mut(&mut signatures.verdicts);
+                if verdicts.len() >= MAX_VERDICTS {
+                    verdicts.clear();
                 }
-                signatures.verdicts.insert(image, verdict);
+                verdicts.insert(image, verdict);
                 signatures.unable.remove(&image);
                 self.end_asking_for_verdict(image);
                 self.wake(image);

@@ -55,6 +55,8 @@ pub struct Wish {
 pub enum Command {
     /// A new one.
     Create(Box<Wish>),
+    /// One that is under way for the same, else a new one.
+    Ensure(Box<Wish>),
     /// No more of it.
     Cancel(PushNo),
     /// Once more for the nodes that failed.

@@ -13,6 +13,7 @@ use crate::state::identities::{IdentityAnswer, IdentityCommand, IdentityError};
 use crate::state::limits::LimitCommand;
 use crate::state::pushes::{Command, PushError};
 use crate::state::removals::{RemovalCommand, RemovalError};
+use crate::state::scan::Scan;
 use crate::state::{Caller, Event, SessionId};
 use crate::store::push::PushNo;
 use crate::store::removal::RemovalNo;
@@ -72,6 +73,16 @@ impl Handle {
     pub async fn rescan(&self, nodes: Vec<NodeName>) -> Result<api::nodes::Rescan, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.put(Input::Rescan { nodes, reply }).await?;
+        answer.await.map_err(|_closed| Stopped)
+    }
+
+    /// Asks the agents of these nodes to reconcile; the view shows who has come to the end of it.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn scan(&self, nodes: Vec<NodeName>) -> Result<Scan, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.put(Input::Scan { nodes, reply }).await?;
         answer.await.map_err(|_closed| Stopped)
     }
 

@@ -81,6 +81,8 @@ pub(crate) fn restored(stored: &[Op]) -> Restored {
             Op::PutToken { .. }
             | Op::TouchTokens { .. }
             | Op::ForgetTokens { .. }
+            | Op::PutTemplate { .. }
+            | Op::ForgetTemplate { .. }
             | Op::PutAudit { .. }
             | Op::PruneAudit { .. }
             | Op::Oci(_) => {}

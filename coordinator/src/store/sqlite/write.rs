@@ -9,7 +9,7 @@ use rusqlite::{Result, ToSql, Transaction, params};
 use sifleet_common::inventory::{Change, ReplicaKey, Root, RootId};
 use sifleet_common::name::{ImageName, NodeName};
 
-use super::{audit, identities, limits, members, metadata, oci, pushes, removals, row, tokens};
+use super::{audit, identities, limits, members, metadata, oci, pushes, removals, row, templates, tokens};
 use crate::store::{NodeFacts, Op, Position};
 
 /// Names remembered after their last replica; each is a few dozen bytes.
@@ -67,6 +67,8 @@ impl<'a> Batch<'a> {
             Op::PutToken { record } => tokens::put(self.transaction, record),
             Op::TouchTokens { used } => tokens::touch(self.transaction, used),
             Op::ForgetTokens { tokens } => tokens::forget(self.transaction, tokens),
+            Op::PutTemplate { record } => templates::put(self.transaction, record),
+            Op::ForgetTemplate { id } => templates::forget(self.transaction, id),
             Op::PutAudit { record } => audit::put(self.transaction, record),
             Op::PruneAudit { before, keep } => audit::prune(self.transaction, *before, *keep),
             Op::Oci(step) => oci::apply(self.transaction, step),

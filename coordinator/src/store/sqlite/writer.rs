@@ -132,6 +132,8 @@ fn moved(ops: &[Op]) -> impl Iterator<Item = &NodeName> {
         | Op::PutToken { .. }
         | Op::TouchTokens { .. }
         | Op::ForgetTokens { .. }
+        | Op::PutTemplate { .. }
+        | Op::ForgetTemplate { .. }
         | Op::PutAudit { .. }
         | Op::PruneAudit { .. }
         | Op::Oci(_) => None,

@@ -322,7 +322,11 @@ impl View {
     }
 
     /// Finds the nodes that have no root for the image, or could not run it.
-    fn refused(&self, wish: &Wish, nodes: &RoaringBitmap) -> BTreeMap<FailCode, (RoaringBitmap, String)> {
+    pub(super) fn refused(
+        &self,
+        wish: &Wish,
+        nodes: &RoaringBitmap,
+    ) -> BTreeMap<FailCode, (RoaringBitmap, String)> {
         let mut refused: BTreeMap<FailCode, (RoaringBitmap, String)> = BTreeMap::new();
         let mut refuse = |code, id, words: &dyn Fn() -> String| {
             refused.entry(code).or_insert_with(|| (RoaringBitmap::new(), words())).0.insert(id)

@@ -188,7 +188,11 @@ impl Crowd {
                 | Order::Verify { .. }
                 | Order::Concurrent { .. } => {}
             },
-            ToAgent::Describe { .. } | ToAgent::Rescan | ToAgent::Renewed(_) | ToAgent::RenewNow => {}
+            ToAgent::Describe { .. }
+            | ToAgent::Rescan
+            | ToAgent::Reconcile { .. }
+            | ToAgent::Renewed(_)
+            | ToAgent::RenewNow => {}
         }
     }
 
