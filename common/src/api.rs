@@ -11,12 +11,14 @@ pub mod enrolments;
 pub mod events;
 pub mod health;
 pub mod images;
+pub mod imports;
 pub mod library;
 pub mod limits;
 pub mod nodes;
 pub mod partitions;
 pub mod problem;
 pub mod pushes;
+pub mod registries;
 pub mod removals;
 pub mod tokens;
 

@@ -6,6 +6,7 @@
 
 mod audit;
 pub mod availability;
+mod container_registries;
 mod drift;
 pub mod edge;
 pub mod enrolments;
@@ -16,6 +17,7 @@ mod gate;
 pub mod health;
 pub mod hosts;
 mod images;
+mod imports;
 mod library;
 mod limits;
 pub mod metrics;
@@ -24,6 +26,7 @@ pub mod openapi;
 mod partitions;
 pub mod problem;
 mod pushes;
+mod registries;
 mod removals;
 mod routes;
 pub mod server;
@@ -39,6 +42,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{self, Access};
 use crate::library::{Library, Options};
+use crate::registries::Catalogue;
+use crate::registries::imports::{Imports, Parts};
+use crate::registries::outside::{self, Outside};
 use crate::state::run::Handle;
 use crate::store::sqlite::Store;
 use crate::store::token::TokenRecord;
@@ -46,9 +52,13 @@ use crate::view::View;
 use enrolments::Door;
 use health::Readiness;
 use hosts::Hosts;
+pub(crate) use library::code as library_code;
 use metrics::Metrics;
 use problem::ApiError;
 pub use routes::router;
+
+/// Most registries that are looked at at once: each takes a connection, for seconds where nobody answers.
+const MAX_CHECKS: usize = 8;
 
 /// What may be configured of the HTTP API.
 #[derive(Clone, Debug)]
@@ -69,6 +79,8 @@ pub struct Limits {
     pub access: access::Options,
     /// Where users' images go; without it uploads are refused.
     pub library: Option<Options>,
+    /// Which external registries may be asked.
+    pub registries: outside::Options,
     /// How the server treats connections.
     pub server: server::Limits,
 }
@@ -84,6 +96,7 @@ impl Default for Limits {
             hosts: Hosts::default(),
             access: access::Options::default(),
             library: None,
+            registries: outside::Options::default(),
             server: server::Limits::default(),
         }
     }
@@ -101,6 +114,10 @@ pub(crate) struct App {
     metrics: Metrics,
     limits: Limits,
     library: Option<Library>,
+    catalogue: Arc<Catalogue>,
+    outside: Outside,
+    imports: Imports,
+    checks: Semaphore,
     streams: Arc<Semaphore>,
     hosts: Arc<ArcSwap<Hosts>>,
     access: Arc<Access>,
@@ -127,6 +144,8 @@ impl AppState {
         let hosts = Arc::new(ArcSwap::from_pointee(limits.hosts.clone()));
         let library = limits.library.clone().map(Library::new);
         let (readiness, process) = (Readiness::default(), rand::random());
+        let catalogue = Arc::new(Catalogue::new(store.clone()));
+        let outside = Outside::new(limits.registries.clone());
         Self(Arc::new(App {
             handle,
             store,
@@ -134,6 +153,10 @@ impl AppState {
             metrics,
             limits,
             library,
+            catalogue,
+            outside,
+            imports: Imports::default(),
+            checks: Semaphore::new(MAX_CHECKS),
             streams,
             hosts,
             access,
@@ -153,6 +176,25 @@ impl AppState {
     #[must_use]
     pub fn library(&self) -> Option<&Library> {
         self.0.library.as_ref()
+    }
+
+    /// Borrows the catalogue of external registries, for those who restore it.
+    #[must_use]
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.0.catalogue
+    }
+
+    /// Returns the imports and what they need, for those who run them; none without a library.
+    #[must_use]
+    pub fn imports(&self) -> Option<(Imports, Parts)> {
+        let app = &self.0;
+        let parts = Parts {
+            library: app.library.clone()?,
+            catalogue: Arc::clone(&app.catalogue),
+            outside: app.outside.clone(),
+            clock: app.handle.clock,
+        };
+        Some((app.imports.clone(), parts))
     }
 
     /// Borrows what is known of callers, for those who keep it tidy.
@@ -219,6 +261,22 @@ impl App {
 
     fn access(&self) -> &Access {
         &self.access
+    }
+
+    fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
+    fn imports(&self) -> &Imports {
+        &self.imports
+    }
+
+    fn checks(&self) -> &Semaphore {
+        &self.checks
     }
 
     fn library(&self) -> Result<&Library, ApiError> {

@@ -16,6 +16,7 @@ pub mod library;
 pub mod nodes;
 pub mod partitions;
 pub mod plan;
+pub mod registries;
 pub mod settings;
 pub mod signatures;
 pub mod state;
@@ -26,6 +27,7 @@ mod listen;
 mod waiting;
 
 use std::io;
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +48,7 @@ use settings::Settings;
 use signatures::SignaturesError;
 use state::run::Handle;
 use state::{Event, State};
+use store::registry::RegistryRecord;
 use store::{Restored, Store, StoreError};
 
 /// The loop that the watchdog listens to: without it nothing is taken in and no lease runs out.
@@ -149,7 +152,7 @@ async fn serve(
     // Who takes in stops first, then the owner of what was taken in.
     let (edges, core) = (Tasks::new(), Tasks::new());
     let clock = Clock::start();
-    let tokens = std::mem::take(&mut restored.tokens);
+    let (tokens, registries) = (take(&mut restored.tokens), take(&mut restored.registries));
     let state = State::restore(settings.state_limits(), restored)
         .with_transfers(settings.transfers(clock.now().wall))
         .with_signer(listen::signer(&settings)?)
@@ -167,7 +170,7 @@ async fn serve(
     core.spawn("watchdog", heart.feed(core.token()));
     let (reread, rereads) = watch::channel(());
     partitions::spawn(sources, &handle, &rereads, &edges);
-    keep_tidy(&app, clock, &edges);
+    keep_house(&app, registries, clock, &edges);
     let certificates = listeners.serve(&app, (&handle, &store), settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);
     systemd::ready(&summary(&handle));
@@ -226,10 +229,14 @@ async fn heed(read: Result<Settings, SettingsError>, in_force: &Settings, handle
     }
 }
 
-/// Sees to what would pile up: uploads that nobody goes on with, tokens that ended, old records of the audit.
-fn keep_tidy(app: &AppState, clock: Clock, tasks: &Tasks) {
+/// Takes the catalogue in, has images brought in, and sees to what would pile up: uploads that nobody goes on with, tokens that ended, old records of the audit.
+fn keep_house(app: &AppState, registries: Vec<RegistryRecord>, clock: Clock, tasks: &Tasks) {
+    app.catalogue().restore(registries);
     if let Some(library) = app.library() {
         tasks.spawn("library", library.clone().reap_until(tasks.token()));
+    }
+    if let Some((imports, parts)) = app.imports() {
+        tasks.spawn("imports", imports.run_until(parts, tasks.token()));
     }
     tasks.spawn("callers", Arc::clone(app.access()).keep_until(clock, tasks.token()));
 }

@@ -3,6 +3,7 @@
 //! Owns names, defaults and what goes together. Each table that has a rule checks it while being read, so that a
 //! mistake is shown with its file and line. How files are found and laid over one another is in common.
 
+pub mod registries;
 mod rules;
 pub mod signatures;
 mod web;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub transfer: Transfer,
     /// Where users' images go.
     pub library: Library,
+    /// External registries.
+    pub registries: registries::Registries,
     /// Whose signatures on images count, and who asks for them.
     pub signatures: signatures::Signatures,
     /// Bounds.
@@ -66,6 +69,7 @@ impl Default for Settings {
             partitions: Partitions::default(),
             transfer: Transfer::default(),
             library: Library::default(),
+            registries: registries::Registries::default(),
             signatures: signatures::Signatures::default(),
             limits: Limits::default(),
             log: Log::default(),
@@ -247,6 +251,7 @@ impl Settings {
         let max_event_streams = self.limits.max_event_streams;
         let mut limits = http::Limits { max_event_streams, library, ..http::Limits::default() };
         limits.access = self.access();
+        limits.registries = self.registries.options();
         limits.server.max_connections = self.limits.max_http_connections;
         limits
     }

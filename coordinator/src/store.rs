@@ -8,6 +8,7 @@ pub mod audit;
 pub mod identity;
 pub mod limits;
 pub mod push;
+pub mod registry;
 pub mod removal;
 pub mod sqlite;
 pub mod token;
@@ -29,6 +30,7 @@ use audit::AuditRecord;
 use identity::{Invite, InviteNo, Standing};
 use limits::LimitSet;
 use push::{PushNo, PushOutcome, PushRecord, RestoredPush};
+use registry::RegistryRecord;
 use removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
 use token::{TokenNo, TokenRecord};
 
@@ -177,6 +179,16 @@ pub enum Op {
         /// Which ones.
         invites: Vec<InviteNo>,
     },
+    /// An external registry was written down, or changed.
+    PutRegistry {
+        /// As it is.
+        record: Box<RegistryRecord>,
+    },
+    /// An external registry is of no interest any longer.
+    ForgetRegistry {
+        /// Which one.
+        id: String,
+    },
     /// A token was made, or revoked.
     PutToken {
         /// The token as it is.
@@ -233,6 +245,8 @@ impl Op {
             | Self::PutMetadata { .. }
             | Self::PutMembers { .. }
             | Self::HeardOf { .. }
+            | Self::PutRegistry { .. }
+            | Self::ForgetRegistry { .. }
             | Self::PutToken { .. }
             | Self::TouchTokens { .. }
             | Self::ForgetTokens { .. }
@@ -317,6 +331,8 @@ pub struct Restored {
     pub invites: Vec<Invite>,
     /// The tokens, oldest first.
     pub tokens: Vec<TokenRecord>,
+    /// The external registries, by id.
+    pub registries: Vec<RegistryRecord>,
 }
 
 impl Restored {

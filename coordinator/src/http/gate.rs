@@ -76,6 +76,11 @@ impl Needs {
         Self { post: Some(need), ..self }
     }
 
+    /// And putting something in its place.
+    pub(super) const fn put(self, need: Need) -> Self {
+        Self { put: Some(need), ..self }
+    }
+
     /// And changing it.
     pub(super) const fn patch(self, need: Need) -> Self {
         Self { patch: Some(need), ..self }

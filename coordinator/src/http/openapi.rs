@@ -43,6 +43,7 @@ use super::problem::{ApiError, cut};
         (name = "removals", description = "Images that leave nodes."),
         (name = "limits", description = "How fast images may move."),
         (name = "events", description = "Changes, as they happen."),
+        (name = "registries", description = "External registries, and how they are."),
         (name = "library", description = "Images that users bring."),
         (name = "tokens", description = "Who may ask what, and who did."),
         (name = "service", description = "How the coordinator itself is."),

@@ -21,6 +21,8 @@ use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 use crate::access::secret::hide;
 use crate::access::tokens::TokenError;
 use crate::library::LibraryError;
+use crate::registries::RegistryError;
+use crate::registries::imports::ImportError;
 use crate::state::pushes::PushError;
 use crate::state::removals::RemovalError;
 use crate::state::run::Stopped;
@@ -41,7 +43,7 @@ const FULL_HOUSE: Duration = Duration::from_secs(10);
 
 mod refusal;
 
-use refusal::{code_of_push, code_of_query, code_of_removal, code_of_token};
+use refusal::{code_of_push, code_of_query, code_of_registry, code_of_removal, code_of_token};
 
 /// Says why a request has no answer; what of it becomes public is decided by [`ApiError::problem`].
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +193,15 @@ pub enum ApiError {
     /// The library does not take an image.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// A registry is not written down, or not found.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// As many registries are looked at as may be at once.
+    #[error("too many registries are being looked at")]
+    TooManyChecks,
+    /// An import is not begun, or not found.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// There is no library.
     #[error("images cannot be uploaded to this coordinator: library.dir is not set")]
     NoLibrary,
@@ -233,6 +244,9 @@ impl ApiError {
             Self::BadJson { .. } => Code::BadJson,
             Self::TooManyQueries { .. } => Code::TooManyQueries,
             Self::Library(error) => super::library::code(error),
+            Self::Registry(error) => code_of_registry(error),
+            Self::TooManyChecks => Code::TooManyChecks,
+            Self::Import(error) => super::imports::code(error),
             Self::NoLibrary => Code::NoLibrary,
             Self::NoRoute { .. } => Code::NoRoute,
             Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,

@@ -17,8 +17,8 @@ use super::gate::{ADMIN, Need, Needs, OPERATOR, VIEWER, delete, get, post};
 use super::problem::{self, ApiError};
 use super::{App, AppState, openapi};
 use super::{
-    audit, availability, drift, enrolments, events, health, images, library, limits, metrics, nodes,
-    partitions, pushes, removals, tokens,
+    audit, availability, container_registries, drift, enrolments, events, health, images, imports, library,
+    limits, metrics, nodes, partitions, pushes, registries, removals, tokens,
 };
 
 /// For everybody.
@@ -38,7 +38,7 @@ pub fn router(state: &AppState) -> Router {
         ids: RequestIds::new(app.process),
     };
     let edges = Edges { doors: Arc::new(doors), app };
-    let documented = callers(&edges, moves(&edges, reads(&edges)));
+    let documented = registries(&edges, callers(&edges, moves(&edges, reads(&edges))));
     let (router, document) = documented.split_for_parts();
     let within = edges.within();
     let pages = openapi::pages(document).layer(edges.layer("/docs", PUBLIC, within));
@@ -101,6 +101,35 @@ fn callers(edges: &Edges, router: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<
         .routes(edges.wrap("/v1/enrolments/{id}", delete(ADMIN), within, routes!(enrolments::withdraw)))
         .routes(edges.wrap("/v1/nodes/{nodeset}/revoke", post(ADMIN), within, routes!(nodes::revoke)))
         .routes(edges.wrap("/v1/audit", get(ADMIN), within, routes!(audit::list)))
+}
+
+/// Who the external registries are, and what comes in from them.
+fn registries(edges: &Edges, router: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>> {
+    let within = edges.within();
+    let (all, one) = (READ.post(OPERATOR), READ.put(OPERATOR).delete(OPERATOR));
+    let (ask, secret) = (post(VIEWER), delete(ADMIN).put(ADMIN));
+    let own = routes!(registries::show, registries::change, registries::forget);
+    let older =
+        routes!(container_registries::show, container_registries::change, container_registries::forget);
+    let older_all = routes!(container_registries::list, container_registries::create);
+    let credentials = routes!(registries::sign_in, registries::sign_out);
+    router
+        .routes(edges.wrap("/v1/registries", all, within, routes!(registries::list, registries::create)))
+        .routes(edges.wrap("/v1/registries/query", ask, within, routes!(registries::query)))
+        .routes(edges.wrap("/v1/registries/{id}", one, within, own))
+        .routes(edges.wrap("/v1/registries/{id}/credentials", secret, within, credentials))
+        .routes(edges.wrap("/v1/registries/{id}/health", READ, within, routes!(registries::check)))
+        .routes(edges.wrap("/container_registry", all, within, older_all))
+        .routes(edges.wrap("/container_registry/{id}", one, within, older))
+        .routes(edges.wrap("/container_registries", ask, within, routes!(container_registries::query)))
+        .routes(edges.wrap(
+            "/check_container_health/{id}",
+            READ,
+            within,
+            routes!(container_registries::check),
+        ))
+        .routes(edges.wrap("/v1/imports", all, within, routes!(imports::create, imports::list)))
+        .routes(edges.wrap("/v1/imports/{id}", READ, within, routes!(imports::show)))
 }
 
 /// Makes the edge of each path.

@@ -14,6 +14,7 @@ mod limits;
 mod members;
 mod metadata;
 mod pushes;
+mod registries;
 mod removals;
 mod restore;
 mod row;

@@ -334,7 +334,7 @@ pub(crate) fn steady(value: Value) -> Value {
             .map(|(name, value)| match (name.as_str(), value) {
                 ("generation", Value::Number(_)) => (name, "[generation]".into()),
                 (
-                    "as_of" | "last_seen" | "time" | "created" | "ended" | "deadline" | "started",
+                    "as_of" | "last_seen" | "time" | "created" | "changed" | "ended" | "deadline" | "started",
                     Value::String(_),
                 ) => (name, "[time]".into()),
                 ("request_id", Value::String(_)) => (name, "[request id]".into()),

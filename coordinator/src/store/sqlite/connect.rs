@@ -20,6 +20,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("migrations/0004.sql")),
     M::up(include_str!("migrations/0005.sql")),
     M::up(include_str!("migrations/0006.sql")),
+    M::up(include_str!("migrations/0009.sql")),
 ];
 /// More than the number of distinct statements.
 const STATEMENTS: usize = 64;
