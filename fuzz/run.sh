@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-20}
 [ $# -eq 0 ] || shift
-targets=${*:-frame control chunk sif signatures settings nodeset names}
+targets=${*:-frame control chunk sif signatures settings nodeset names registries}
 cargo=${CARGO:-cargo}
 # Build scripts watch what cargo says of the package it runs; ring and all above it would be built anew.
 unset $(env | sed -n 's/^\(CARGO_PKG_[A-Z_]*\|CARGO_MANIFEST_[A-Z_]*\)=.*/\1/p') CARGO_MANIFEST_DIR

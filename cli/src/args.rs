@@ -5,6 +5,7 @@
 
 mod limits;
 mod push;
+mod registry;
 mod remove;
 mod token;
 
@@ -21,6 +22,9 @@ use sifleet_common::units::{Period, Rate};
 
 pub(crate) use limits::LimitsVerb;
 pub(crate) use push::{Interval, Progress, PushArgs, PushVerb, Wish};
+pub(crate) use registry::{
+    Adding, Credentials as RegistryCredentials, Importing, Object, RegistryVerb, Setting,
+};
 pub(crate) use remove::Removing;
 pub(crate) use token::{AuditArgs, Making, TokenVerb};
 
@@ -96,7 +100,7 @@ pub(crate) enum Verb {
         #[arg(long, default_value_t, value_name = "all|any|N")]
         require: Require,
     },
-    /// Lists images, shows one, or removes one from nodes
+    /// Lists images, shows one, brings one into the library, or removes one from nodes
     #[command(subcommand)]
     Image(ImageVerb),
     /// Lists nodes, shows one, has nodes look again, or marks them as busy
@@ -113,6 +117,9 @@ pub(crate) enum Verb {
     /// Shows or sets how fast images may move
     #[command(subcommand)]
     Limits(LimitsVerb),
+    /// Writes external registries down, and looks how they are
+    #[command(subcommand)]
+    Registry(RegistryVerb),
     /// Lists names under which nodes hold different bytes
     #[command(after_help = "Examples:\n  sifleet drift\n  sifleet drift -o csv > drift.csv")]
     Drift,
@@ -173,6 +180,9 @@ pub(crate) enum ImageVerb {
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         image: String,
     },
+    /// Brings an image of a registry, an archive or a file into the library
+    #[command(after_help = registry::IMPORT_HELP)]
+    Import(Box<Importing>),
     /// Removes an image from nodes, where nobody uses it
     #[command(visible_alias = "remove", after_help = remove::RM_HELP)]
     Rm(Box<Removing>),

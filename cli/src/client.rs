@@ -175,6 +175,20 @@ impl Client {
         Self::understand(&url, request.send_json(body))
     }
 
+    /// Puts something in the place of what is there, and understands the answer.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub(crate) fn put<T: DeserializeOwned>(
+        &self,
+        target: &Target,
+        body: &impl Serialize,
+    ) -> Result<Answer<T>, ClientError> {
+        let url = self.url(target);
+        let request = self.signed(self.agent.put(&url), JSON);
+        Self::understand(&url, request.send_json(body))
+    }
+
     /// Has something done that needs words and may take as long as `patience`.
     ///
     /// # Errors

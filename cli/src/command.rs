@@ -11,6 +11,7 @@ mod man;
 mod node;
 mod partition;
 mod push;
+mod registry;
 mod token;
 mod top;
 mod wish;
@@ -35,6 +36,7 @@ pub(crate) fn run(args: Args, screen: &mut Screen) -> anyhow::Result<Outcome> {
         | Verb::Push(_)
         | Verb::Top(_)
         | Verb::Limits(_)
+        | Verb::Registry(_)
         | Verb::Drift
         | Verb::Token(_)
         | Verb::Audit(_)
@@ -51,6 +53,7 @@ pub(crate) fn run(args: Args, screen: &mut Screen) -> anyhow::Result<Outcome> {
         Verb::Push(push) => push::run(&client, screen, *push),
         Verb::Top(every) => top::run(&client, screen, every.interval),
         Verb::Limits(verb) => limits::run(&client, screen, &verb),
+        Verb::Registry(verb) => registry::run(&client, screen, verb),
         Verb::Drift => drift::run(&client, screen),
         Verb::Token(verb) => token::run(&client, screen, verb),
         Verb::Audit(which) => audit::run(&client, screen, &which),

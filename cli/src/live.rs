@@ -36,13 +36,15 @@ enum Show {
     None,
 }
 
-/// Something that takes its time before a push begins.
+/// Something that takes its time before an image is in the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// A file is read for its digest.
     Hashing,
     /// It goes into the library.
     Uploading,
+    /// The coordinator fetches it.
+    Importing,
 }
 
 impl Step {
@@ -50,6 +52,7 @@ impl Step {
         match self {
             Self::Hashing => "hashing",
             Self::Uploading => "uploading",
+            Self::Importing => "importing",
         }
     }
 }

@@ -11,12 +11,14 @@ mod enrolments;
 mod events;
 mod human;
 mod images;
+mod imports;
 mod limits;
 mod metadata;
 mod nodes;
 mod partitions;
 mod progress;
 mod pushes;
+mod registries;
 mod removals;
 #[cfg(test)]
 pub(crate) mod samples;

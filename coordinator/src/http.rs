@@ -8,6 +8,7 @@ mod apptainer;
 mod audit;
 pub mod availability;
 pub mod dashboard;
+mod container_registries;
 mod drift;
 pub mod edge;
 pub mod enrolments;
@@ -19,6 +20,7 @@ pub mod health;
 pub mod hosts;
 mod images;
 mod language;
+mod imports;
 mod library;
 mod limits;
 pub mod metrics;
@@ -28,6 +30,7 @@ pub mod openapi;
 mod partitions;
 pub mod problem;
 mod pushes;
+mod registries;
 mod removals;
 mod routes;
 pub mod server;
@@ -47,6 +50,9 @@ use tokio_util::sync::CancellationToken;
 use crate::access::{self, Access};
 use crate::library::{Library, Options};
 use crate::oci::Registry;
+use crate::registries::Catalogue;
+use crate::registries::imports::{Imports, Parts};
+use crate::registries::outside::{self, Outside};
 use crate::state::run::Handle;
 use crate::store::sqlite::Store;
 use crate::store::token::TokenRecord;
@@ -55,9 +61,13 @@ use crate::view::View;
 use enrolments::Door;
 use health::Readiness;
 use hosts::Hosts;
+pub(crate) use library::code as library_code;
 use metrics::Metrics;
 use problem::ApiError;
 pub use routes::router;
+
+/// Most registries that are looked at at once: each takes a connection, for seconds where nobody answers.
+const MAX_CHECKS: usize = 8;
 
 /// What may be configured of the HTTP API.
 #[derive(Clone, Debug)]
@@ -82,6 +92,8 @@ pub struct Limits {
     pub library: Option<Options>,
     /// How clients of registries are served.
     pub oci: crate::oci::Options,
+    /// Which external registries may be asked.
+    pub registries: outside::Options,
     /// How the server treats connections.
     pub server: server::Limits,
 }
@@ -99,6 +111,7 @@ impl Default for Limits {
             dashboard: dashboard::Options::default(),
             library: None,
             oci: crate::oci::Options::default(),
+            registries: outside::Options::default(),
             server: server::Limits::default(),
         }
     }
@@ -118,6 +131,10 @@ pub(crate) struct App {
     library: Option<Library>,
     registry: Option<Registry>,
     templates: Templates,
+    catalogue: Arc<Catalogue>,
+    outside: Outside,
+    imports: Imports,
+    checks: Semaphore,
     streams: Arc<Semaphore>,
     hosts: Arc<ArcSwap<Hosts>>,
     access: Arc<Access>,
@@ -147,6 +164,8 @@ impl AppState {
         let registry = library.clone().map(of);
         let templates = Templates::new(store.clone());
         let (readiness, process) = (Readiness::default(), rand::random());
+        let catalogue = Arc::new(Catalogue::new(store.clone()));
+        let outside = Outside::new(limits.registries.clone());
         Self(Arc::new(App {
             handle,
             store,
@@ -156,6 +175,10 @@ impl AppState {
             library,
             registry,
             templates,
+            catalogue,
+            outside,
+            imports: Imports::default(),
+            checks: Semaphore::new(MAX_CHECKS),
             streams,
             hosts,
             access,
@@ -187,6 +210,25 @@ impl AppState {
     #[must_use]
     pub fn templates(&self) -> &Templates {
         &self.0.templates
+    }
+
+    /// Borrows the catalogue of external registries, for those who restore it.
+    #[must_use]
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.0.catalogue
+    }
+
+    /// Returns the imports and what they need, for those who run them; none without a library.
+    #[must_use]
+    pub fn imports(&self) -> Option<(Imports, Parts)> {
+        let app = &self.0;
+        let parts = Parts {
+            library: app.library.clone()?,
+            catalogue: Arc::clone(&app.catalogue),
+            outside: app.outside.clone(),
+            clock: app.handle.clock,
+        };
+        Some((app.imports.clone(), parts))
     }
 
     /// Borrows what is known of callers, for those who keep it tidy.
@@ -261,6 +303,22 @@ impl App {
 
     fn dashboard(&self) -> &dashboard::Options {
         &self.limits.dashboard
+    }
+
+    fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
+    fn imports(&self) -> &Imports {
+        &self.imports
+    }
+
+    fn checks(&self) -> &Semaphore {
+        &self.checks
     }
 
     fn library(&self) -> Result<&Library, ApiError> {

@@ -17,6 +17,7 @@ pub mod nodes;
 pub mod oci;
 pub mod partitions;
 pub mod plan;
+pub mod registries;
 pub mod settings;
 pub mod signatures;
 pub mod state;
@@ -29,6 +30,7 @@ mod listen;
 mod waiting;
 
 use std::io;
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +51,7 @@ use settings::Settings;
 use signatures::SignaturesError;
 use state::run::Handle;
 use state::{Event, State};
+use store::registry::RegistryRecord;
 use store::{Restored, Store, StoreError};
 
 /// The loop that the watchdog listens to: without it nothing is taken in and no lease runs out.
@@ -152,7 +155,8 @@ async fn serve(
     // Who takes in stops first, then the owner of what was taken in.
     let (edges, core) = (Tasks::new(), Tasks::new());
     let clock = Clock::start();
-    let (tokens, templates) = (std::mem::take(&mut restored.tokens), std::mem::take(&mut restored.templates));
+    let (tokens, templates) = (take(&mut restored.tokens), take(&mut restored.templates));
+    let registries = take(&mut restored.registries);
     let state = State::restore(settings.state_limits(), restored)
         .with_transfers(settings.transfers(clock.now().wall))
         .with_signer(listen::signer(&settings)?)
@@ -172,7 +176,7 @@ async fn serve(
     let (reread, rereads) = watch::channel(());
     partitions::spawn(sources, &handle, &rereads, &edges);
     read_templates(&settings, &app, (clock, rereads), &edges);
-    keep_tidy(&app, clock, &edges);
+    keep_house(&app, registries, clock, &edges);
     let certificates = listeners.serve(&app, (&handle, &store), settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);
     systemd::ready(&summary(&handle));
@@ -244,14 +248,18 @@ fn read_templates(
     }
 }
 
-/// Sees to what would pile up: uploads and blobs that nobody needs, tokens that ended, old records of the audit; and to the
-/// digests by which clients of registries call what the library holds.
-fn keep_tidy(app: &AppState, clock: Clock, tasks: &Tasks) {
+/// Takes the catalogue in, has images brought in, and sees to what would pile up: uploads and blobs that nobody needs, tokens that
+/// ended, old records of the audit; and to the digests by which clients of registries call what the library holds.
+fn keep_house(app: &AppState, registries: Vec<RegistryRecord>, clock: Clock, tasks: &Tasks) {
+    app.catalogue().restore(registries);
     if let Some(library) = app.library() {
         tasks.spawn("library", library.clone().reap_until(tasks.token()));
     }
     if let Some(registry) = app.registry() {
         tasks.spawn("registry", registry.clone().tend_until(tasks.token()));
+    }
+    if let Some((imports, parts)) = app.imports() {
+        tasks.spawn("imports", imports.run_until(parts, tasks.token()));
     }
     tasks.spawn("callers", Arc::clone(app.access()).keep_until(clock, tasks.token()));
 }

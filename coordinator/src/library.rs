@@ -7,6 +7,7 @@
 //! Everything here waits for the disk: call it where blocking is allowed.
 
 mod error;
+mod expected;
 mod place;
 mod publish;
 mod same;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use error::LibraryError;
+pub use expected::{Expected, NotSha256, Sha256};
 pub(crate) use place::Place;
 pub(crate) use publish::{Target, check_name, publish};
 use upload::Wish;
@@ -66,8 +68,10 @@ pub struct Standing {
     pub name: ImageName,
     /// Its length in bytes.
     pub size: u64,
-    /// Its digest.
-    pub digest: Digest,
+    /// What its bytes are to be.
+    pub expected: Expected,
+    /// Its digest, as soon as its bytes were read.
+    pub digest: Option<Digest>,
     /// How far it is.
     pub stage: Stage,
 }
@@ -122,7 +126,12 @@ impl Library {
     ///
     /// # Errors
     /// [`LibraryError`]; nothing is visible, and what an earlier attempt sent stays.
-    pub fn begin(&self, name: ImageName, size: u64, digest: Digest) -> Result<Standing, LibraryError> {
+    pub fn begin(
+        &self,
+        name: ImageName,
+        size: u64,
+        expected: impl Into<Expected>,
+    ) -> Result<Standing, LibraryError> {
         check_name(&name)?;
         if size == 0 || size > MAX_IMAGE {
             return Err(LibraryError::BadSize { name, size, max: MAX_IMAGE });
@@ -130,14 +139,13 @@ impl Library {
         let place = Place::open(&self.options.dir)?;
         self.reap(&place);
         let target = Target::look(&place, &name)?;
-        let wish = Wish { name, size, digest };
-        let standing =
-            |stage| Ok(Standing { name: wish.name.clone(), size: wish.size, digest: wish.digest, stage });
+        let wish = Wish { name, size, expected: expected.into() };
+        let standing = |stage, digest| Ok(wish.standing(stage, digest));
         let id = wish.id();
         let Some(_turn) = self.busy.take(id) else {
             // Somebody sends that very image: there is nothing to search for, and nothing to begin.
             let offset = upload::offset(&place, &wish)?.ok_or(LibraryError::Busy { id })?;
-            return standing(Stage::Open(id, offset));
+            return standing(Stage::Open(id, offset), None);
         };
         let found = {
             let _one = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,19 +154,19 @@ impl Library {
         if let Some(found) = found {
             if found.name == wish.name.as_str() {
                 upload::discard(&place, id)?;
-                return standing(Stage::Present);
+                return standing(Stage::Present, Some(found.digest));
             }
             if publish::link(&place, &found, id, target)? {
-                info!(image = %wish.name, digest = %wish.digest.short(), "an image of the library got another name");
+                info!(image = %wish.name, digest = %found.digest.short(), "an image of the library got another name");
                 upload::discard(&place, id)?;
-                return standing(Stage::Deduplicated);
+                return standing(Stage::Deduplicated, Some(found.digest));
             }
         }
         let offset = match upload::offset(&place, &wish)? {
             Some(offset) => offset,
             None => self.create(&place, &wish)?,
         };
-        standing(Stage::Open(id, offset))
+        standing(Stage::Open(id, offset), None)
     }
 
     fn create(&self, place: &Place, wish: &Wish) -> Result<u64, LibraryError> {
@@ -178,6 +186,11 @@ impl Library {
         Arc::clone(&self.places).try_acquire_owned().map_err(full)
     }
 
+    /// Waits for a place at the disk, for work that nobody waits for; none only if there are no places at all.
+    pub async fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
     /// Tells how far an upload is.
     ///
     /// # Errors
@@ -186,7 +199,7 @@ impl Library {
         let place = Place::open(&self.options.dir)?;
         let wish = upload::wish(&place, id)?;
         let offset = upload::offset(&place, &wish)?.ok_or(LibraryError::UnknownUpload { id })?;
-        Ok(Standing { name: wish.name, size: wish.size, digest: wish.digest, stage: Stage::Open(id, offset) })
+        Ok(wish.standing(Stage::Open(id, offset), None))
     }
 
     /// Opens an upload for the bytes from `offset` on; nobody else writes until the result is dropped.
@@ -211,18 +224,21 @@ impl Library {
         let wish = upload::wish(&place, id)?;
         let _turn = self.busy.take(id).ok_or(LibraryError::Busy { id })?;
         let file = upload::open(&place, &wish)?;
-        if let Err(error) = upload::verify(&place, &wish, &file) {
-            if error.condemns() {
-                warn!(image = %wish.name, digest = %wish.digest.short(), %error, "an upload was thrown away");
-                upload::discard(&place, id)?;
+        let digest = match upload::verify(&place, &wish, &file) {
+            Ok(digest) => digest,
+            Err(error) => {
+                if error.condemns() {
+                    warn!(image = %wish.name, digest = %wish.expected.short(), %error, "an upload was thrown away");
+                    upload::discard(&place, id)?;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         let target = Target::look(&place, &wish.name)?;
         publish(&place, &file, &upload::data_name(id), target)?;
         upload::discard(&place, id)?;
-        info!(image = %wish.name, digest = %wish.digest.short(), bytes = wish.size, "an image came into the library");
-        Ok(Standing { name: wish.name, size: wish.size, digest: wish.digest, stage: Stage::Published })
+        info!(image = %wish.name, digest = %digest.short(), bytes = wish.size, "an image came into the library");
+        Ok(wish.standing(Stage::Published, Some(digest)))
     }
 
     /// Throws an upload away.

@@ -5,6 +5,7 @@
 
 mod dashboard;
 pub mod oci;
+pub mod registries;
 mod rules;
 pub mod signatures;
 mod web;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub templates: Templates,
     /// What the addresses of dashboards answer.
     pub dashboard: Dashboard,
+    /// External registries.
+    pub registries: registries::Registries,
     /// Whose signatures on images count, and who asks for them.
     pub signatures: signatures::Signatures,
     /// Bounds.
@@ -78,6 +81,7 @@ impl Default for Settings {
             oci: oci::Oci::default(),
             templates: Templates::default(),
             dashboard: Dashboard::default(),
+            registries: registries::Registries::default(),
             signatures: signatures::Signatures::default(),
             limits: Limits::default(),
             log: Log::default(),
@@ -261,6 +265,7 @@ impl Settings {
         limits.oci = self.oci.options();
         limits.access = self.access();
         limits.dashboard = self.dashboard.options();
+        limits.registries = self.registries.options();
         limits.server.max_connections = self.limits.max_http_connections;
         limits
     }

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod limits;
 pub mod oci;
 pub mod push;
+pub mod registry;
 pub mod removal;
 pub mod sqlite;
 pub mod template;
@@ -32,6 +33,7 @@ use identity::{Invite, InviteNo, Standing};
 use limits::LimitSet;
 use oci::OciStep;
 use push::{PushNo, PushOutcome, PushRecord, RestoredPush};
+use registry::RegistryRecord;
 use removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
 use template::{TemplateId, TemplateRecord};
 use token::{TokenNo, TokenRecord};
@@ -181,6 +183,16 @@ pub enum Op {
         /// Which ones.
         invites: Vec<InviteNo>,
     },
+    /// An external registry was written down, or changed.
+    PutRegistry {
+        /// As it is.
+        record: Box<RegistryRecord>,
+    },
+    /// An external registry is of no interest any longer.
+    ForgetRegistry {
+        /// Which one.
+        id: String,
+    },
     /// A token was made, or revoked.
     PutToken {
         /// The token as it is.
@@ -249,6 +261,8 @@ impl Op {
             | Self::PutMetadata { .. }
             | Self::PutMembers { .. }
             | Self::HeardOf { .. }
+            | Self::PutRegistry { .. }
+            | Self::ForgetRegistry { .. }
             | Self::PutToken { .. }
             | Self::TouchTokens { .. }
             | Self::ForgetTokens { .. }
@@ -338,6 +352,8 @@ pub struct Restored {
     pub tokens: Vec<TokenRecord>,
     /// The job templates, by id.
     pub templates: Vec<TemplateRecord>,
+    /// The external registries, by id.
+    pub registries: Vec<RegistryRecord>,
 }
 
 impl Restored {

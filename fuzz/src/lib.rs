@@ -9,6 +9,7 @@ pub mod frame;
 pub mod input;
 pub mod names;
 pub mod nodeset;
+pub mod registries;
 pub mod settings;
 pub mod sif;
 pub mod signatures;
@@ -17,7 +18,7 @@ pub mod signatures;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("frame", frame::run),
     ("control", control::run),
     ("chunk", chunk::run),
@@ -26,4 +27,5 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("settings", settings::run),
     ("nodeset", nodeset::run),
     ("names", names::run),
+    ("registries", registries::run),
 ];

@@ -120,6 +120,16 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             "blake3:02020202\np",
             "bad\\\x01\u{202e}name/../x",
         ]),
+        "registries" => texts(&[
+            r#"{"container_registry_tags":{"$in":["ai","internal"]},"config.max_layer_size_mb":{"$gte":100,"$lt":1e9}}"#,
+            r#"{"$or":[{"name":{"$regex":"^(a|in)+t"}},{"$not":{"metadata.mirrors.prio":{"$gt":4}}}],"tags":{"$nin":["x"]}}"#,
+            r#"{"$and":[{"metadata.none":{"$exists":false}},{"tags.0":{"$ne":null}},{"name":{"$not":{"$eq":"x"}}}]}"#,
+            r#"{"container_registry_name":"other","metadata.site.rack":7,"tags":["a"],"public_url":"http://[::1]:80/"}"#,
+            r#"{"schemaVersion":2,"layers":[{"mediaType":"application/vnd.sylabs.sif.layer.v1.sif","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":7}]}"#,
+            "oras://r.example:5000/team/openfoam:v2312",
+            "https://[::ffff:127.0.0.1]:5000",
+            "http://0x7f.1/",
+        ]),
         other => panic!("no seeds are made for {other}"),
     }
 }

@@ -9,6 +9,8 @@ mod early;
 mod limits;
 #[path = "cli/push.rs"]
 mod push;
+#[path = "cli/registry.rs"]
+mod registry;
 #[path = "cli/remove.rs"]
 mod remove;
 #[path = "cli/stub.rs"]

@@ -9,12 +9,16 @@
 mod callers;
 #[path = "http/conformance.rs"]
 mod conformance;
+#[path = "http/imports.rs"]
+mod imports;
 #[path = "http/limits.rs"]
 mod limits;
 #[path = "http/pushes.rs"]
 mod pushes;
 #[path = "http/refusals.rs"]
 mod refusals;
+#[path = "http/registries.rs"]
+mod registries;
 #[path = "http/removals.rs"]
 mod removals;
 #[path = "http/roles.rs"]
@@ -31,3 +35,5 @@ mod streams;
 mod templates;
 #[path = "http/uploads.rs"]
 mod uploads;
+#[path = "http/upstream.rs"]
+mod upstream;

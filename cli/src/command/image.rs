@@ -1,5 +1,6 @@
-//! `sifleet image ls` and `sifleet image show`; `rm` and `removals` are in their own file.
+//! `sifleet image ls` and `sifleet image show`; `import`, and `rm` with `removals`, are in files of their own.
 
+mod import;
 mod remove;
 
 use anyhow::bail;
@@ -23,6 +24,7 @@ pub(super) fn run(client: &Client, screen: &mut Screen, verb: ImageVerb) -> anyh
                 .query_if("partition", partition.as_ref().map(AsRef::as_ref));
             screen.show(&all_pages(client, &target)?)?;
         }
+        ImageVerb::Import(wish) => return import::run(client, screen, &wish),
         ImageVerb::Rm(wish) => return remove::run(client, screen, &wish),
         ImageVerb::Removals { cancel } => return remove::list(client, screen, cancel.as_deref()),
         ImageVerb::Show { image } => {

@@ -1,7 +1,7 @@
 //! `sifleet push`: puts an image onto nodes and watches; `push ls`, `show`, `watch`, `cancel`, `retry`, `rate`.
 
 mod early;
-mod file;
+pub(super) mod file;
 mod library;
 mod watch;
 

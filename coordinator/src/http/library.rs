@@ -53,7 +53,7 @@ pub(super) async fn begin(
         .name
         .parse()
         .map_err(|error: sifleet_common::name::NameError| bad(cut(&error.to_string())))?;
-    let digest = request
+    let digest: sifleet_common::digest::Digest = request
         .digest
         .parse()
         .map_err(|error: sifleet_common::digest::DigestError| bad(cut(&error.to_string())))?;
@@ -141,14 +141,14 @@ fn parse(id: &str) -> Result<UploadId, ApiError> {
 }
 
 fn body(standing: Standing) -> Json<Upload> {
-    let Standing { name, size, digest, stage } = standing;
+    let Standing { name, size, expected, digest: _, stage } = standing;
     let (state, id, offset) = match stage {
         Stage::Present => (UploadState::Present, None, size),
         Stage::Deduplicated => (UploadState::Deduplicated, None, size),
         Stage::Published => (UploadState::Published, None, size),
         Stage::Open(id, offset) => (UploadState::Open, Some(id.to_string()), offset),
     };
-    Json(Upload { state, id, offset, name: name.into(), size, digest: digest.to_string() })
+    Json(Upload { state, id, offset, name: name.into(), size, digest: expected.to_string() })
 }
 
 /// Works where blocking is allowed. Who asked may go away; what was begun is done all the same.
@@ -215,7 +215,7 @@ pub(super) async fn next(
 }
 
 /// Names what outsiders are told about an error of the library.
-pub(super) fn code(error: &LibraryError) -> Code {
+pub(crate) fn code(error: &LibraryError) -> Code {
     match error {
         LibraryError::BadName { .. } | LibraryError::BadSize { .. } => Code::BadUpload,
         LibraryError::InTheWay { .. } => Code::InTheWay,

@@ -43,6 +43,7 @@ use super::problem::{ApiError, cut};
         (name = "removals", description = "Images that leave nodes."),
         (name = "limits", description = "How fast images may move."),
         (name = "events", description = "Changes, as they happen."),
+        (name = "registries", description = "External registries, and how they are."),
         (name = "library", description = "Images that users bring."),
         (name = "verdicts", description = "Would a job that needs this image run?"),
         (name = "templates", description = "What kinds of jobs need."),

@@ -22,6 +22,8 @@ use crate::access::secret::hide;
 use crate::access::tokens::TokenError;
 use crate::library::LibraryError;
 use crate::oci::error::OciError;
+use crate::registries::RegistryError;
+use crate::registries::imports::ImportError;
 use crate::state::pushes::PushError;
 use crate::state::removals::RemovalError;
 use crate::state::run::Stopped;
@@ -44,7 +46,7 @@ const FULL_HOUSE: Duration = Duration::from_secs(10);
 mod refusal;
 
 pub(super) use refusal::code_of_push;
-use refusal::{code_of_query, code_of_removal, code_of_template, code_of_token};
+use refusal::{code_of_query, code_of_registry, code_of_removal, code_of_template, code_of_token};
 
 /// Says why a request has no answer; what of it becomes public is decided by [`ApiError::problem`].
 #[derive(Debug, thiserror::Error)]
@@ -200,6 +202,15 @@ pub enum ApiError {
     /// A client of registries does not get what it asks for.
     #[error(transparent)]
     Oci(#[from] OciError),
+    /// A registry is not written down, or not found.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// As many registries are looked at as may be at once.
+    #[error("too many registries are being looked at")]
+    TooManyChecks,
+    /// An import is not begun, or not found.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// There is no library.
     #[error("images cannot be uploaded to this coordinator: library.dir is not set")]
     NoLibrary,
@@ -243,6 +254,9 @@ impl ApiError {
             Self::TooManyQueries { .. } => Code::TooManyQueries,
             Self::Library(error) => super::library::code(error),
             Self::Oci(error) => super::oci::refusal::code(error),
+            Self::Registry(error) => code_of_registry(error),
+            Self::TooManyChecks => Code::TooManyChecks,
+            Self::Import(error) => super::imports::code(error),
             Self::NoLibrary => Code::NoLibrary,
             Self::NoRoute { .. } => Code::NoRoute,
             Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,

@@ -17,8 +17,9 @@ use super::gate::{ADMIN, Need, Needs, OPERATOR, VIEWER, delete, get, post};
 use super::problem::{self, ApiError};
 use super::{App, AppState, openapi};
 use super::{
-    apptainer, audit, availability, drift, enrolments, events, health, images, library, limits, metrics,
-    nodes, oci, partitions, pushes, removals, templates, tokens, verdicts, vnc,
+    apptainer, audit, availability, container_registries, drift, enrolments, events, health, images, imports,
+    library, limits, metrics, nodes, oci, partitions, pushes, registries, removals, templates, tokens, verdicts,
+    vnc,
 };
 
 /// For everybody.
@@ -38,7 +39,8 @@ pub fn router(state: &AppState) -> Router {
         ids: RequestIds::new(app.process),
     };
     let edges = Edges { doors: Arc::new(doors), app };
-    let documented = dashboard(&edges, callers(&edges, moves(&edges, reads(&edges))));
+    let documented = callers(&edges, moves(&edges, reads(&edges)));
+    let documented = registries(&edges, dashboard(&edges, documented));
     let (router, document) = documented.split_for_parts();
     let within = edges.within();
     let pages = openapi::pages(document).layer(edges.layer("/docs", PUBLIC, within));
@@ -137,6 +139,35 @@ fn dashboard(edges: &Edges, router: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Ar
             routes!(templates::validate),
         ))
         .routes(edges.wrap("/api/vnc/images", READ, within, routes!(vnc::list)))
+}
+
+/// Who the external registries are, and what comes in from them.
+fn registries(edges: &Edges, router: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>> {
+    let within = edges.within();
+    let (all, one) = (READ.post(OPERATOR), READ.put(OPERATOR).delete(OPERATOR));
+    let (ask, secret) = (post(VIEWER), delete(ADMIN).put(ADMIN));
+    let own = routes!(registries::show, registries::change, registries::forget);
+    let older =
+        routes!(container_registries::show, container_registries::change, container_registries::forget);
+    let older_all = routes!(container_registries::list, container_registries::create);
+    let credentials = routes!(registries::sign_in, registries::sign_out);
+    router
+        .routes(edges.wrap("/v1/registries", all, within, routes!(registries::list, registries::create)))
+        .routes(edges.wrap("/v1/registries/query", ask, within, routes!(registries::query)))
+        .routes(edges.wrap("/v1/registries/{id}", one, within, own))
+        .routes(edges.wrap("/v1/registries/{id}/credentials", secret, within, credentials))
+        .routes(edges.wrap("/v1/registries/{id}/health", READ, within, routes!(registries::check)))
+        .routes(edges.wrap("/container_registry", all, within, older_all))
+        .routes(edges.wrap("/container_registry/{id}", one, within, older))
+        .routes(edges.wrap("/container_registries", ask, within, routes!(container_registries::query)))
+        .routes(edges.wrap(
+            "/check_container_health/{id}",
+            READ,
+            within,
+            routes!(container_registries::check),
+        ))
+        .routes(edges.wrap("/v1/imports", all, within, routes!(imports::create, imports::list)))
+        .routes(edges.wrap("/v1/imports/{id}", READ, within, routes!(imports::show)))
 }
 
 /// Makes the edge of each path.

@@ -4,11 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
-use sifleet_common::digest::Digest;
 use sifleet_common::name::ImageName;
 use sifleet_common::sif::SifError;
 
-use super::UploadId;
+use super::{Expected, UploadId};
 
 /// Says why the library does not take an image.
 #[derive(Debug, thiserror::Error)]
@@ -81,9 +80,9 @@ pub enum LibraryError {
         /// The image.
         name: ImageName,
         /// What was announced.
-        digest: Digest,
+        digest: Expected,
         /// What it is.
-        found: Digest,
+        found: Expected,
     },
     /// The bytes are those announced, and no image.
     #[error("{name} is no image that can be run, and was thrown away: {reason}")]

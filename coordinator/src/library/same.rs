@@ -4,7 +4,6 @@
 //! may be seconds old, and a link to other bytes than meant would be a lie.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 
@@ -12,6 +11,7 @@ use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 use sifleet_common::beneath;
 use sifleet_common::digest::Digest;
 
+use super::expected::Found;
 use super::place::Place;
 use super::upload::Wish;
 
@@ -21,8 +21,6 @@ const MAX_ENTRIES: usize = 100_000;
 const MAX_DEPTH: usize = 16;
 /// Most files of the right length that are read.
 const MAX_READ: usize = 8;
-/// Bytes read at once.
-const PIECE: usize = 1 << 20;
 
 /// A file of the library with the wished bytes.
 #[derive(Debug)]
@@ -31,6 +29,8 @@ pub(super) struct Same {
     pub(super) name: String,
     /// Its device and inode.
     pub(super) identity: (i128, i128),
+    /// Its digest.
+    pub(super) digest: Digest,
 }
 
 /// Finds one.
@@ -43,11 +43,12 @@ pub(super) fn find(place: &Place, wish: &Wish) -> Option<Same> {
         // What cannot be read, or changes meanwhile, is not what was wished for.
         let Ok(file) = beneath::open_file(place.root(), &name, OFlags::RDONLY) else { continue };
         let Ok(before) = version(&file) else { continue };
-        if digest(&file).is_ok_and(|found| found == wish.digest)
+        if let Ok(found) = Found::read(&file, wish.expected)
+            && found.said == wish.expected
             && version(&file).is_ok_and(|after| after == before)
         {
             let [device, inode, ..] = before;
-            return Some(Same { name, identity: (device, inode) });
+            return Some(Same { name, identity: (device, inode), digest: found.digest });
         }
     }
     None
@@ -56,21 +57,6 @@ pub(super) fn find(place: &Place, wish: &Wish) -> Option<Same> {
 /// Tells which file this is, whatever its names.
 pub(super) fn identity(file: &File) -> std::io::Result<(i128, i128)> {
     version(file).map(|[device, inode, ..]| (device, inode))
-}
-
-/// Hashes a file from its beginning.
-pub(super) fn digest(mut file: &File) -> std::io::Result<Digest> {
-    use std::io::Seek as _;
-    file.rewind()?;
-    let (mut hasher, mut piece) = (blake3::Hasher::new(), vec![0; PIECE]);
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return Ok(Digest::from(hasher.finalize())),
-            Ok(read) => hasher.update(piece.get(..read).unwrap_or_default()),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-    }
 }
 
 /// Tells one state of a file from another.

@@ -22,8 +22,9 @@ use sifleet_common::digest::Digest;
 use sifleet_common::image;
 use sifleet_common::name::ImageName;
 
+use super::expected::{Expected, Found};
 use super::place::Place;
-use super::{LibraryError, publish, same};
+use super::{LibraryError, Stage, Standing, publish};
 
 /// Longest note that is read, in bytes: a name of 4 KiB may be thrice as long in JSON.
 const MAX_NOTE: u64 = 32 * 1024;
@@ -61,18 +62,22 @@ impl FromStr for UploadId {
 pub(super) struct Wish {
     pub(super) name: ImageName,
     pub(super) size: u64,
-    pub(super) digest: Digest,
+    pub(super) expected: Expected,
 }
 
 impl Wish {
     pub(super) fn id(&self) -> UploadId {
         let mut hasher = blake3::Hasher::new();
         hasher
-            .update(self.digest.as_bytes())
+            .update(self.expected.bytes())
             .update(&self.size.to_le_bytes())
             .update(self.name.as_str().as_bytes());
         let bytes = *hasher.finalize().as_bytes();
         UploadId(bytes.first_chunk().copied().map_or(0, u128::from_be_bytes))
+    }
+
+    pub(super) fn standing(&self, stage: Stage, digest: Option<Digest>) -> Standing {
+        Standing { name: self.name.clone(), size: self.size, expected: self.expected, digest, stage }
     }
 }
 
@@ -116,8 +121,8 @@ pub(super) fn wish(place: &Place, id: UploadId) -> Result<Wish, LibraryError> {
     let mut text = Vec::new();
     file.take(MAX_NOTE).read_to_end(&mut text).map_err(place.failed_io("read an upload's note"))?;
     let note: UploadRequest = serde_json::from_slice(&text).map_err(|_torn| unknown())?;
-    let (Ok(name), Ok(digest)) = (note.name.parse(), note.digest.parse()) else { return Err(unknown()) };
-    let wish = Wish { name, size: note.size, digest };
+    let (Ok(name), Ok(expected)) = (note.name.parse(), note.digest.parse()) else { return Err(unknown()) };
+    let wish = Wish { name, size: note.size, expected };
     if wish.id() == id && publish::check_name(&wish.name).is_ok() { Ok(wish) } else { Err(unknown()) }
 }
 
@@ -177,7 +182,7 @@ fn note(place: &Place, wish: &Wish) -> Result<(), LibraryError> {
     let note = UploadRequest {
         name: wish.name.as_str().to_owned(),
         size: wish.size,
-        digest: wish.digest.to_string(),
+        digest: wish.expected.to_string(),
     };
     let draft = format!("{PREFIX}{}.draft", wish.id());
     let how = OFlags::WRONLY | OFlags::TRUNC;
@@ -228,18 +233,19 @@ pub(super) fn count_since(place: &Place, since: SystemTime) -> Result<usize, Lib
     Ok(list(place)?.into_iter().filter(|(_, touched)| *touched >= since).count())
 }
 
-/// Holds all bytes against the digest, then looks whether they are an image.
-pub(super) fn verify(place: &Place, wish: &Wish, file: &File) -> Result<(), LibraryError> {
+/// Holds all bytes against what they are to be, then looks whether they are an image; returns its digest.
+pub(super) fn verify(place: &Place, wish: &Wish, file: &File) -> Result<Digest, LibraryError> {
     let has = length(place, file)?;
     if has != wish.size {
         return Err(LibraryError::WrongOffset { has, size: wish.size, offset: wish.size });
     }
-    let found = same::digest(file).map_err(place.failed_io("read an upload back"))?;
-    if found != wish.digest {
-        return Err(LibraryError::WrongDigest { name: wish.name.clone(), digest: wish.digest, found });
+    let found = Found::read(file, wish.expected).map_err(place.failed_io("read an upload back"))?;
+    if found.said != wish.expected {
+        let (name, digest) = (wish.name.clone(), wish.expected);
+        return Err(LibraryError::WrongDigest { name, digest, found: found.said });
     }
     match image::classify(file) {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(found.digest),
         Err(reason) => Err(LibraryError::NotAnImage { name: wish.name.clone(), reason }),
     }
 }
@@ -282,12 +288,7 @@ impl Writing {
 
     /// Tells how far the upload is.
     #[must_use]
-    pub fn standing(&self) -> super::Standing {
-        super::Standing {
-            name: self.wish.name.clone(),
-            size: self.wish.size,
-            digest: self.wish.digest,
-            stage: super::Stage::Open(self.wish.id(), self.has),
-        }
+    pub fn standing(&self) -> Standing {
+        self.wish.standing(Stage::Open(self.wish.id(), self.has), None)
     }
 }

@@ -56,6 +56,8 @@ fn restored(stored: &[Op]) -> Restored {
             | Op::PutInvites { .. }
             | Op::ReplaceInvites { .. }
             | Op::ForgetInvites { .. }
+            | Op::PutRegistry { .. }
+            | Op::ForgetRegistry { .. }
             | Op::PutToken { .. }
             | Op::TouchTokens { .. }
             | Op::ForgetTokens { .. }

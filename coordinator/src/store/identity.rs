@@ -76,6 +76,25 @@ pub struct NetworkError {
 }
 
 impl Network {
+    /// Joins an address and how many of its bits count; more than it has are all of them.
+    #[must_use]
+    pub fn new(address: IpAddr, bits: u32) -> Self {
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        Self { address, bits: u8::try_from(bits.min(width)).unwrap_or(u8::MAX) }
+    }
+
+    /// Returns how many bits of an address decide.
+    #[must_use]
+    pub const fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    /// Tells whether it is one of IPv4 addresses.
+    #[must_use]
+    pub const fn is_ipv4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+
     /// Tells whether an address is in it. An IPv4 address that arrived over IPv6 counts as itself.
     #[must_use]
     pub fn holds(&self, address: IpAddr) -> bool {

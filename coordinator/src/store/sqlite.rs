@@ -15,6 +15,7 @@ mod members;
 mod metadata;
 mod oci;
 mod pushes;
+mod registries;
 mod removals;
 mod restore;
 mod row;

@@ -136,6 +136,8 @@ impl Written {
             | Op::PutInvites { .. }
             | Op::ReplaceInvites { .. }
             | Op::ForgetInvites { .. }
+            | Op::PutRegistry { .. }
+            | Op::ForgetRegistry { .. }
             | Op::PutToken { .. }
             | Op::TouchTokens { .. }
             | Op::ForgetTokens { .. }

@@ -146,6 +146,28 @@ const REQUESTS: &[(&str, &str, &str)] = &[
 /// What no single request can bring about: failures of ours (`internal`, `timed_out`, `stopping`), and too many.
 const UNPROVOKED: [&str; 3] = ["429", "500", "503"];
 
+/// Operations that take a JSON body and nothing else that could be wrong before it is read.
+const BODIES: [&str; 18] = [
+    "availability_batch",
+    "enrolment",
+    "limits_change",
+    "push",
+    "push_rate",
+    "removal",
+    "token",
+    "template_put",
+    "apptainer_scan",
+    "verdict",
+    "registry_create",
+    "registry_query",
+    "registry_change",
+    "registry_sign_in",
+    "container_registry_create",
+    "container_registries",
+    "container_registry_change",
+    "import",
+];
+
 /// One operation of the document.
 struct Operation {
     path: String,
@@ -200,7 +222,7 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
     let operations = operations(&document);
     let mut seen: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let mut faults = Vec::new();
-    for (id, uri, body) in REQUESTS {
+    for (id, uri, body) in REQUESTS.iter().chain(crate::registries::REQUESTS) {
         let operation = &operations[*id];
         let request = Request::builder().method(operation.method.to_uppercase().as_str()).uri(*uri);
         let request = request.header("content-type", "application/json").body(Body::from(*body)).unwrap();
@@ -214,21 +236,12 @@ async fn every_answer_is_as_the_document_says_and_every_status_it_names_occurs()
         assert_eq!(check(&document, &operations[id], &answer), Vec::<String>::new(), "{id}");
         seen.entry(id).or_default().insert(answer.status.as_str().to_owned());
     }
-    let with_bodies = [
-        "availability_batch",
-        "enrolment",
-        "limits_change",
-        "push",
-        "push_rate",
-        "removal",
-        "template_put",
-        "token",
-    ];
-    for id in with_bodies.into_iter().chain(["apptainer_scan", "verdict"]) {
+    for id in BODIES {
         seen.entry(id).or_default().extend(bodies_refused(&operations[id]).await);
     }
     seen.entry("events").or_default().insert("200".to_owned());
-    for (id, answer) in crate::uploads::every_answer().await {
+    let uploads = crate::uploads::every_answer().await.into_iter();
+    for (id, answer) in uploads.chain(crate::imports::every_answer().await) {
         assert_eq!(
             check(&document, &operations[id], &answer),
             Vec::<String>::new(),

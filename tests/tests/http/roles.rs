@@ -79,9 +79,11 @@ async fn whatever_changes_something_needs_an_operator_and_whoever_says_who_may_a
         let least = match (method.as_str(), path.as_str()) {
             (_, "/v1/audit" | "/v1/tokens" | "/v1/tokens/{id}") | ("PATCH", "/v1/limits") => Some(2),
             (_, "/v1/enrolments" | "/v1/enrolments/{id}" | "/v1/nodes/{nodeset}/revoke") => Some(2),
+            (_, "/v1/registries/{id}/credentials") => Some(2),
             (_, path) if path.starts_with("/v1/library/") => Some(1),
             // A question that does not fit into a query.
             ("GET", _) | ("POST", "/v1/availability" | "/v1/verdicts") => need.map(|_| 0),
+            ("POST", "/v1/registries/query" | "/container_registries") => need.map(|_| 0),
             _ => Some(1),
         };
         assert_eq!(need, least, "{method} {path}");

@@ -10,6 +10,7 @@ use sifleet_common::time::UnixMillis;
 use sifleet_coordinator::store::Op;
 use sifleet_coordinator::store::identity::{Invite, InviteHash, InviteNo, Standing};
 use sifleet_coordinator::store::template::TemplateRecord;
+use sifleet_coordinator::store::registry::{Credentials, RegistryRecord};
 use sifleet_coordinator::store::token::{TokenNo, TokenRecord};
 
 use crate::model::{Model, name};
@@ -97,6 +98,30 @@ pub(crate) fn template(a: u8, b: u8) -> TemplateRecord {
         require: if full { Require::AtLeast(b.into()) } else { Require::Any },
         digest: full.then(|| Digest::from_bytes([b; 32])),
         signer: full.then_some(Fingerprint::Pgp([b; 20])),
+        changed: UnixMillis(b.into()),
+    }
+}
+
+/// An external registry, with credentials or without.
+pub(crate) fn registry(a: u8, b: u8) -> RegistryRecord {
+    let origin = format!("https://registry-{a}.example:5443");
+    let credentials = b.is_multiple_of(2).then(|| Credentials {
+        username: "robot".to_owned(),
+        password: format!("secret {b}"),
+        origin: origin.clone(),
+        realm: b.is_multiple_of(4).then(|| "https://auth.example".to_owned()),
+    });
+    RegistryRecord {
+        id: format!("registry-{}", a % 4),
+        name: format!("registry {a}"),
+        metadata: [("owner".to_owned(), b.into())].into_iter().collect(),
+        tags: vec!["ai".to_owned(), "internal".to_owned()],
+        public_url: origin,
+        image_prefix: String::new(),
+        config: serde_json::Map::new(),
+        storage_info: [("storage_size".to_owned(), (-1).into())].into_iter().collect(),
+        credentials,
+        created: UnixMillis(a.into()),
         changed: UnixMillis(b.into()),
     }
 }

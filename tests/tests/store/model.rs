@@ -19,12 +19,13 @@ use sifleet_common::wire::control::StreamId;
 use sifleet_coordinator::store::identity::{Invite, InviteNo, Standing};
 use sifleet_coordinator::store::limits::{Caps, LimitSet};
 use sifleet_coordinator::store::push::{Completion, Key, PushNo, PushOutcome, PushRecord, RestoredPush};
+use sifleet_coordinator::store::registry::RegistryRecord;
 use sifleet_coordinator::store::removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
 use sifleet_coordinator::store::template::{TemplateId, TemplateRecord};
 use sifleet_coordinator::store::token::{TokenNo, TokenRecord};
 use sifleet_coordinator::store::{NodeFacts, Op, Position, Restored, RestoredMembers, RestoredNode};
 
-use crate::identities::{identity, template, token};
+use crate::identities::{identity, registry, template, token};
 
 /// What the database should know.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +43,7 @@ pub(crate) struct Model {
     pub(crate) invites: BTreeMap<InviteNo, Invite>,
     pub(crate) tokens: BTreeMap<TokenNo, TokenRecord>,
     pub(crate) templates: BTreeMap<TemplateId, TemplateRecord>,
+    pub(crate) registries: BTreeMap<String, RegistryRecord>,
 }
 
 impl Model {
@@ -102,6 +104,8 @@ impl Model {
             | Op::PutInvites { .. }
             | Op::ReplaceInvites { .. }
             | Op::ForgetInvites { .. }) => self.identity(op),
+            Op::PutRegistry { record } => drop(self.registries.insert(record.id.clone(), *record)),
+            Op::ForgetRegistry { id } => drop(self.registries.remove(&id)),
             op @ (Op::PutToken { .. }
             | Op::TouchTokens { .. }
             | Op::ForgetTokens { .. }
@@ -164,6 +168,7 @@ impl Model {
             invites: self.invites.values().cloned().collect(),
             tokens: self.tokens.values().cloned().collect(),
             templates: self.templates.values().cloned().collect(),
+            registries: self.registries.values().cloned().collect(),
         }
     }
 }
@@ -239,7 +244,7 @@ pub(crate) fn change(kind: u8, image: u8) -> Change {
 
 pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
     let node: NodeName = name(format!("node{}", node % 4));
-    match what % 26 {
+    match what % 28 {
         0..5 => model.advance(&node, vec![change(a, b), change(b, a)]),
         5 | 6 => replaced((0..b % 8).map(|n| change(a.wrapping_add(n), n)).collect(), node),
         7 => Op::PutNode { node, facts: facts(a) },
@@ -265,9 +270,11 @@ pub(crate) fn op(model: &Model, (what, node, a, b): (u8, u8, u8, u8)) -> Op {
         20 if b > 200 => Op::ForgetTokens { tokens: vec![TokenNo(u64::from(a % 4)), TokenNo(77)] },
         20 => Op::TouchTokens { used: vec![(TokenNo(u64::from(a % 4)), UnixMillis(b.into()))] },
         21 => Op::PutToken { record: Box::new(token(a, b)) },
+        22..=24 => identity(what % 28, node, a, b),
         25 if b > 170 => Op::ForgetTemplate { id: name(format!("t{}", a % 4)) },
         25 => Op::PutTemplate { record: Box::new(template(a, b)) },
-        22..=24 => identity(what % 26, node, a, b),
+        26 if b > 200 => Op::ForgetRegistry { id: format!("registry-{}", a % 4) },
+        26 => Op::PutRegistry { record: Box::new(registry(a, b)) },
         _ => Op::PutMembers { source: "slurm".into(), at: UnixMillis(b.into()), members: members(a) },
     }
 }

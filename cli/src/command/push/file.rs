@@ -29,25 +29,28 @@ const FAILURES: u32 = 10;
 const VERIFIED: u64 = 20_000_000;
 
 /// A file that was not read so far.
-pub(super) struct Found {
+pub(in crate::command) struct Found {
     path: PathBuf,
     name: ImageName,
 }
 
 /// A file whose digest is known.
-pub(super) struct Local {
+pub(in crate::command) struct Local {
     /// Its name in the library.
-    pub(super) name: ImageName,
+    pub(in crate::command) name: ImageName,
     /// Its digest.
-    pub(super) digest: Digest,
+    pub(in crate::command) digest: Digest,
     /// Its length in bytes.
-    pub(super) size: u64,
+    pub(in crate::command) size: u64,
     path: PathBuf,
     file: File,
 }
 
 /// Tells whether the image is a file of this machine: it contains a slash or ends in `.sif`, and is there.
-pub(super) fn find(image: &str, library_name: Option<&ImageName>) -> Result<Option<Found>, Wrong> {
+pub(in crate::command) fn find(
+    image: &str,
+    library_name: Option<&ImageName>,
+) -> Result<Option<Found>, Wrong> {
     let path = Path::new(image);
     let is_path = image.contains('/');
     if (is_path || image.ends_with(".sif")) && path.is_file() {
@@ -84,7 +87,7 @@ fn named_after(path: &Path) -> Result<ImageName, Wrong> {
 
 impl Found {
     /// Reads the file for its digest.
-    pub(super) fn read(self, live: &mut Live, screen: &mut Screen) -> anyhow::Result<Local> {
+    pub(in crate::command) fn read(self, live: &mut Live, screen: &mut Screen) -> anyhow::Result<Local> {
         let Self { path, name } = self;
         let mut file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
         if let Err(error) = image::classify(&file) {
@@ -114,7 +117,12 @@ impl Found {
 
 impl Local {
     /// Sees to it that the library holds the file, going on wherever an earlier attempt ended.
-    pub(super) fn upload(&self, client: &Client, live: &mut Live, screen: &mut Screen) -> anyhow::Result<()> {
+    pub(in crate::command) fn upload(
+        &self,
+        client: &Client,
+        live: &mut Live,
+        screen: &mut Screen,
+    ) -> anyhow::Result<()> {
         let mut luck = Luck::default();
         loop {
             let error = match self.attempt(client, live, screen, &mut luck) {

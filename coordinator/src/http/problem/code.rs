@@ -70,6 +70,12 @@ codes! {
         "See the detail; /docs shows what may be said of a token.";
     BadTemplate BAD_REQUEST "bad_template" "The template cannot be meant so"
         "See the detail, which names the field; /docs shows what a template may say.";
+    BadRegistry BAD_REQUEST "bad_registry" "The registry cannot be meant so"
+        "See the detail; /docs shows what may be said of a registry.";
+    BadRegistryQuery BAD_REQUEST "bad_registry_query" "The question about registries cannot be meant so"
+        "See the detail; fields are compared with $in $nin $eq $ne $gt $gte $lt $lte $exists $regex $not, questions joined with $and $or $not.";
+    BadImport BAD_REQUEST "bad_import" "The text names no image that can be imported"
+        "Write oras://HOST/REPOSITORY:TAG, and if needed a name such as viz/vnc_desktop.sif.";
     Unauthenticated UNAUTHORIZED "unauthenticated" "The coordinator does not know who asks"
         "Send Authorization: Bearer and a token; an administrator makes one with sifleet token create.";
     Forbidden FORBIDDEN "forbidden" "The caller may not do that"
@@ -92,6 +98,10 @@ codes! {
         "See sifleet token ls or GET /v1/tokens.";
     UnknownTemplate NOT_FOUND "unknown_template" "There is no such template"
         "See GET /v1/templates, which also lists files that cannot be read.";
+    UnknownRegistry NOT_FOUND "unknown_registry" "There is no such registry in the catalogue"
+        "See sifleet registry ls; sifleet registry add writes one down.";
+    UnknownImport NOT_FOUND "unknown_import" "There is no such import"
+        "See GET /v1/imports; the last 100 that ended are kept, until the coordinator starts again.";
     NoRoute NOT_FOUND "no_route" "There is nothing at this path"
         "See /docs for what there is.";
     MethodNotAllowed METHOD_NOT_ALLOWED "method_not_allowed" "The path does not take this method"
@@ -116,6 +126,8 @@ codes! {
         "Change or remove the file in the directory templates.dir; it is read again within two seconds.";
     PushCancelled CONFLICT "push_cancelled" "The push was cancelled, which is final"
         "Push again.";
+    RegistryExists CONFLICT "registry_exists" "There is such a registry already"
+        "Choose another id or name, or change the one that is there.";
     InTheWay CONFLICT "in_the_way" "Something else lies where the image would"
         "Choose another name, or have an administrator remove what is there.";
     UploadBusy CONFLICT "upload_busy" "Another request writes the same upload"
@@ -146,6 +158,12 @@ codes! {
         "Revoke those that nobody needs: sifleet token ls.";
     TooManyTemplates TOO_MANY_REQUESTS "too_many_templates" "Too many templates were put"
         "Delete those that nobody needs: GET /v1/templates.";
+    TooManyRegistries TOO_MANY_REQUESTS "too_many_registries" "Too many registries are written down"
+        "Forget those that nobody needs: sifleet registry rm.";
+    TooManyChecks TOO_MANY_REQUESTS "too_many_checks" "Too many registries are being looked at"
+        "Ask again in a few seconds.";
+    TooManyImports TOO_MANY_REQUESTS "too_many_imports" "Too many imports wait"
+        "Wait for some to end.";
     Internal INTERNAL_SERVER_ERROR "internal" "The coordinator failed to answer"
         "An administrator finds the cause in the coordinator's log by the request id.";
     NotReady SERVICE_UNAVAILABLE "not_ready" "The coordinator is not ready"

@@ -2,6 +2,7 @@
 
 use super::{ApiError, Code};
 use crate::access::tokens::TokenError;
+use crate::registries::RegistryError;
 use crate::state::pushes::PushError;
 use crate::state::removals::RemovalError;
 use crate::templates::TemplateError;
@@ -86,6 +87,17 @@ pub(super) const fn code_of_template(error: &TemplateError) -> Code {
         TemplateError::OfFile { .. } => Code::TemplateOfFile,
         TemplateError::TooMany => Code::TooManyTemplates,
         TemplateError::NotStored { .. } => Code::NotStored,
+    }
+}
+
+pub(super) const fn code_of_registry(error: &RegistryError) -> Code {
+    match error {
+        RegistryError::Bad(_) => Code::BadRegistry,
+        RegistryError::Query(_) => Code::BadRegistryQuery,
+        RegistryError::Unknown { .. } => Code::UnknownRegistry,
+        RegistryError::Exists { .. } => Code::RegistryExists,
+        RegistryError::TooMany => Code::TooManyRegistries,
+        RegistryError::NotStored(_) => Code::NotStored,
     }
 }
 

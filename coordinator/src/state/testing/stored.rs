@@ -79,6 +79,8 @@ pub(crate) fn restored(stored: &[Op]) -> Restored {
             Op::MarkBusy { nodes, busy: false } => found.busy.retain(|node| !nodes.contains(node)),
             // The state knows nothing of callers.
             Op::PutToken { .. }
+            | Op::PutRegistry { .. }
+            | Op::ForgetRegistry { .. }
             | Op::TouchTokens { .. }
             | Op::ForgetTokens { .. }
             | Op::PutTemplate { .. }

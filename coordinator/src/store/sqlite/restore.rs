@@ -16,7 +16,7 @@ use sifleet_common::wire::control::StreamId;
 use tracing::warn;
 
 use super::row::{self, RowError, bad, parse, tolerate, word};
-use super::{identities, limits, members, pushes, removals, templates, tokens};
+use super::{identities, limits, members, pushes, registries, removals, templates, tokens};
 use crate::store::{NodeFacts, Position, Restored, RestoredNode};
 
 pub(super) fn read(connection: &mut Connection) -> Result<Restored> {
@@ -36,6 +36,7 @@ pub(super) fn read(connection: &mut Connection) -> Result<Restored> {
         invites: identities::read_invites(&transaction)?,
         tokens: tokens::read_all(&transaction)?,
         templates: templates::read_all(&transaction)?,
+        registries: registries::read_all(&transaction)?,
     };
     transaction.commit()?;
     Ok(restored)

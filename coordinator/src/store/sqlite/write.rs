@@ -9,7 +9,9 @@ use rusqlite::{Result, ToSql, Transaction, params};
 use sifleet_common::inventory::{Change, ReplicaKey, Root, RootId};
 use sifleet_common::name::{ImageName, NodeName};
 
-use super::{audit, identities, limits, members, metadata, oci, pushes, removals, row, templates, tokens};
+use super::{
+    audit, identities, limits, members, metadata, oci, pushes, registries, removals, row, templates, tokens,
+};
 use crate::store::{NodeFacts, Op, Position};
 
 /// Names remembered after their last replica; each is a few dozen bytes.
@@ -64,6 +66,8 @@ impl<'a> Batch<'a> {
             Op::PutInvites { invites } => identities::put_invites(self.transaction, invites),
             Op::ReplaceInvites { invites } => identities::replace_invites(self.transaction, invites),
             Op::ForgetInvites { invites } => identities::forget_invites(self.transaction, invites),
+            Op::PutRegistry { record } => registries::put(self.transaction, record),
+            Op::ForgetRegistry { id } => registries::forget(self.transaction, id),
             Op::PutToken { record } => tokens::put(self.transaction, record),
             Op::TouchTokens { used } => tokens::touch(self.transaction, used),
             Op::ForgetTokens { tokens } => tokens::forget(self.transaction, tokens),

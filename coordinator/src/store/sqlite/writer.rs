@@ -129,6 +129,8 @@ fn moved(ops: &[Op]) -> impl Iterator<Item = &NodeName> {
         | Op::PutInvites { .. }
         | Op::ReplaceInvites { .. }
         | Op::ForgetInvites { .. }
+        | Op::PutRegistry { .. }
+        | Op::ForgetRegistry { .. }
         | Op::PutToken { .. }
         | Op::TouchTokens { .. }
         | Op::ForgetTokens { .. }
