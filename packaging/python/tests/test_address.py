@@ -1,9 +1,10 @@
 """Where the coordinator is, who asks and whom to trust."""
 
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import httpx
 import pytest
 
 import sifleet
@@ -76,11 +77,26 @@ def test_the_environment_says_where_and_who(monkeypatch: pytest.MonkeyPatch) -> 
     assert address.find(None) in (address.LOOPBACK, address.UNIX + address.SOCKET)
 
 
+class Coordinator(BaseHTTPRequestHandler):
+    """As much of a coordinator as can be asked for its nodes."""
+
+    def do_GET(self) -> None:
+        """Answer that there are none."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"nodes": []}')
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
 def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
-    carrier = httpx.MockTransport(lambda _: httpx.Response(200, json={"nodes": []}))
-    assert sifleet.Client("http://127.0.0.1:1", transport=carrier).nodes() == ()
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with HTTPServer(("127.0.0.1", 0), Coordinator) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with sifleet.Client(f"http://127.0.0.1:{server.server_port}") as fleet:
+            assert fleet.nodes() == ()
 
 
 def test_certificates_that_cannot_be_read_are_named(tmp_path: Path) -> None:

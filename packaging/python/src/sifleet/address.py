@@ -83,16 +83,18 @@ def transport(
         BadArgument: When the address is none, or the certificates cannot be read, or a token would go in the clear.
 
     """
+    # What goes in the clear trusts nobody's certificate, and reads no bundle of them.
+    nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     limits = httpx.Limits(max_connections=32, max_keepalive_connections=8, keepalive_expiry=5.0)
     if url.startswith(UNIX):
-        return "http://localhost", httpx.HTTPTransport(uds=url[len(UNIX) :], limits=limits)
+        return "http://localhost", httpx.HTTPTransport(uds=url[len(UNIX) :], verify=nobody, limits=limits)
     base = url.rstrip("/")
     if not base.startswith(("http://", "https://")) or not urlsplit(base).hostname:
         raise BadArgument(f"{url!r} is no address: write http://HOST:PORT, https://HOST:PORT or unix:PATH")
     if base.startswith("http://"):
         if token is not None and not stays_here(base):
             raise BadArgument(f"the token is not sent to {url}: whoever listens could read it; ask over https")
-        return base, httpx.HTTPTransport(limits=limits)
+        return base, httpx.HTTPTransport(verify=nobody, limits=limits)
     try:
         trust = ssl.create_default_context(cafile=None if ca is None else os.fspath(ca))
     except (OSError, ssl.SSLError) as error:
