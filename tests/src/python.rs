@@ -41,14 +41,14 @@ pub fn install(programs: &Path, project: &str) -> anyhow::Result<PathBuf> {
     }
     let pip = |arguments: &[&str]| {
         let mut pip = Command::new(programs.join("pip"));
-        pip.args(arguments).args(["--quiet", "--disable-pip-version-check", "--no-deps"]);
+        pip.args(["--quiet", "--disable-pip-version-check"]).args(arguments);
         pip
     };
     // What builds it is in the environment: nothing else is fetched.
-    let build = ["wheel", "--no-build-isolation", "--wheel-dir"];
+    let build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir"];
     run(pip(&build).arg(&wheels).arg(workspace().join(project)))?;
     let wheel = fs::read_dir(&wheels)?.next().context("pip made no wheel")??.path();
-    run(pip(&["install", "--force-reinstall"]).arg(&wheel))?;
+    run(pip(&["install", "--no-deps", "--force-reinstall"]).arg(&wheel))?;
     Ok(wheel)
 }
 

@@ -52,7 +52,8 @@ fn cluster(name: &'static str) -> Cluster {
 /// Pushes an image as clients of registries do.
 fn push(cluster: &Cluster, repository: &str, tag: &str, bytes: &[u8]) {
     let blob = |bytes: &[u8]| {
-        let place = format!("{}/v2/{repository}/blobs/uploads/?digest=sha256:{}", cluster.url(), sha256(bytes));
+        let place =
+            format!("{}/v2/{repository}/blobs/uploads/?digest=sha256:{}", cluster.url(), sha256(bytes));
         let request = ureq::post(place).header("authorization", cluster.bearer());
         request.header("content-type", "application/octet-stream").send(bytes).unwrap();
     };
@@ -74,7 +75,10 @@ fn push(cluster: &Cluster, repository: &str, tag: &str, bytes: &[u8]) {
     });
     let place = format!("{}/v2/{repository}/manifests/{tag}", cluster.url());
     let request = ureq::put(place).header("authorization", cluster.bearer());
-    request.header("content-type", manifest["mediaType"].as_str().unwrap()).send(manifest.to_string()).unwrap();
+    request
+        .header("content-type", manifest["mediaType"].as_str().unwrap())
+        .send(manifest.to_string())
+        .unwrap();
 }
 
 /// nginx, serving one directory; ends with the test.
@@ -105,8 +109,14 @@ impl Nginx {
         );
         let file = folder.join("nginx.conf");
         fs::write(&file, settings).unwrap();
-        let child =
-            Command::new(nginx).arg("-c").arg(&file).arg("-p").arg(folder).stderr(Stdio::null()).spawn().unwrap();
+        let child = Command::new(nginx)
+            .arg("-c")
+            .arg(&file)
+            .arg("-p")
+            .arg(folder)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let url = format!("http://{address}");
         until("nginx serves", LIMIT, || match ureq::get(&format!("{url}/")).call() {
             // There is nothing to serve yet.
@@ -175,7 +185,8 @@ fn an_exported_tree_is_served_by_nginx_and_pulled_with_curl_and_jq_and_an_unchan
     assert_eq!((&first["images"], &first["repositories"]), (&json!(2), &json!(2)), "{first}");
     assert_eq!(first["fetched"].as_array().unwrap().len(), 2);
 
-    for (name, tag, bytes) in [("compute/openfoam", "v2312", image(2)), ("viz/vnc_gnome", "latest", image(1))] {
+    for (name, tag, bytes) in [("compute/openfoam", "v2312", image(2)), ("viz/vnc_gnome", "latest", image(1))]
+    {
         let tags = nginx.shell(&format!("curl -sf $HERE/{name}/tags/ | jq -r '.tags[]'"));
         assert_eq!(tags, format!("{tag}\n"));
         let line = format!(
@@ -184,14 +195,23 @@ fn an_exported_tree_is_served_by_nginx_and_pulled_with_curl_and_jq_and_an_unchan
         assert_eq!(nginx.shell(&line), format!("{}  -\n", sha256(&bytes)));
         let manifest = nginx.shell(&format!("curl -sf $HERE/{name}/manifests/{tag}/"));
         let manifest: Value = serde_json::from_str(&manifest).unwrap();
-        assert_eq!((&manifest["schemaVersion"], &manifest["layers"][0]["size"]), (&json!(2), &json!(bytes.len())));
+        assert_eq!(
+            (&manifest["schemaVersion"], &manifest["layers"][0]["size"]),
+            (&json!(2), &json!(bytes.len()))
+        );
     }
     let page = nginx.shell("curl -sf $HERE/");
-    assert!(page.contains("Solves &lt;b&gt;flows&lt;/b&gt; &amp; more") && page.contains("by hand."), "{page}");
+    assert!(
+        page.contains("Solves &lt;b&gt;flows&lt;/b&gt; &amp; more") && page.contains("by hand."),
+        "{page}"
+    );
 
     let before = footprint(&to);
     let second = report(&export(&cluster, &to, &options));
-    assert_eq!((&second["written"], &second["fetched"], &second["removed"]), (&json!([]), &json!([]), &json!([])));
+    assert_eq!(
+        (&second["written"], &second["fetched"], &second["removed"]),
+        (&json!([]), &json!([]), &json!([]))
+    );
     assert_eq!(footprint(&to), before);
 
     fs::remove_file(cluster.library().join("viz/vnc_gnome.sif")).unwrap();
@@ -212,7 +232,8 @@ fn an_export_without_images_points_to_the_coordinator_and_harms_nothing_that_it_
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     let url = manifest["layers"][0]["urls"][0].as_str().unwrap();
     assert_eq!(url, format!("{}/v2/compute/openfoam/blobs/sha256:{}", cluster.url(), sha256(&image(2))));
-    let mut pulled = ureq::get(url).header("authorization", cluster.callers().bearer(Role::Viewer)).call().unwrap();
+    let mut pulled =
+        ureq::get(url).header("authorization", cluster.callers().bearer(Role::Viewer)).call().unwrap();
     assert_eq!(pulled.body_mut().read_to_vec().unwrap(), image(2));
     assert!(!to.join("v2").exists());
 

@@ -104,6 +104,31 @@ fn the_clients_own_tests_pass_against_a_living_cluster_and_its_document() {
     anstream::eprintln!("{last}");
 }
 
+/// Runs the Python that a page shows, with the cluster and its image in place of those of the page.
+fn run_what_is_shown(programs: &Path, cluster: &Cluster, page: &str) -> String {
+    let text = fs::read_to_string(workspace().join(page)).unwrap();
+    let block = text.split("```python\n").nth(1).and_then(|rest| rest.split("```").next());
+    let code = block.unwrap_or_else(|| panic!("{page} shows no Python")).to_owned();
+    let code = code.replace("http://127.0.0.1:7440", &cluster.url()).replace("vnc_desktop", "vnc_gnome");
+    let token = cluster.callers().file(Role::Viewer);
+    let mut python = Command::new(programs.join("python"));
+    let output = python.arg("-c").arg(code.replace("\"token\"", &format!("{token:?}"))).output().unwrap();
+    assert!(output.status.success(), "{page}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_python_that_pages_show_runs_and_says_yes() {
+    let Some(programs) = environment() else { return };
+    let cluster = cluster("python-pages", "viz001", Duration::from_secs(60));
+    cluster.wait_for_nodes("vnc_gnome", "viz", &[("ready", "viz001")]).unwrap();
+    assert_eq!(run_what_is_shown(programs, &cluster, "README.md"), "True yes viz001 \n");
+    let shown = run_what_is_shown(programs, &cluster, "docs/http-api.md");
+    let begins: Vec<_> =
+        shown.lines().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(begins, ["True yes", "yes vnc_gnome.sif", "unknown no"], "{shown}");
+}
+
 /// The dashboard as its users see it; ends with the test.
 struct Dashboard {
     child: Child,

@@ -30,11 +30,11 @@ class PushPlan:
     deferred: str
     refused: tuple[PushReason, ...]
     sources: str
-    replaces: str
-    roots: tuple[PathNodes, ...]
-    upload: Optional[int]
     bytes: int
     seconds: Optional[int]
+    upload: Optional[int] = None
+    replaces: str = ""
+    roots: tuple[PathNodes, ...] = ()
 
 
 @dataclass(frozen=True)
