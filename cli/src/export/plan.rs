@@ -49,11 +49,6 @@ impl Plan {
         plan.remove = earlier.difference(&wanted).cloned().collect();
         plan
     }
-
-    /// Tells whether nothing is to be done.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.fetch.is_empty() && self.write.is_empty() && self.remove.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -80,8 +75,7 @@ mod tests {
     fn what_is_as_it_should_be_is_not_touched() {
         let tree = tree(&["v1"]);
         let plan = Plan::new(&tree, &earlier(&tree), |_| Now::Same);
-        assert!(plan.is_empty());
-        assert_eq!(plan.unchanged, 4);
+        assert_eq!(plan, Plan { unchanged: 4, ..Plan::default() });
     }
 
     #[test]
