@@ -3,6 +3,7 @@
 //! Owns names, defaults, environment variables and examples. Values are parsed into the words of the common
 //! crate here, once; nothing here talks to anybody.
 
+mod export;
 mod limits;
 mod push;
 mod registry;
@@ -20,6 +21,7 @@ use sifleet_common::name::{NodeName, PartitionName};
 use sifleet_common::nodeset::NodeSet;
 use sifleet_common::units::{Period, Rate};
 
+pub(crate) use export::ExportArgs;
 pub(crate) use limits::LimitsVerb;
 pub(crate) use push::{Interval, Progress, PushArgs, PushVerb, Wish};
 pub(crate) use registry::{
@@ -132,6 +134,9 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "N")]
         count: Option<u64>,
     },
+    /// Writes the library as a tree of files that any web server can serve
+    #[command(after_help = export::EXPORT_HELP)]
+    Export(ExportArgs),
     /// Makes, lists and revokes tokens: who may ask the coordinator what
     #[command(subcommand)]
     Token(TokenVerb),

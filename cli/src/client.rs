@@ -4,6 +4,7 @@
 //! Errors arrive as problem details (RFC 9457).
 
 mod error;
+mod registry;
 mod socket;
 mod sse;
 mod target;
@@ -25,6 +26,7 @@ use crate::args::Connection;
 pub(crate) use error::ClientError;
 pub(crate) use sse::EventStream;
 pub(crate) use target::Target;
+pub(crate) use token::stays_here;
 
 /// Largest answer that is read, in bytes: 10,000 nodes take about 3 MiB, 10,000 replicas about 4.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
@@ -94,13 +96,18 @@ impl Client {
         if !encrypted && !base.starts_with("http://") {
             return Err(ClientError::BadUrl { url });
         }
-        if token.is_some() && !encrypted && !token::stays_here(&base) {
+        if token.is_some() && !encrypted && !stays_here(&base) {
             return Err(ClientError::InTheClear { url });
         }
         if encrypted {
             config = config.tls_config(trust::roots(connection.ca_file.as_deref())?);
         }
         Ok(Self { base, agent: config.build().new_agent(), token })
+    }
+
+    /// Returns the coordinator's address, as others than this machine could use it too; none for a socket.
+    pub(crate) fn address(&self) -> Option<&str> {
+        Some(&*self.base).filter(|base| *base != socket::BASE)
     }
 
     /// Says what is understood, and who asks.
@@ -281,13 +288,9 @@ impl Client {
             return Ok(response);
         }
         let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-        let problem = response
-            .body_mut()
-            .with_config()
-            .limit(MAX_PROBLEM)
-            .read_to_string()
-            .ok()
-            .and_then(|text| serde_json::from_str::<Problem>(&text).ok());
+        let text = Self::refusal(response.body_mut()).unwrap_or_default();
+        let problem = serde_json::from_str::<Problem>(&text);
+        let problem = problem.ok().or_else(|| registry::problem(status.as_u16(), &text));
         Err(match problem {
             Some(mut problem) => {
                 problem.request_id = problem.request_id.or(id);

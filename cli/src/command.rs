@@ -5,6 +5,7 @@ mod available;
 mod completions;
 mod drift;
 mod events;
+mod export;
 mod image;
 mod limits;
 mod man;
@@ -38,6 +39,7 @@ pub(crate) fn run(args: Args, screen: &mut Screen) -> anyhow::Result<Outcome> {
         | Verb::Limits(_)
         | Verb::Registry(_)
         | Verb::Drift
+        | Verb::Export(_)
         | Verb::Token(_)
         | Verb::Audit(_)
         | Verb::Events { .. } => {}
@@ -55,6 +57,7 @@ pub(crate) fn run(args: Args, screen: &mut Screen) -> anyhow::Result<Outcome> {
         Verb::Limits(verb) => limits::run(&client, screen, &verb),
         Verb::Registry(verb) => registry::run(&client, screen, verb),
         Verb::Drift => drift::run(&client, screen),
+        Verb::Export(args) => export::run(&client, screen, &args),
         Verb::Token(verb) => token::run(&client, screen, verb),
         Verb::Audit(which) => audit::run(&client, screen, &which),
         Verb::Events { count } => events::run(&client, screen, count),

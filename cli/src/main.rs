@@ -6,6 +6,7 @@
 mod args;
 mod client;
 mod command;
+mod export;
 mod live;
 mod outcome;
 mod output;

@@ -9,6 +9,7 @@ mod availability;
 mod drift;
 mod enrolments;
 mod events;
+mod export;
 mod human;
 mod images;
 mod imports;
@@ -30,7 +31,8 @@ use std::io::{self, Write};
 use crate::client::Answer;
 
 pub(crate) use events::event_line;
-pub(crate) use human::{digest, lasting};
+pub(crate) use export::Exported;
+pub(crate) use human::{digest, lasting, size};
 pub(crate) use nodes::MarkedAs;
 pub(crate) use progress::{Bytes, bar, frame, line, plain, top};
 pub(crate) use pushes::in_phase;

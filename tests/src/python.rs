@@ -30,6 +30,28 @@ pub fn environment(name: &str) -> anyhow::Result<PathBuf> {
     Ok(programs)
 }
 
+/// Builds the wheel of a project below the workspace and puts it into an environment; returns the wheel.
+///
+/// # Errors
+/// When it cannot be built or installed; what pip said.
+pub fn install(programs: &Path, project: &str) -> anyhow::Result<PathBuf> {
+    let wheels = programs.with_file_name("wheels");
+    if wheels.exists() {
+        fs::remove_dir_all(&wheels)?;
+    }
+    let pip = |arguments: &[&str]| {
+        let mut pip = Command::new(programs.join("pip"));
+        pip.args(["--quiet", "--disable-pip-version-check"]).args(arguments);
+        pip
+    };
+    // What builds it is in the environment: nothing else is fetched.
+    let build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir"];
+    run(pip(&build).arg(&wheels).arg(workspace().join(project)))?;
+    let wheel = fs::read_dir(&wheels)?.next().context("pip made no wheel")??.path();
+    run(pip(&["install", "--no-deps", "--force-reinstall"]).arg(&wheel))?;
+    Ok(wheel)
+}
+
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let program = Path::new(command.get_program()).display().to_string();
     let output = command.output().with_context(|| format!("run {program}"))?;

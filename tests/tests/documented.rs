@@ -133,18 +133,6 @@ fn commands(block: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-#[test]
-fn the_python_of_the_readme_asks_for_fields_that_exist() {
-    let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
-    let golden = std::fs::read_to_string(workspace().join("tests/golden/http/availability.snap")).unwrap();
-    let fields: Vec<&str> =
-        readme.split("answer[\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    assert!(fields.contains(&"verdict"), "{fields:?}");
-    for field in fields {
-        assert!(golden.contains(&format!("\"{field}\":")), "{field}");
-    }
-}
-
 /// Collects the sources of tests, all crates'.
 fn sources(folder: &Path, text: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {

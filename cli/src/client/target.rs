@@ -15,6 +15,12 @@ impl Target {
         Self { path: format!("/v1/{noun}"), query: String::new() }
     }
 
+    /// Starts with a path of the registry (OCI distribution specification); its slashes part it, all else is encoded.
+    pub(crate) fn v2(path: &str) -> Self {
+        let start = Self { path: "/v2".to_owned(), query: String::new() };
+        path.split('/').fold(start, Self::segment)
+    }
+
     /// Appends one path segment; slashes in it do not end it.
     pub(crate) fn segment(mut self, text: &str) -> Self {
         self.path.push('/');
@@ -68,6 +74,7 @@ mod tests {
         let target =
             Target::v1("images").segment("../a b/ü?x#[1].sif").query("q", "a&b=c").query_if("p", None);
         assert_eq!(target.to_string(), "/v1/images/..%2Fa%20b%2F%C3%BC%3Fx%23%5B1%5D.sif?q=a%26b%3Dc");
+        assert_eq!(Target::v2("a/b?/tags/list").query("n", "1").to_string(), "/v2/a/b%3F/tags/list?n=1");
         assert_eq!(target.query_if("p", Some("v")).to_string().rsplit('&').next(), Some("p=v"));
     }
 }

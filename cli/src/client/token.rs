@@ -52,7 +52,7 @@ fn bearer(text: &str) -> Result<HeaderValue, ClientError> {
 }
 
 /// Tells whether what is sent to an address in the clear stays on this machine.
-pub(super) fn stays_here(url: &str) -> bool {
+pub(crate) fn stays_here(url: &str) -> bool {
     let uri: Option<Uri> = url.parse().ok();
     let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();

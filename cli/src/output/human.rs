@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 /// Shows a length in bytes with the largest binary unit that leaves at least 1.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     scaled(bytes, 1_024, ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
 }
 

@@ -13,7 +13,7 @@ use sifleet_tests::packaging;
 use sifleet_tests::programs::{find, forget_package, workspace};
 
 /// Debian packages, and a program that tells whether each is there.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("debootstrap", "debootstrap"),
     ("squashfs-tools", "mksquashfs"),
     ("e2fsprogs", "mkfs.ext3"),
@@ -26,6 +26,8 @@ const PACKAGES: [(&str, &str); 12] = [
     ("dpkg-dev", "dpkg-shlibdeps"),
     ("virtualenv", "virtualenv"),
     ("faketime", "faketime"),
+    ("nginx-light", "nginx"),
+    ("jq", "jq"),
 ];
 
 /// Seconds each fuzz target runs.
