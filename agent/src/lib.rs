@@ -24,6 +24,7 @@ pub mod map;
 pub mod memory;
 pub mod orders;
 pub mod pace;
+pub mod pull;
 pub mod remove;
 pub mod reuse;
 pub mod scan;
@@ -53,6 +54,7 @@ use tracing::{error, info, warn};
 use credentials::{Credentials, CredentialsError};
 use hash::Hashing;
 use memory::{Memory, MemoryError};
+use pull::Pulls;
 use settings::Settings;
 use transfer::{TransferError, Transfers};
 
@@ -64,6 +66,8 @@ const TRANSFER: &str = "transfer";
 const ORDERS: usize = 64;
 /// Reports to the coordinator that wait.
 const REPORTS: usize = 64;
+/// Questions of jobs that wait for the coordinator.
+const QUESTIONS: usize = 64;
 /// How long the first hello waits for the first scan.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often `systemctl status` is told how it goes.
@@ -150,6 +154,12 @@ pub async fn run(
         let beat = Arc::clone(&pulse);
         transfers.start(&hashing, ends, tasks.token(), move || beat.heart.beat(TRANSFER))?;
     }
+    let (questions, asked) = mpsc::channel(QUESTIONS);
+    open_pulls(&settings, (&hashing, &tasks), {
+        let seen = Arc::clone(&pulse);
+        let connected = Arc::new(move || seen.connected.load(Ordering::Relaxed));
+        pull::Ends { questions, commands: commands.clone(), connected }
+    });
     let config = session::Config {
         coordinators: settings.coordinators.clone(),
         credentials: credentials.clone(),
@@ -159,7 +169,8 @@ pub async fn run(
         patience: PATIENCE,
     };
     let beat: Arc<dyn session::Beat> = Arc::<Pulse>::clone(&pulse);
-    let parts = session::Parts { changes, commands, orders, reports, stop: tasks.token(), beat };
+    let parts =
+        session::Parts { changes, commands, orders, reports, questions: asked, stop: tasks.token(), beat };
     tasks.spawn("session", session::run(config, parts));
     tasks.spawn("watchdog", pulse.heart.clone().feed(tasks.token()));
     systemd::ready(&pulse.summary());
@@ -196,6 +207,15 @@ fn open_transfers(settings: &Settings, credentials: &Credentials) -> Option<Tran
         error!(error = %Chain(error), "images are neither given nor taken; see `transfer` in the settings");
     };
     opened.inspect_err(refused).ok()
+}
+
+/// A node whose port for jobs is taken does everything else.
+fn open_pulls(settings: &Settings, (hashing, tasks): (&Hashing, &Tasks), ends: pull::Ends) {
+    let Some(port) = settings.pull.port else { return };
+    let opened = Pulls::open(port).and_then(|pulls| pulls.start(&hashing.threads, ends, tasks.token()));
+    if let Err(error) = opened {
+        error!(error = %Chain(&error), "jobs of this node cannot pull; see `pull` in the settings");
+    }
 }
 
 /// A disk that cannot be written costs a reading of all images at each start, not the agent.

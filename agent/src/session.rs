@@ -3,9 +3,11 @@
 //! What to say is decided by the pure [`report::Reporter`]; when to dial again by the pure [`backoff`]. This
 //! file and [`link`] only move messages between the two, the network and the rest of the agent.
 
+mod asked;
 pub mod backoff;
 pub(crate) mod link;
 pub mod report;
+mod vigil;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -20,6 +22,7 @@ use sifleet_common::name::{ImageName, PartitionName};
 use sifleet_common::wire::assignment::{Order, Report};
 use sifleet_common::wire::code::CloseCode;
 use sifleet_common::wire::control::StreamId;
+use sifleet_common::wire::pull;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -77,6 +80,15 @@ pub enum Command {
     },
 }
 
+/// Something that only the coordinator can say, asked for the node's jobs.
+#[derive(Debug)]
+pub struct Question {
+    /// What is asked for.
+    pub wanted: pull::Wanted,
+    /// Where the answer goes; nothing comes when the session ends before.
+    pub reply: oneshot::Sender<pull::Answer>,
+}
+
 /// What the session needs to know before it starts.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -105,6 +117,8 @@ pub struct Parts {
     pub orders: mpsc::Sender<Order>,
     /// What the transfers have to say; what comes while nobody listens is dropped, for it is said again on every order.
     pub reports: mpsc::Receiver<Report>,
+    /// What the node's jobs want to know; what comes while nobody listens waits.
+    pub questions: mpsc::Receiver<Question>,
     /// Cancelled when the agent stops.
     pub stop: CancellationToken,
     /// Called whenever the session's loop has moved, at least once a second.

@@ -51,6 +51,8 @@ pub struct Settings {
     pub hash: Hash,
     /// How images come from other nodes, and go to them.
     pub transfer: Transfer,
+    /// How jobs of this node pull images.
+    pub pull: Pull,
     /// Logging.
     pub log: Log,
 }
@@ -67,6 +69,7 @@ impl Default for Settings {
             watch: Watch::default(),
             hash: Hash::default(),
             transfer: Transfer::default(),
+            pull: Pull::default(),
             log: Log::default(),
         }
     }
@@ -198,6 +201,15 @@ impl Default for Transfer {
             mode: 0o644,
         }
     }
+}
+
+/// How jobs of this node pull images: `apptainer run oras://localhost:PORT/…`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pull {
+    /// The TCP port on loopback; nobody is answered unless it is set. Any user of the node may have any image of the library
+    /// brought here.
+    pub port: Option<u16>,
 }
 
 /// Logging; read again on SIGHUP.

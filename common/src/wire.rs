@@ -78,6 +78,7 @@ pub mod code;
 pub mod control;
 pub mod enrol;
 pub mod frame;
+pub mod pull;
 
 /// Application protocol of the control connection; its number is the version of everything in [`control`].
 pub const CONTROL_ALPN: &[u8] = b"sifleet-control/1";

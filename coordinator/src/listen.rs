@@ -149,8 +149,8 @@ impl Listeners {
             app.open_door(Door { issuer: self.certificates.issuer.clone(), port: address.port() });
         }
         let enrolling = Enrolling::new(self.certificates.issuer.clone(), store.clone(), self.grace);
-        let both = (handle.clone(), enrolling);
-        let accept = nodes::accept(self.control, both, tasks.clone(), max_nodes.saturating_add(LINGERING));
+        let parts = (handle.clone(), enrolling, app.registry().cloned());
+        let accept = nodes::accept(self.control, parts, tasks.clone(), max_nodes.saturating_add(LINGERING));
         tasks.spawn("agents", accept);
         let serve = self.http.serve(router(app), app.metrics().connections(), tasks.clone());
         tasks.spawn("http", serve);

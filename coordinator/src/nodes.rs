@@ -8,6 +8,7 @@ pub mod enrol;
 pub mod issuer;
 pub mod late;
 pub mod pace;
+mod pull;
 mod renewing;
 pub mod session;
 pub mod token;
@@ -22,6 +23,7 @@ use sifleet_common::wire::code::CloseCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::debug;
 
+use crate::oci::Registry;
 use crate::state::SessionId;
 use crate::state::run::Handle;
 use door::Door;
@@ -37,6 +39,7 @@ const PROVEN_PLACES: usize = 256;
 struct Shared {
     handle: Handle,
     enrolling: Enrolling,
+    registry: Option<Registry>,
     accounts: Accounts,
     door: Door,
 }
@@ -44,14 +47,14 @@ struct Shared {
 /// Accepts connections until the tasks are stopped.
 pub async fn accept(
     endpoint: Endpoint,
-    (handle, enrolling): (Handle, Enrolling),
+    (handle, enrolling, registry): (Handle, Enrolling, Option<Registry>),
     tasks: Tasks,
     max_connections: usize,
 ) {
     let stop = tasks.token();
     let room = Arc::new(Semaphore::new(max_connections));
     let numbers = Arc::new(AtomicU64::new(1));
-    let shared = Shared { handle, enrolling, accounts: Accounts::default(), door: Door::default() };
+    let shared = Shared { handle, enrolling, registry, accounts: Accounts::default(), door: Door::default() };
     loop {
         let incoming = tokio::select! {
             () = stop.cancelled() => break,

@@ -245,8 +245,8 @@ impl State {
             ToCoordinator::Report(report) => self.report(id, session, *report, now),
             ToCoordinator::Clock { at } => self.heed_clock(id, UnixMillis(at), now),
             ToCoordinator::Reconciled { request } => self.reconciled(id, request),
-            // The session itself answers it.
-            ToCoordinator::Renew => {}
+            // The session itself answers them.
+            ToCoordinator::Renew | ToCoordinator::Pull(_) => {}
         }
     }
 

@@ -96,6 +96,13 @@ pub enum Op {
         /// Of which nodes, in natural order; nothing is known of them yet.
         nodes: Vec<NodeName>,
     },
+    /// One more node is to have what a push brings.
+    JoinPush {
+        /// Which push.
+        push: PushNo,
+        /// Which node; nothing is known of it yet.
+        node: NodeName,
+    },
     /// A push began or ended, or something about it changed; not its nodes.
     ChangePush {
         /// The push as it is.
@@ -240,6 +247,7 @@ impl Op {
     pub const fn is_asked_for(&self) -> bool {
         match self {
             Self::PutPush { .. }
+            | Self::JoinPush { .. }
             | Self::ChangePush { .. }
             | Self::PutOutcomes { .. }
             | Self::ForgetPushes { .. }

@@ -122,6 +122,7 @@ fn weight(message: &ToCoordinator) -> usize {
         | ToCoordinator::Heartbeat(_)
         | ToCoordinator::Goodbye
         | ToCoordinator::Renew
+        | ToCoordinator::Pull(_)
         | ToCoordinator::Clock { .. }
         | ToCoordinator::Reconciled { .. } => SMALL,
         ToCoordinator::Report(report) => match report.as_ref() {

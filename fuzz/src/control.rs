@@ -240,7 +240,8 @@ impl Site {
             | ToAgent::Reconcile { .. }
             | ToAgent::Order(_)
             | ToAgent::Renewed(_)
-            | ToAgent::RenewNow => None,
+            | ToAgent::RenewNow
+            | ToAgent::Pulled(_) => None,
         };
         if let Some(stamp) = stamp {
             seat.stamps.entry(stamp).or_insert(self.now);
@@ -294,7 +295,8 @@ fn spoken(output: Output) -> Vec<ToCoordinator> {
         | Output::Reconcile(_)
         | Output::Describe(_)
         | Output::Order(_)
-        | Output::Renewed(_) => Vec::new(),
+        | Output::Renewed(_)
+        | Output::Pulled(_) => Vec::new(),
     }
 }
 

@@ -114,7 +114,9 @@ fn join(cluster: &Cluster, tasks: &Tasks, node: &str, transfer_port: u16) -> any
     let (commands, asked) = mpsc::channel(QUEUE);
     let ((ordered, orders), (reports, said)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
     let (stop, beat) = (tasks.token(), Arc::new(Quiet));
-    let parts = Parts { changes: receiver, commands, orders: ordered, reports: said, stop, beat };
+    // Nobody asks, so that no question ever comes.
+    let (_, questions) = mpsc::channel(1);
+    let parts = Parts { changes: receiver, commands, orders: ordered, reports: said, questions, stop, beat };
     tasks.spawn("agent session", session::run(config, parts));
     tasks.spawn("agent commands", answer(asked));
     Ok(Ends { changes, orders, reports })

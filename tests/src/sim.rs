@@ -294,6 +294,7 @@ impl World {
                 | ToCoordinator::Described(_)
                 | ToCoordinator::Report(_)
                 | ToCoordinator::Renew
+                | ToCoordinator::Pull(_)
                 | ToCoordinator::Clock { .. }
                 | ToCoordinator::Reconciled { .. }
                 | ToCoordinator::Goodbye) => Event::Message { session, message },
@@ -320,7 +321,8 @@ impl World {
                     | Output::Describe(_)
                     | Output::Order(_)
                     | Output::Renewed(_)
-                    | Output::Renew => {}
+                    | Output::Renew
+                    | Output::Pulled(_) => {}
                 }
             }
             self.say(who, said);

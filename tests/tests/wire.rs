@@ -7,6 +7,7 @@
 #![cfg(test)]
 
 #[path = "wire/transfers.rs"]
+mod pulls;
 mod transfers;
 
 use std::fmt::{Debug, Write as _};
@@ -170,6 +171,8 @@ fn from_agents() -> Vec<(String, ToCoordinator)> {
     all.push(("Renew".into(), ToCoordinator::Renew));
     all.push(("Clock".into(), ToCoordinator::Clock { at: 1_700_000_000_000 }));
     all.push(("Reconciled".into(), ToCoordinator::Reconciled { request: 300 }));
+    let pulls = pulls::pulls().into_iter();
+    all.extend(pulls.map(|(name, pull)| (name, ToCoordinator::Pull(Box::new(pull)))));
     let reports = transfers::reports().into_iter();
     all.extend(reports.map(|(name, report)| (name, ToCoordinator::Report(Box::new(report)))));
     all
@@ -190,6 +193,8 @@ fn from_coordinator() -> Vec<(String, ToAgent)> {
         ("RenewNow".into(), ToAgent::RenewNow),
         ("Reconcile".into(), ToAgent::Reconcile { request: 300 }),
     ];
+    let pulled = pulls::pulled().into_iter();
+    all.extend(pulled.map(|(name, pulled)| (name, ToAgent::Pulled(Box::new(pulled)))));
     let orders = transfers::orders().into_iter();
     all.extend(orders.map(|(name, order)| (name, ToAgent::Order(Box::new(order)))));
     all

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +22,12 @@ use sifleet_common::wire::frame::{FrameReader, write_frame};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::asked::Asked;
 use super::report::{Output, Reporter};
-use super::{Beat, Command, Parts, SessionError, TURN};
+use super::vigil::Vigil;
+use super::{Command, Parts, SessionError, TURN};
 use crate::credentials::Credentials;
 
 /// Heartbeats before the coordinator has said how often it wants them.
@@ -124,31 +124,6 @@ pub(crate) async fn dial(
     }
 }
 
-/// Sees to it that a write that takes long neither looks like a standstill nor holds up the agent's end.
-struct Vigil {
-    beat: Arc<dyn Beat>,
-    stop: CancellationToken,
-}
-
-impl Vigil {
-    /// Waits for a write; none when the agent stops before it is done.
-    async fn over<T>(&self, write: impl Future<Output = T>) -> Option<T> {
-        let mut write = pin!(write);
-        let mut turns = every(TURN);
-        loop {
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return None,
-                written = &mut write => {
-                    self.beat.beat(true);
-                    return Some(written);
-                }
-                _ = turns.tick() => self.beat.beat(true),
-            }
-        }
-    }
-}
-
 /// The control stream of one session, and what waits to be said in it.
 struct Conversation<'a> {
     address: SocketAddr,
@@ -169,6 +144,7 @@ struct Conversation<'a> {
     descriptions: JoinSet<Description>,
     /// Requests whose roots are being looked at; none for those of which nobody will say.
     reconciling: JoinSet<Option<u64>>,
+    asked: Asked,
 }
 
 async fn converse(
@@ -199,6 +175,7 @@ async fn converse(
         beats,
         descriptions,
         reconciling: JoinSet::new(),
+        asked: Asked::default(),
     };
     let ended = talk.rounds(&mut frames, parts).await;
     if matches!(ended, Err(SessionError::Stopped)) {
@@ -233,6 +210,11 @@ impl Conversation<'_> {
                 },
                 Some(report) = parts.reports.recv() => {
                     self.say(&ToCoordinator::Report(Box::new(report))).await?;
+                }
+                Some(question) = parts.questions.recv(), if self.asked.has_room() => {
+                    if let Some(pull) = self.asked.ask(question) {
+                        self.say(&ToCoordinator::Pull(Box::new(pull))).await?;
+                    }
                 }
                 message = next(frames, self.address) => self.heed(message?).await?,
                 Some(Ok(Some(request))) = self.reconciling.join_next() => {
@@ -320,6 +302,7 @@ impl Conversation<'_> {
                 Output::Describe(digest) => self.describe(digest),
                 Output::Order(order) => self.order(order).await?,
                 Output::Renew => self.credentials.want(),
+                Output::Pulled(pulled) => self.asked.answer(*pulled),
                 Output::Renewed(certificates) => {
                     if let Err(error) = self.credentials.take(&certificates) {
                         warn!(error = &error as &dyn Error, "a renewed certificate was not taken");
@@ -390,7 +373,7 @@ async fn next(frames: &mut FrameReader<RecvStream>, address: SocketAddr) -> Resu
     }
 }
 
-fn every(period: Duration) -> Interval {
+pub(super) fn every(period: Duration) -> Interval {
     let mut interval = tokio::time::interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval

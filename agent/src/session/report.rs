@@ -16,6 +16,7 @@ use sifleet_common::wire::control::{
     Delta, Heartbeat, Hello, Known, MAX_CHANGES_WEIGHT, Snapshot, Stamp, StreamId, ToAgent, ToCoordinator,
 };
 use sifleet_common::wire::enrol::Certificates;
+use sifleet_common::wire::pull::Pulled;
 
 /// Bytes of changes kept for a coordinator that missed the last ones; with more, it gets a snapshot.
 const MAX_LOG_WEIGHT: usize = 1024 * 1024;
@@ -54,6 +55,8 @@ pub enum Output {
     Renewed(Box<Certificates>),
     /// Ask for the certificate anew.
     Renew,
+    /// Hand it to whoever asked.
+    Pulled(Box<Pulled>),
 }
 
 /// Keeps what the coordinator should know and how much of it was said.
@@ -195,6 +198,7 @@ impl Reporter {
             ToAgent::Order(order) => vec![Output::Order(*order)],
             ToAgent::Renewed(certificates) => vec![Output::Renewed(certificates)],
             ToAgent::RenewNow => vec![Output::Renew],
+            ToAgent::Pulled(pulled) => vec![Output::Pulled(pulled)],
         }
     }
 

@@ -8,6 +8,7 @@ use crate::inventory::{Change, Generation, InventoryDigest};
 use crate::name::PartitionName;
 use crate::wire::assignment::{Order, Report};
 use crate::wire::enrol::Certificates;
+use crate::wire::pull::{Pull, Pulled};
 
 /// Most bytes of changes in one frame: half a frame, so that estimates may err.
 pub const MAX_CHANGES_WEIGHT: usize = 512 * 1024;
@@ -57,6 +58,8 @@ pub enum ToCoordinator {
         /// Which one.
         request: u64,
     },
+    /// Asks for something on behalf of the node's jobs.
+    Pull(Box<Pull>),
 }
 
 /// What the coordinator sends.
@@ -94,6 +97,8 @@ pub enum ToAgent {
         /// Repeated in the answer.
         request: u64,
     },
+    /// Answers `Pull`.
+    Pulled(Box<Pulled>),
 }
 
 /// Introduces an agent process and its inventory.

@@ -18,8 +18,8 @@ use super::problem::{self, ApiError};
 use super::{App, AppState, openapi};
 use super::{
     apptainer, audit, availability, container_registries, drift, enrolments, events, health, images, imports,
-    library, limits, metrics, nodes, oci, partitions, pushes, registries, removals, templates, tokens, verdicts,
-    vnc,
+    library, limits, metrics, nodes, oci, partitions, pushes, registries, removals, templates, tokens,
+    verdicts, vnc,
 };
 
 /// For everybody.

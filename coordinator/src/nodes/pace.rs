@@ -25,6 +25,8 @@ const REPLICA: u64 = 10;
 const TOLD: u64 = 1_000;
 /// What the description of an image costs, which the coordinator asked for.
 const DESCRIBED: u64 = 40;
+/// What a question of a node's jobs costs: a look into the store, or a push.
+const PULLED: u64 = 2_000;
 /// What a session costs: its handshake and all that is said at its beginning.
 pub const SESSION: u64 = 2_000;
 /// Of how many microseconds of a processor a node may use one: a twentieth of a processor.
@@ -55,6 +57,7 @@ pub fn cost(message: &ToCoordinator, held: usize) -> u64 {
         }
         ToCoordinator::Described(_) => DESCRIBED,
         ToCoordinator::Clock { .. } => TOLD,
+        ToCoordinator::Pull(_) => PULLED,
         ToCoordinator::Hello(_)
         | ToCoordinator::Heartbeat(_)
         | ToCoordinator::Goodbye
@@ -78,7 +81,8 @@ pub fn depends_on_replicas(message: &ToCoordinator) -> bool {
         | ToCoordinator::Report(_)
         | ToCoordinator::Renew
         | ToCoordinator::Clock { .. }
-        | ToCoordinator::Reconciled { .. } => false,
+        | ToCoordinator::Reconciled { .. }
+        | ToCoordinator::Pull(_) => false,
     }
 }
 

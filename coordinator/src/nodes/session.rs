@@ -20,7 +20,9 @@ use tracing::{debug, info, warn};
 use super::Shared;
 use super::issuer::Issuer;
 use super::pace::{self, Accounts, Seat};
+use super::pull::Pulling;
 use super::renewing::Renewing;
+use crate::oci::Registry;
 use crate::state::run::{Handle, OUTBOX, Share, Stopped, ToSession};
 use crate::state::{Caller, Event, SessionId};
 use sifleet_common::tls::{IdentityError, NodeIdentity, connected_chain, connected_identity};
@@ -88,7 +90,7 @@ impl SessionEnd {
 
 /// Serves one connection from its first packet to its end.
 pub(super) async fn serve(incoming: Incoming, session: SessionId, shared: Shared, stop: CancellationToken) {
-    let Shared { handle, enrolling, accounts, door } = shared;
+    let Shared { handle, enrolling, registry, accounts, door } = shared;
     let peer = incoming.remote_address();
     let connection = match handshake(incoming).await {
         Ok(connection) => connection,
@@ -132,7 +134,7 @@ pub(super) async fn serve(incoming: Incoming, session: SessionId, shared: Shared
             return;
         }
     };
-    let talk = Talk { connection: &connection, session, shown: &shown, handle: &handle, seat };
+    let talk = Talk { connection: &connection, session, shown: &shown, handle: &handle, registry, seat };
     let end = tokio::select! {
         () = stop.cancelled() => SessionEnd::Stopped(Stopped),
         end = talk.run(enrolling.issuer()) => end,
@@ -207,6 +209,7 @@ struct Talk<'a> {
     session: SessionId,
     shown: &'a NodeIdentity,
     handle: &'a Handle,
+    registry: Option<Registry>,
     seat: Seat,
 }
 
@@ -239,16 +242,23 @@ impl Talk<'_> {
         // The owner alone keeps the session open: when it drops its end, the session ends.
         let now = handle.clock.now().mono;
         let renewing = Renewing::new(issuer, (shown, chain), outbox.downgrade(), now);
+        let whose = ((*handle).clone(), shown.node.clone());
+        let pulling = Pulling::new(self.registry.clone(), whose, outbox.downgrade());
         if let Err(stopped) = handle.open(*session, caller, hello, outbox).await {
             return stopped.into();
         }
         tokio::select! {
-            end = self.listen(frames, renewing) => end,
+            end = self.listen(frames, renewing, pulling) => end,
             end = speak(send, messages) => end,
         }
     }
 
-    async fn listen(&self, mut frames: FrameReader<RecvStream>, mut renewing: Renewing<'_>) -> SessionEnd {
+    async fn listen(
+        &self,
+        mut frames: FrameReader<RecvStream>,
+        mut renewing: Renewing<'_>,
+        mut pulling: Pulling,
+    ) -> SessionEnd {
         let (share, mut held, mut told) = (Share::default(), Held::default(), false);
         loop {
             let message = tokio::select! {
@@ -277,6 +287,10 @@ impl Talk<'_> {
                 && let Err(end) = renewing.renew(self.handle)
             {
                 return end;
+            }
+            if let ToCoordinator::Pull(pull) = message {
+                pulling.take(*pull);
+                continue;
             }
             if let Err(stopped) = self.handle.say(self.session, message, &share).await {
                 return stopped.into();

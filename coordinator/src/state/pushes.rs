@@ -11,6 +11,7 @@ mod begin;
 mod clock;
 mod commands;
 mod end;
+pub mod join;
 mod keep;
 mod maps;
 mod nodes;

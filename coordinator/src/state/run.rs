@@ -229,6 +229,7 @@ impl Loop {
             | ToCoordinator::Described(_)
             | ToCoordinator::Report(_)
             | ToCoordinator::Renew
+            | ToCoordinator::Pull(_)
             | ToCoordinator::Clock { .. }
             | ToCoordinator::Reconciled { .. }
             | ToCoordinator::Goodbye => return,

@@ -41,6 +41,7 @@ fn restored(stored: &[Op]) -> Restored {
             Op::PutMetadata { .. }
             | Op::HeardOf { .. }
             | Op::PutPush { .. }
+            | Op::JoinPush { .. }
             | Op::ChangePush { .. }
             | Op::PutOutcomes { .. }
             | Op::ForgetPushes { .. }

@@ -4,6 +4,7 @@
 
 mod ensure;
 pub(super) mod plan;
+mod pull;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};

@@ -107,6 +107,7 @@ pub(super) fn finely(parts: impl Iterator<Item = ToCoordinator>) -> Vec<ToCoordi
             | ToCoordinator::Described(_)
             | ToCoordinator::Report(_)
             | ToCoordinator::Renew
+            | ToCoordinator::Pull(_)
             | ToCoordinator::Clock { .. }
             | ToCoordinator::Reconciled { .. }
             | ToCoordinator::Goodbye) => others.push(other),

@@ -121,6 +121,7 @@ impl Written {
             Op::PutMetadata { .. }
             | Op::HeardOf { .. }
             | Op::PutPush { .. }
+            | Op::JoinPush { .. }
             | Op::ChangePush { .. }
             | Op::PutOutcomes { .. }
             | Op::ForgetPushes { .. }

@@ -276,7 +276,8 @@ impl Agent {
                 | ToAgent::Resync { .. }
                 | ToAgent::Rescan
                 | ToAgent::Renewed(_)
-                | ToAgent::RenewNow => Ok(()),
+                | ToAgent::RenewNow
+                | ToAgent::Pulled(_) => Ok(()),
             };
             if said.is_err() {
                 return;

@@ -9,8 +9,8 @@ use sifleet_common::role::Role;
 use sifleet_common::time::UnixMillis;
 use sifleet_coordinator::store::Op;
 use sifleet_coordinator::store::identity::{Invite, InviteHash, InviteNo, Standing};
-use sifleet_coordinator::store::template::TemplateRecord;
 use sifleet_coordinator::store::registry::{Credentials, RegistryRecord};
+use sifleet_coordinator::store::template::TemplateRecord;
 use sifleet_coordinator::store::token::{TokenNo, TokenRecord};
 
 use crate::model::{Model, name};

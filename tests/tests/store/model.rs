@@ -76,6 +76,12 @@ impl Model {
                 let nodes = nodes.into_iter().map(|node| (node, None)).collect();
                 self.pushes.insert(record.no, RestoredPush { record: (*record).clone(), nodes });
             }
+            Op::JoinPush { push, node } => {
+                let known = self.pushes.get_mut(&push).into_iter().map(|push| &mut push.nodes);
+                known.filter(|nodes| nodes.iter().all(|(name, _)| *name != node)).for_each(|nodes| {
+                    nodes.push((node.clone(), None));
+                });
+            }
             Op::ChangePush { record } => {
                 let push = RestoredPush { record: (*record).clone(), nodes: Vec::new() };
                 self.pushes.entry(record.no).or_insert(push).record = (*record).clone();
@@ -303,7 +309,10 @@ fn record(no: u8, b: u8) -> Arc<PushRecord> {
 
 fn put_push(model: &Model, a: u8, b: u8) -> Op {
     let record = record(a % 4, b);
-    // A push is asked for once.
+    // A push is asked for once; nodes may join it.
+    if model.pushes.contains_key(&record.no) && b.is_multiple_of(3) {
+        return Op::JoinPush { push: record.no, node: name("n7") };
+    }
     if model.pushes.contains_key(&record.no) {
         return Op::ChangePush { record };
     }

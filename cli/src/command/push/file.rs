@@ -122,7 +122,7 @@ impl Local {
         client: &Client,
         live: &mut Live,
         screen: &mut Screen,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<UploadState> {
         let mut luck = Luck::default();
         loop {
             let error = match self.attempt(client, live, screen, &mut luck) {
@@ -134,7 +134,8 @@ impl Local {
                     };
                     let event = json!({"event": "published", "name": self.name.as_str(), "state": state});
                     let words = format!("{}: the library {said}, as {}", self.path.display(), self.name);
-                    return Ok(live.remark(screen, &event, &words)?);
+                    live.remark(screen, &event, &words)?;
+                    return Ok(state);
                 }
                 Err(error) => error,
             };

@@ -26,6 +26,7 @@ impl State {
         let answer = match command {
             Command::Create(wish) => self.create(*wish, now),
             Command::Ensure(wish) => self.ensure(*wish, now),
+            Command::Join(wish) => self.join(*wish, now),
             Command::Cancel(no) => self.cancel(no, now),
             Command::Retry(no) => self.retry(no, now),
             Command::Rate(no, rate) => self.set_rate(no, rate),
@@ -34,7 +35,7 @@ impl State {
         (answer, std::mem::take(&mut self.effects))
     }
 
-    fn create(&mut self, wish: Wish, now: Now) -> Result<PushNo, PushError> {
+    pub(super) fn create(&mut self, wish: Wish, now: Now) -> Result<PushNo, PushError> {
         if let Some(key) = &wish.key
             && let Some(no) = self.pushes.keys.get(&key.text).copied()
         {
@@ -87,12 +88,18 @@ impl State {
 
     /// Refuses what there is no room for, after the oldest that ended are forgotten.
     fn make_room(&mut self, wish: &Wish, now: Now) -> Result<(), PushError> {
-        let adds = usize::try_from(wish.nodes.len()).unwrap_or(usize::MAX);
-        self.forget_old(adds, now);
+        self.make_room_for_parts(wish, now)?;
         let running = self.pushes.pushes.values().filter(|push| push.open > 0).count();
         if running >= MAX_RUNNING {
             return Err(PushError::TooMany { what: format!("{MAX_RUNNING} pushes") });
         }
+        Ok(())
+    }
+
+    /// Refuses nodes for which there is no room, after the oldest pushes that ended are forgotten.
+    pub(super) fn make_room_for_parts(&mut self, wish: &Wish, now: Now) -> Result<(), PushError> {
+        let adds = usize::try_from(wish.nodes.len()).unwrap_or(usize::MAX);
+        self.forget_old(adds, now);
         let parts: usize = self.pushes.pushes.values().map(|push| push.parts.len()).sum();
         if parts.saturating_add(adds) > MAX_PARTS {
             return Err(PushError::TooMany { what: format!("{MAX_PARTS} nodes of all pushes together") });
@@ -178,6 +185,6 @@ impl State {
     }
 }
 
-fn later(wall: UnixMillis, millis: u64) -> UnixMillis {
+pub(super) fn later(wall: UnixMillis, millis: u64) -> UnixMillis {
     UnixMillis(wall.0.saturating_add(i64::try_from(millis).unwrap_or(i64::MAX)))
 }

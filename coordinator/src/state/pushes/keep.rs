@@ -69,7 +69,9 @@ impl State {
         }
         for no in &forgotten {
             let key = self.pushes.pushes.remove(no).and_then(|push| push.record.key.clone());
-            if let Some(key) = key {
+            if let Some(key) = key
+                && self.pushes.keys.get(&key.text) == Some(no)
+            {
                 self.pushes.keys.remove(&key.text);
             }
             self.pushes.changed.remove(no);

@@ -3,6 +3,7 @@
 
 mod chaos;
 mod ends;
+mod joins;
 mod lab;
 mod limits;
 mod many;

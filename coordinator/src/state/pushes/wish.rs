@@ -57,6 +57,8 @@ pub enum Command {
     Create(Box<Wish>),
     /// One that is under way for the same, else a new one.
     Ensure(Box<Wish>),
+    /// Nodes of a wish, which has a key, join the push of that key, or begin it.
+    Join(Box<Wish>),
     /// No more of it.
     Cancel(PushNo),
     /// Once more for the nodes that failed.

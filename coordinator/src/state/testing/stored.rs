@@ -45,6 +45,7 @@ pub(crate) fn restored(stored: &[Op]) -> Restored {
                 let nodes = nodes.into_iter().map(|node| (node, None)).collect();
                 pushes.insert(record.no, RestoredPush { record: (*record).clone(), nodes });
             }
+            Op::JoinPush { push, node } => pushes.get_mut(&push).unwrap().nodes.push((node, None)),
             Op::ChangePush { record } => pushes.get_mut(&record.no).unwrap().record = (*record).clone(),
             Op::PutOutcomes { push, nodes } => {
                 for (node, outcome) in nodes {

@@ -23,6 +23,14 @@ pub(super) fn put(transaction: &Transaction<'_>, record: &PushRecord, nodes: &[N
     Ok(())
 }
 
+/// Adds a node behind the others. One of a push that is not there is no longer of interest.
+pub(super) fn join(transaction: &Transaction<'_>, push: PushNo, node: &NodeName) -> Result<()> {
+    let sql = "INSERT OR IGNORE INTO push_node (push, place, node)
+         SELECT id, (SELECT coalesce(max(place), -1) + 1 FROM push_node WHERE push = ?1), ?2 FROM push WHERE id = ?1";
+    transaction.prepare_cached(sql)?.execute(params![push.0.cast_signed(), node.as_str()])?;
+    Ok(())
+}
+
 pub(super) fn change(transaction: &Transaction<'_>, record: &PushRecord) -> Result<()> {
     let sql = "INSERT INTO push (id, image, digest, size, source, root, completion, created, ended, deadline,
              patience, rate, priority, cancelled, key, fingerprint)

@@ -51,6 +51,7 @@ impl<'a> Batch<'a> {
             Op::PutMembers { source, at, members } => members::put(self.transaction, source, *at, members),
             Op::HeardOf { name } => self.heard_of(name),
             Op::PutPush { record, nodes } => pushes::put(self.transaction, record, nodes),
+            Op::JoinPush { push, node } => pushes::join(self.transaction, *push, node),
             Op::ChangePush { record } => pushes::change(self.transaction, record),
             Op::PutOutcomes { push, nodes } => pushes::put_outcomes(self.transaction, *push, nodes),
             Op::ForgetPushes { pushes } => pushes::forget(self.transaction, pushes),

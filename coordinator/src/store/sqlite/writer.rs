@@ -114,6 +114,7 @@ fn moved(ops: &[Op]) -> impl Iterator<Item = &NodeName> {
         | Op::PutMembers { .. }
         | Op::HeardOf { .. }
         | Op::PutPush { .. }
+        | Op::JoinPush { .. }
         | Op::ChangePush { .. }
         | Op::PutOutcomes { .. }
         | Op::ForgetPushes { .. }

@@ -192,7 +192,8 @@ impl Crowd {
             | ToAgent::Rescan
             | ToAgent::Reconcile { .. }
             | ToAgent::Renewed(_)
-            | ToAgent::RenewNow => {}
+            | ToAgent::RenewNow
+            | ToAgent::Pulled(_) => {}
         }
     }
 
