@@ -43,7 +43,7 @@ impl Registry {
         drop(fs::remove_dir_all(folder));
         fs::create_dir_all(folder.join("library")).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         fs::write(folder.join("web.pem"), made.cert.pem()).unwrap();
         fs::write(folder.join("web.key"), made.signing_key.serialize_pem()).unwrap();
         let at = folder.display();
@@ -71,7 +71,8 @@ impl Registry {
     }
 
     fn host(&self) -> String {
-        format!("localhost:{}", self.port)
+        // oras speaks plain HTTP with whatever is called localhost.
+        format!("127.0.0.1:{}", self.port)
     }
 
     fn library(&self, name: &str) -> PathBuf {
@@ -118,6 +119,7 @@ impl Clients {
             "APPTAINER_DOCKER_USERNAME=me".to_owned(),
             format!("APPTAINER_DOCKER_PASSWORD={}", self.registry.token),
             format!("HOME={at}"),
+            format!("REGISTRY_AUTH_FILE={at}/auth.json"),
         ];
         let variables = variables.iter().map(String::as_str);
         let words: Vec<&str> = variables.chain(command.iter().copied()).collect();
@@ -218,7 +220,7 @@ fn skopeo_copies_lists_deletes_and_goes_on_where_it_was_cut_off() {
     assert_eq!(sha256(&lab.registry.library("other_v2.sif")), sha256(&image));
     assert!(lab.ok(&["skopeo", "list-tags", &format!("docker://{name}")]).contains("\"v1\""));
     let cutting = Cutting::start(lab.registry.port, 12_000_000);
-    let through = format!("localhost:{}", cutting.port);
+    let through = format!("127.0.0.1:{}", cutting.port);
     let credentials = format!("me:{}", lab.registry.token);
     lab.ok(&[
         "skopeo",

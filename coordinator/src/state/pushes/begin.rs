@@ -194,7 +194,8 @@ impl State {
         let node = self.node(share.node).ok_or_else(none)?;
         let root = root_of(&node.inventory, share.wish.as_deref());
         // Nobody runs what a library holds.
-        let is_library = |(id, _): &Place| node.inventory.root(*id).is_some_and(|root| root.kind.is_library());
+        let is_library =
+            |(id, _): &Place| node.inventory.root(*id).is_some_and(|root| root.kind.is_library());
         let runs = !root.as_ref().is_ok_and(is_library);
         let image = self.index.digests().get(&share.image).filter(|_| runs);
         if let Some(words) = image.and_then(|image| runs_not(node, image)) {
