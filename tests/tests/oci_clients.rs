@@ -304,19 +304,23 @@ fn two_gigabytes_go_there_and_back_and_what_is_broken_off_goes_on() {
     // Broken off in the middle: curl gives up long before two gigabytes have gone.
     let broken = registry.curl(&["-X", "PATCH", "-T", &image.display().to_string(), "--max-time", "1", &url]);
     let _slow_machines_break_off_too = broken;
-    let standing = ask(&["-D", "-", &url]);
-    let range = header(&standing, "range").unwrap_or_else(|| panic!("{standing}"));
-    let has: u64 = range
-        .strip_prefix("0-")
-        .unwrap()
-        .parse::<u64>()
-        .map_or(0, |last| if last == 0 { 0 } else { last + 1 });
-    assert!(has < length, "{has}: nothing was broken off");
     let rest = folder.join("rest");
-    let mut from = fs::File::open(&image).unwrap();
-    std::io::Seek::seek(&mut from, std::io::SeekFrom::Start(has)).unwrap();
-    std::io::copy(&mut from, &mut fs::File::create(&rest).unwrap()).unwrap();
-    ask(&["-X", "PATCH", "-T", &rest.display().to_string(), &url]);
+    // What was on its way when curl gave up still arrives: then the offset is another one, and asked for again.
+    let goes_on = || {
+        let standing = ask(&["-D", "-", &url]);
+        let last = header(&standing, "range").unwrap_or_else(|| panic!("{standing}"));
+        let last: u64 = last.strip_prefix("0-").unwrap().parse().unwrap();
+        let has = if last == 0 { 0 } else { last + 1 };
+        assert!(has < length, "{has}: nothing was broken off");
+        let mut from = fs::File::open(&image).unwrap();
+        std::io::Seek::seek(&mut from, std::io::SeekFrom::Start(has)).unwrap();
+        std::io::copy(&mut from, &mut fs::File::create(&rest).unwrap()).unwrap();
+        let range = format!("Content-Range: {has}-{}", length - 1);
+        let sent = ["--fail", "-X", "PATCH", "-H", &range, "-T", &rest.display().to_string(), &url];
+        let sent = registry.curl(&sent);
+        if sent.status.success() { Ok(()) } else { Err(said(&sent)) }
+    };
+    until("the rest is taken", LONG, goes_on).unwrap();
     fs::remove_file(&rest).unwrap();
     ask(&["--fail", "-X", "PUT", &format!("{url}?digest={digest}")]);
     let config = Algorithm::Sha256.of(b"{}");
