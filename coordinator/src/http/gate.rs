@@ -233,7 +233,9 @@ fn borne(headers: &HeaderMap, by: Schemes) -> Result<Option<Cow<'_, str>>, ApiEr
     }
     let basic = by == Schemes::BearerOrBasic && scheme.eq_ignore_ascii_case("basic");
     let password = Some(token).filter(|_| basic).and_then(password);
-    password.map(|password| Some(Cow::Owned(password))).ok_or_else(unread)
+    // Some clients that were told nothing send a password all the same: none.
+    let password = password.ok_or_else(unread)?;
+    Ok(Some(password).filter(|password| !password.is_empty()).map(Cow::Owned))
 }
 
 /// Reads the password of `Basic` credentials.
@@ -325,6 +327,7 @@ mod tests {
         // ann:x:y
         assert_eq!(read("Basic YW5uOng6eQ==", Schemes::BearerOrBasic), Ok(Some("x:y".to_owned())));
         assert_eq!(read("Bearer x", Schemes::BearerOrBasic), Ok(Some("x".to_owned())));
+        assert_eq!(read("Basic Og==", Schemes::BearerOrBasic), Ok(None), "skopeo without a password");
         for bad in ["Basic YW5u", "Basic ?", "Basic ", "Digest x"] {
             assert_eq!(read(bad, Schemes::BearerOrBasic), Err(Code::Unauthenticated), "{bad}");
         }

@@ -80,12 +80,12 @@ mod tests {
         let all = (0..100).map(|_| {
             let (count, gate) = (Arc::clone(&count), Arc::clone(&gate));
             once.work(1, move || {
-                drop(gate.lock().unwrap().recv());
+                assert!(gate.lock().unwrap().recv().is_ok());
                 count.fetch_add(1, Ordering::SeqCst)
             })
         });
         let all = futures_util::future::join_all(all);
-        let open = async { drop(open.send(())) };
+        let open = async { assert!(open.send(()).is_ok()) };
         let (found, ()) = tokio::join!(all, open);
         assert!(found.iter().all(|found| *found == Some(0_usize)), "{found:?}");
         assert_eq!(once.work(1, || 7).await, Some(7), "what has ended is begun anew");

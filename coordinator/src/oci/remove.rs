@@ -75,17 +75,18 @@ impl Registry {
         let (tags, files) = self.0.store.oci(|rows| -> Result<_, OciError> {
             Ok((rows.tags(Some(name))?, rows.files_of_manifest(digest)?))
         })?;
-        let mut steps = vec![OciStep::ForgetManifest { repository: name.to_owned(), digest: digest.clone() }];
         if found.layer.is_some() {
             let mine = tags.iter().filter(|(_, _, means)| means == digest);
             let pushed = mine.filter_map(|(_, tag, _)| file_of(repository, &tag.parse().ok()?).ok());
             let own = files.iter().filter(|file| lookup::is_file_of(repository, &file.name));
             let names = pushed.map(|name| name.as_str().to_owned()).chain(own.map(|file| file.name.clone()));
             for name in names.collect::<std::collections::BTreeSet<_>>() {
-                steps.extend(self.unlink(place, &name)?);
+                // Each is kept before the next: a name less changes the version of the file.
+                let steps = self.unlink(place, &name)?;
+                self.commit(steps)?;
             }
         }
-        self.commit(steps)?;
+        self.commit(vec![OciStep::ForgetManifest { repository: name.to_owned(), digest: digest.clone() }])?;
         info!(image = %repository, digest = %digest.short(), "a manifest was deleted");
         Ok(())
     }

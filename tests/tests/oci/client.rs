@@ -172,7 +172,7 @@ impl Lab {
         let shown = || {
             let answer =
                 self.cluster.get(&format!("/v1/images/{name}")).map_err(|error| error.to_string())?;
-            let held = answer["digests"]
+            let held = answer["summary"]["digests"]
                 .as_array()
                 .is_some_and(|all| all.iter().any(|one| one["in_library"] == true));
             if held { Ok(()) } else { Err(answer.to_string()) }

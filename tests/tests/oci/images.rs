@@ -70,9 +70,10 @@ fn a_tag_of_an_image_is_another_name_of_its_file_and_goes_with_it() {
     lab.get("/v2/viz/vnc/manifests/v1").says(404, "MANIFEST_UNKNOWN");
     assert!(!names[0].exists());
     assert_eq!(lab.get("/v2/viz/vnc/manifests/stable").is(200).body, manifest.body);
+    tag("old").is(201);
     let digest = manifest.header("docker-content-digest");
     lab.delete(&format!("/v2/viz/vnc/manifests/{digest}")).is(202);
-    assert!(!names[1].exists());
+    assert!(!names[1].exists() && !lab.cluster.library().join("viz/vnc_old.sif").exists());
     lab.get("/v2/viz/vnc/manifests/stable").says(404, "MANIFEST_UNKNOWN");
     let layer = Algorithm::Sha256.of(&bytes);
     lab.get(&format!("/v2/viz/vnc/blobs/{layer}")).says(404, "BLOB_UNKNOWN");
