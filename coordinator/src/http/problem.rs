@@ -40,6 +40,7 @@ const MAX_CANDIDATES: usize = 20;
 /// What a full house asks of who comes next.
 const FULL_HOUSE: Duration = Duration::from_secs(10);
 
+pub(super) mod old;
 mod refusal;
 
 use refusal::{code_of_push, code_of_query, code_of_removal, code_of_template, code_of_token};
