@@ -151,8 +151,7 @@ async fn serve(
         store.submit(forgotten).await?;
     }
     // Who takes in stops first, then the owner of what was taken in.
-    let (edges, core) = (Tasks::new(), Tasks::new());
-    let clock = Clock::start();
+    let (edges, core, clock) = (Tasks::new(), Tasks::new(), Clock::start());
     let (tokens, templates) = (take(&mut restored.tokens), take(&mut restored.templates));
     let state = State::restore(settings.state_limits(), restored)
         .with_transfers(settings.transfers(clock.now().wall))
