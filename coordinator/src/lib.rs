@@ -52,6 +52,7 @@ use signatures::SignaturesError;
 use state::run::Handle;
 use state::{Event, State};
 use store::registry::RegistryRecord;
+use store::template::TemplateRecord;
 use store::{Restored, Store, StoreError};
 
 /// The loop that the watchdog listens to: without it nothing is taken in and no lease runs out.
@@ -153,8 +154,7 @@ async fn serve(
         store.submit(forgotten).await?;
     }
     // Who takes in stops first, then the owner of what was taken in.
-    let (edges, core) = (Tasks::new(), Tasks::new());
-    let clock = Clock::start();
+    let (edges, core, clock) = (Tasks::new(), Tasks::new(), Clock::start());
     let (tokens, templates) = (take(&mut restored.tokens), take(&mut restored.templates));
     let registries = take(&mut restored.registries);
     let state = State::restore(settings.state_limits(), restored)
@@ -163,7 +163,6 @@ async fn serve(
         .with_signatures(signatures::read(&settings)?);
     let (owner, handle) = state::run::prepare(state, store.clone(), clock);
     let app = AppState::new(handle.clone(), store.clone(), tokens, settings.http_limits(), edges.token());
-    app.templates().restore(templates);
     app.rename(listen::hosts(&settings)?);
     app.readiness().started(Part::Store);
     let listeners = Listeners::bind(&settings)?;
@@ -175,7 +174,7 @@ async fn serve(
     core.spawn("watchdog", heart.feed(core.token()));
     let (reread, rereads) = watch::channel(());
     partitions::spawn(sources, &handle, &rereads, &edges);
-    read_templates(&settings, &app, (clock, rereads), &edges);
+    read_templates((&settings, templates), &app, (clock, rereads), &edges);
     keep_house(&app, registries, clock, &edges);
     let certificates = listeners.serve(&app, (&handle, &store), settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);
@@ -235,13 +234,14 @@ async fn heed(read: Result<Settings, SettingsError>, in_force: &Settings, handle
     }
 }
 
-/// Sees to it that job templates are as their files say.
+/// Takes in the job templates that were put, and sees to it that the others are as their files say.
 fn read_templates(
-    settings: &Settings,
+    (settings, stored): (&Settings, Vec<TemplateRecord>),
     app: &AppState,
     (clock, reread): (Clock, watch::Receiver<()>),
     tasks: &Tasks,
 ) {
+    app.templates().restore(stored);
     if let Some(dir) = settings.templates.dir.clone() {
         let follow = app.templates().clone().follow(dir, clock, reread, tasks.token());
         tasks.spawn("templates", follow);

@@ -232,13 +232,13 @@ impl Templates {
     }
 
     /// Replaces what the directory holds, and says in the log what is wrong with it.
-    pub fn shelve(&self, shelf: Shelf) {
+    pub fn shelve(&self, shelf: &Shelf) {
         for mistake in &shelf.mistakes {
             let (file, line, error) = (&mistake.file, mistake.line.unwrap_or_default(), &mistake.message);
             warn!(path = %file, line, error, "a template cannot be read; what was last read is kept");
         }
         info!(templates = shelf.filed.len(), mistakes = shelf.mistakes.len(), "templates are read");
-        self.change(|book| book.shelf = shelf.clone());
+        self.change(|book| book.shelf.clone_from(shelf));
     }
 
     fn change(&self, change: impl Fn(&mut Book)) {
@@ -267,7 +267,7 @@ impl Templates {
             let Ok((back, shelf)) = read.await else { return };
             folder = back;
             if let Some(shelf) = shelf {
-                self.shelve(shelf);
+                self.shelve(&shelf);
             }
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -29,6 +29,7 @@ use super::gate::{self, Asking, Need, Needs, OPERATOR, Schemes, Turned};
 use super::hosts::Hosts;
 use super::metrics::RouteMetrics;
 use super::oci::refusal;
+use super::problem::old::{OldProblem, is_of_old};
 use super::problem::{ApiError, Code, PROBLEM_JSON, Pending, cut};
 use crate::access::secret::hide;
 use crate::access::{Access, Caller, Peer};
@@ -254,15 +255,6 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Changed;
 
-/// The body of an error as dashboards of old read it: their field, and everything else beside it.
-#[derive(serde::Serialize)]
-struct OldProblem<'a> {
-    error: &'a str,
-    message: &'a str,
-    #[serde(flatten)]
-    problem: &'a Problem,
-}
-
 /// One request on its way through.
 struct Passage {
     id: HeaderValue,
@@ -359,9 +351,8 @@ impl Passage {
     }
 
     fn write(&self, problem: &Problem) -> serde_json::Result<Vec<u8>> {
-        if self.shared.route.starts_with("/api/") {
-            let (error, message) = (problem.title.as_str(), problem.detail.as_str());
-            return serde_json::to_vec(&OldProblem { error, message, problem });
+        if is_of_old(self.shared.route) {
+            return serde_json::to_vec(&OldProblem::of(problem.clone()));
         }
         serde_json::to_vec(problem)
     }

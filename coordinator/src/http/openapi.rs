@@ -21,6 +21,7 @@ use utoipa_swagger_ui::Config;
 use super::App;
 use super::extract::answer;
 use super::gate::SCHEME;
+use super::problem::old::OldProblem;
 use super::problem::{ApiError, cut};
 
 /// The document without its paths.
@@ -32,7 +33,7 @@ use super::problem::{ApiError, cut};
             (`application/problem+json`) with a stable `code`; every answer carries `x-request-id`.",
         license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT"),
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, OldProblem)),
     tags(
         (name = "availability", description = "Is this image available on that partition?"),
         (name = "images", description = "The images found on the nodes."),

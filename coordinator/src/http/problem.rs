@@ -43,6 +43,7 @@ const MAX_CANDIDATES: usize = 20;
 /// What a full house asks of who comes next.
 const FULL_HOUSE: Duration = Duration::from_secs(10);
 
+pub(super) mod old;
 mod refusal;
 
 pub(super) use refusal::code_of_push;

@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::edge::{Doors, EdgeLayer, RequestIds};
 use super::gate::{ADMIN, Need, Needs, OPERATOR, VIEWER, delete, get, post};
+use super::problem::old::{describe_as_of_old, is_of_old};
 use super::problem::{self, ApiError};
 use super::{App, AppState, openapi};
 use super::{
@@ -191,6 +192,9 @@ impl Edges {
     ) -> UtoipaMethodRouter<Arc<App>> {
         let takes_query = paths.paths.values().any(takes_query);
         let needs = paths.paths.values_mut().fold(needs, Needs::declare);
+        if is_of_old(route) {
+            paths.paths.values_mut().for_each(describe_as_of_old);
+        }
         let layer = self.layer(route, needs, deadline);
         let layer = if takes_query { layer } else { layer.without_query() };
         (schemas, paths, methods).layer(layer)

@@ -54,11 +54,11 @@ async fn a_file_goes_before_what_was_put_and_cannot_be_changed_over_the_api() {
     let (store, _) = sqlite::open(&folder.path().join("coordinator.db")).unwrap();
     let templates = Templates::new(store);
     templates.put(record("a", "put.sif")).await.unwrap();
-    templates.shelve(shelf("a", "file.sif"));
+    templates.shelve(&shelf("a", "file.sif"));
     assert_eq!(image(&templates, "a"), "file.sif");
     assert!(matches!(templates.put(record("a", "x.sif")).await, Err(TemplateError::OfFile { .. })));
     assert!(matches!(templates.delete("a").await, Err(TemplateError::OfFile { .. })));
-    templates.shelve(Shelf::default());
+    templates.shelve(&Shelf::default());
     assert_eq!(image(&templates, "a"), "put.sif");
     let Err(TemplateError::Unknown { candidates, .. }) = templates.delete("aa").await else { panic!() };
     assert_eq!(candidates, ["a"]);
@@ -71,7 +71,7 @@ async fn a_file_that_never_could_be_read_is_told_from_nothing() {
     let templates = Templates::new(store);
     let message = "what is wrong".to_owned();
     let mistake = TemplateMistake { file: "bad.yaml".into(), line: Some(3), column: None, message };
-    templates.shelve(Shelf { mistakes: vec![mistake.clone()], ..Shelf::default() });
+    templates.shelve(&Shelf { mistakes: vec![mistake.clone()], ..Shelf::default() });
     assert_eq!(templates.book().find("bad").unwrap(), Found::Unreadable(mistake));
     assert!(templates.book().find("other").is_err());
 }
