@@ -92,7 +92,13 @@ const FENCES: [Fence; 7] = [
     Fence {
         words: &["StatusCode"],
         within: &["common/src", "agent/src", "coordinator/src"],
-        except: &["coordinator/src/http"],
+        // What registries answered us, not what we answer.
+        except: &[
+            "coordinator/src/http",
+            "coordinator/src/registries/outside",
+            "coordinator/src/registries/health",
+            "coordinator/src/registries/source",
+        ],
         advice: "HTTP statuses live in coordinator/src/http: return an error and map it in http/problem.rs",
     },
     Fence {
