@@ -139,7 +139,9 @@ impl Drop for Nginx {
     fn drop(&mut self) {
         // Its worker goes with it when it is asked, and would not if it were killed.
         let pid = rustix::process::Pid::from_child(&self.child);
-        drop(rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+        if rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_err() {
+            drop(self.child.kill());
+        }
         drop(self.child.wait());
     }
 }

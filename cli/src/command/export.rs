@@ -47,7 +47,7 @@ pub(super) fn run(client: &Client, screen: &mut Screen, args: &ExportArgs) -> an
     let mut tree = Tree::new(found.images, &base, args.blobs, |name| directory.readme(name));
     let plan = Plan::new(&tree, &earlier, |path| directory.look(&tree, path));
     check(&tree, &plan, &earlier, args)?;
-    act(client, &directory, &tree, &plan, earlier)?;
+    act(client, &directory, &tree, &plan, &earlier)?;
     tree.left_out.extend(found.left_out);
     let outcome = if tree.left_out.is_empty() { Outcome::Yes } else { Outcome::Partial };
     let to = args.to.display().to_string();
@@ -82,11 +82,11 @@ fn act(
     directory: &Directory,
     tree: &Tree,
     plan: &Plan,
-    earlier: BTreeSet<String>,
+    earlier: &BTreeSet<String>,
 ) -> anyhow::Result<()> {
     let wanted = tree.paths();
     let both: BTreeSet<String> = earlier.union(&wanted).cloned().collect();
-    if both != earlier {
+    if both != *earlier {
         directory.remember(&both)?;
     }
     for path in &plan.fetch {
