@@ -9,6 +9,8 @@ mod client;
 mod discovery;
 #[path = "oci/images.rs"]
 mod images;
+#[path = "oci/jobs.rs"]
+mod jobs;
 #[path = "oci/nodes.rs"]
 mod nodes;
 #[path = "oci/pull.rs"]

@@ -65,12 +65,19 @@ impl Lab {
 
     /// Starts a cluster with more settings of the coordinator.
     pub(crate) fn with(name: &'static str, settings: &str, nodes: Vec<&'static str>) -> Self {
+        Self::laid_out(name, &[(COORDINATOR, settings)], nodes)
+    }
+
+    /// Starts a cluster with more settings of its programs, by their names.
+    pub(crate) fn laid_out(name: &'static str, more: &[(&str, &str)], nodes: Vec<&'static str>) -> Self {
         let partitions = BTreeMap::from([("viz", "viz001")]);
         let lease = Duration::from_secs(10);
         let plan = Plan { name, partitions, nodes, library: Some("head"), lease };
         let mut cluster = Cluster::lay_out(plan).unwrap_or_else(|error| panic!("{name}: {error:#}"));
-        let file = cluster.folder().join(format!("{COORDINATOR}.toml"));
-        writeln!(fs::File::options().append(true).open(file).unwrap(), "\n{settings}").unwrap();
+        for (program, settings) in more {
+            let file = cluster.folder().join(format!("{program}.toml"));
+            writeln!(fs::File::options().append(true).open(file).unwrap(), "\n{settings}").unwrap();
+        }
         let head = cluster.folder().join("head.toml");
         let agent = fs::read_to_string(&head).unwrap();
         fs::write(head, agent.replace("library = true", "library = true\nreceive = true")).unwrap();
