@@ -67,6 +67,18 @@ impl Site {
         self.path("coordinator.toml")
     }
 
+    /// Waits until so many members of partitions are on disk: what is shown is written a moment later.
+    fn wait_for_members(&self, count: i64) {
+        let look = || {
+            let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+            let database = rusqlite::Connection::open_with_flags(self.path("state/coordinator.db"), flags);
+            let found: rusqlite::Result<i64> = database
+                .and_then(|database| database.query_row("SELECT count(*) FROM member", (), |row| row.get(0)));
+            if found == Ok(count) { Ok(()) } else { Err(format!("{found:?}")) }
+        };
+        until("members on disk", LONG, look).unwrap();
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(own("sifleet-coordinator").unwrap());
         command.arg("--config").arg(self.settings());
@@ -221,6 +233,7 @@ fn a_killed_coordinator_knows_the_partitions_when_it_returns_and_calls_them_stal
     let site = Site::ready();
     let running = site.start();
     running.wait_for_viz("viz[001-002]", false);
+    site.wait_for_members(2);
     assert!(!running.end(Signal::KILL).success());
     fs::remove_file(site.path("partitions.toml")).unwrap();
     let running = site.start();

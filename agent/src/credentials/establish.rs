@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions, Permissions, rename};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use sifleet_common::inherit;
@@ -20,6 +21,8 @@ use crate::settings;
 /// Room that is taken for a file before its content is known, in bytes: several times a key, or a chain with its
 /// authority.
 const ROOM: usize = 16 * 1024;
+/// A part that nobody touched for so long is left from a crash: an enrolment takes seconds.
+const STALE: Duration = Duration::from_secs(3_600);
 
 /// The files of a node that is about to enrol; what was not ended leaves nothing behind.
 #[derive(Debug)]
@@ -95,6 +98,7 @@ struct Part {
 impl Part {
     fn open(path: &Path, mode: u32) -> Result<Self, CredentialsError> {
         let failed = |source| CredentialsError::Write { path: path.to_owned(), source };
+        sweep(path, SystemTime::now() - STALE);
         // Root may enrol the node while its agent renews: neither may take what the other writes.
         let mut aside = path.to_owned().into_os_string();
         aside.push(format!(".{:016x}.part", rand::random::<u64>()));
@@ -129,6 +133,24 @@ impl Part {
 
     fn failed(&self, source: io::Error) -> CredentialsError {
         CredentialsError::Write { path: self.path.clone(), source }
+    }
+}
+
+/// Removes what crashes left beside a file before a moment: it may hold a part of a key. What cannot be removed stays, and
+/// nobody reads it.
+fn sweep(path: &Path, before: SystemTime) {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let is_part = |found: &[u8]| {
+        let random =
+            found.strip_prefix(name).and_then(|rest| rest.strip_prefix(b".")?.strip_suffix(b".part"));
+        random.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    let beside = path.parent().and_then(|dir| std::fs::read_dir(dir).ok());
+    for entry in beside.into_iter().flatten().flatten() {
+        let touched = || entry.metadata().and_then(|facts| facts.modified());
+        if is_part(entry.file_name().as_encoded_bytes()) && touched().is_ok_and(|touched| touched < before) {
+            drop(std::fs::remove_file(entry.path()));
+        }
     }
 }
 
@@ -204,6 +226,26 @@ mod tests {
         other.end("another key", &sent(3)).unwrap();
         assert_eq!(std::fs::read_to_string(&files.key).unwrap(), "another key");
         assert_eq!(listed(dir.path()), ["ca.pem", "node.key", "node.pem"]);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_removed_an_hour_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        drop(Establishing::begin(&files).unwrap());
+        let left = [
+            "node.key.0123456789abcdef.part",
+            "node.key.0123456789abcdee.part",
+            "node.key.old.part",
+            "mine.part",
+        ];
+        for name in left {
+            let file = File::create(dir.path().join("tls").join(name)).unwrap();
+            let age = if name.contains("abcdee") { 60 } else { 7_200 };
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        }
+        drop(Establishing::begin(&files).unwrap());
+        assert_eq!(listed(dir.path()), ["mine.part", "node.key.0123456789abcdee.part", "node.key.old.part"]);
     }
 
     #[test]
