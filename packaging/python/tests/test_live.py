@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 import sifleet
+from sifleet.models import TemplateBody
 
 
 class Live(NamedTuple):
@@ -76,6 +77,21 @@ def test_images_nodes_and_partitions_are_read(fleet: sifleet.Client) -> None:
     assert [image.name for image in fleet.partition("viz").images] == ["vnc_gnome.sif"]
     assert fleet.drift() == ()
     assert fleet.rescan("viz[001-002]").told == "viz[001-002]"
+
+
+def test_a_verdict_says_whether_a_template_finds_its_image(live: Live, fleet: sifleet.Client) -> None:
+    fleet.put_template("desk", TemplateBody("vnc_gnome", "viz", require="any"))
+    assert [template.id for template in fleet.templates().templates] == ["desk"]
+    verdict = fleet.verdict(kind="template", ref="desk")
+    assert (verdict.is_ready, verdict.reason, verdict.language) == (True, "ready", "en")
+    with sifleet.Client(live.url, token_file=live.token_file, language="ko") as korean:
+        told = korean.verdict(kind="template", ref="desk")
+        assert (told.language, told.is_ready) == ("ko", True)
+        assert told.message != verdict.message
+    assert fleet.verdict("vnc_gnome", partition="viz").verdict == "no"
+    assert fleet.delete_template("desk").id == "desk"
+    with pytest.raises(sifleet.NotFound, match="unknown_template"):
+        fleet.template("desk")
 
 
 def test_a_push_is_planned_begun_once_followed_and_then_the_image_is_everywhere(fleet: sifleet.Client) -> None:

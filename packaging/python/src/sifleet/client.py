@@ -1,4 +1,6 @@
-"""The client: one method for each question, no state but connections; :mod:`sifleet.pushing` has the rest of it.
+"""The client: one method for each question, no state but connections.
+
+:mod:`sifleet.pushing` and :mod:`sifleet.deciding` have the rest of it.
 
 It may be shared by the threads of one process. Make one in each process: after ``fork`` connections are of the parent.
 """
@@ -12,6 +14,7 @@ import httpx
 
 from sifleet import address
 from sifleet.calls import json_of, listed, segment, without_none
+from sifleet.deciding import Deciding
 from sifleet.decode import decode
 from sifleet.errors import Unavailable, UnexpectedAnswer
 from sifleet.http import Http
@@ -29,16 +32,14 @@ from sifleet.models import (
     Query,
     Rescan,
 )
+from sifleet.models.answers import Require
 from sifleet.pushing import Pushing
 
 MAX_QUERIES = 1_000
 """Most questions of one request; :meth:`Client.batch` splits."""
 
-Require = Union[str, int]
-"""How many nodes are enough: ``all``, ``any`` or a number."""
 
-
-class Client(Pushing):
+class Client(Pushing, Deciding):
     """Asks one coordinator.
 
     >>> client = sifleet.Client("https://head01:7440", token_file="/etc/portal/token")  # doctest: +SKIP
@@ -54,6 +55,7 @@ class Client(Pushing):
         token_file: Union[str, os.PathLike[str], None] = None,
         ca: Union[str, os.PathLike[str], None] = None,
         timeout: float = 5.0,
+        language: Optional[str] = None,
         transport: Optional[httpx.BaseTransport] = None,
     ) -> None:
         """Read what says where and who; connect to nobody yet.
@@ -66,6 +68,7 @@ class Client(Pushing):
                 ``SIFLEET_TOKEN``.
             ca: PEM file of the certificates to trust for https; else the system's.
             timeout: Seconds that connecting may take, and each wait for bytes.
+            language: In which verdicts speak to people, ``en`` or ``ko``.
             transport: Carries requests instead, for tests: an ``httpx.MockTransport``.
 
         Raises:
@@ -75,7 +78,7 @@ class Client(Pushing):
         found = address.find(url)
         secret = address.token(token, token_file)
         base, carrier = address.transport(found, ca, secret)
-        super().__init__(Http(base, transport or carrier, secret, timeout))
+        super().__init__(Http(base, transport or carrier, secret, timeout, language))
 
     def __enter__(self) -> "Client":
         """Return the client; leaving closes it."""

@@ -21,9 +21,13 @@ SILENCE = 60.0
 class Http:
     """One coordinator, over connections that are kept."""
 
-    def __init__(self, base: str, transport: httpx.BaseTransport, token: Optional[str], timeout: float) -> None:
+    def __init__(
+        self, base: str, transport: httpx.BaseTransport, token: Optional[str], timeout: float, language: Optional[str]
+    ) -> None:
         """Connect to nobody yet."""
         headers = {"Accept": "application/json, application/problem+json", "User-Agent": "sifleet-python"}
+        if language is not None:
+            headers["Accept-Language"] = language
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         self._timeout = timeout

@@ -41,6 +41,8 @@ from sifleet.models.pushes import (
     PushReason,
     SourceBytes,
 )
+from sifleet.models.templates import Template, TemplateBody, TemplateList, TemplateMistake
+from sifleet.models.verdicts import VerdictAnswer, VerdictKind
 
 __all__ = [
     "App",
@@ -82,5 +84,11 @@ __all__ = [
     "SifPartition",
     "Signature",
     "SourceBytes",
+    "Template",
+    "TemplateBody",
+    "TemplateList",
+    "TemplateMistake",
     "Verdict",
+    "VerdictAnswer",
+    "VerdictKind",
 ]

@@ -1,7 +1,10 @@
 """The words of answers: ready, outdated, missing, unknown, and whether that is enough."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Union
+
+Require = Union[str, int]
+"""How many nodes are enough: ``all``, ``any`` or a number."""
 
 Satisfied = Literal["yes", "no", "unknown"]
 """Whether as many nodes are ready as were asked for; ``unknown`` means that it depends on nodes that are silent."""
