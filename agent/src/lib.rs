@@ -154,12 +154,7 @@ pub async fn run(
         let beat = Arc::clone(&pulse);
         transfers.start(&hashing, ends, tasks.token(), move || beat.heart.beat(TRANSFER))?;
     }
-    let (questions, asked) = mpsc::channel(QUESTIONS);
-    open_pulls(&settings, (&hashing, &tasks), {
-        let seen = Arc::clone(&pulse);
-        let connected = Arc::new(move || seen.connected.load(Ordering::Relaxed));
-        pull::Ends { questions, commands: commands.clone(), connected }
-    });
+    let questions = open_pulls(&settings, (&hashing, &tasks), &pulse, commands.clone());
     let config = session::Config {
         coordinators: settings.coordinators.clone(),
         credentials: credentials.clone(),
@@ -169,8 +164,7 @@ pub async fn run(
         patience: PATIENCE,
     };
     let beat: Arc<dyn session::Beat> = Arc::<Pulse>::clone(&pulse);
-    let parts =
-        session::Parts { changes, commands, orders, reports, questions: asked, stop: tasks.token(), beat };
+    let parts = session::Parts { changes, commands, orders, reports, questions, stop: tasks.token(), beat };
     tasks.spawn("session", session::run(config, parts));
     tasks.spawn("watchdog", pulse.heart.clone().feed(tasks.token()));
     systemd::ready(&pulse.summary());
@@ -209,13 +203,23 @@ fn open_transfers(settings: &Settings, credentials: &Credentials) -> Option<Tran
     opened.inspect_err(refused).ok()
 }
 
-/// A node whose port for jobs is taken does everything else.
-fn open_pulls(settings: &Settings, (hashing, tasks): (&Hashing, &Tasks), ends: pull::Ends) {
-    let Some(port) = settings.pull.port else { return };
+/// A node whose port for jobs is taken does everything else. Returns what its jobs will want to know.
+fn open_pulls(
+    settings: &Settings,
+    (hashing, tasks): (&Hashing, &Tasks),
+    pulse: &Arc<Pulse>,
+    commands: mpsc::Sender<inventory::Command>,
+) -> mpsc::Receiver<session::Question> {
+    let (questions, asked) = mpsc::channel(QUESTIONS);
+    let Some(port) = settings.pull.port else { return asked };
+    let seen = Arc::clone(pulse);
+    let connected = Arc::new(move || seen.connected.load(Ordering::Relaxed));
+    let ends = pull::Ends { questions, commands, connected };
     let opened = Pulls::open(port).and_then(|pulls| pulls.start(&hashing.threads, ends, tasks.token()));
     if let Err(error) = opened {
         error!(error = %Chain(&error), "jobs of this node cannot pull; see `pull` in the settings");
     }
+    asked
 }
 
 /// A disk that cannot be written costs a reading of all images at each start, not the agent.

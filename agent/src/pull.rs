@@ -134,7 +134,7 @@ impl Pulls {
 
 async fn run(listeners: Vec<TcpListener>, ends: Ends, stop: CancellationToken) {
     let tasks = Tasks::new();
-    let desk = Arc::new(Desk::new(ends, Patience::default()));
+    let desk = Arc::new(Desk::new(ends, Patience::default(), &tasks));
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     for listener in listeners {
         let accepting = accept(listener, Arc::clone(&desk), Arc::clone(&room), tasks.clone());

@@ -174,8 +174,7 @@ async fn serve(
     core.spawn("watchdog", heart.feed(core.token()));
     let (reread, rereads) = watch::channel(());
     partitions::spawn(sources, &handle, &rereads, &edges);
-    read_templates((&settings, templates), &app, (clock, rereads), &edges);
-    keep_house(&app, registries, clock, &edges);
+    keep_house((&settings, templates, registries), &app, (clock, rereads), &edges);
     let certificates = listeners.serve(&app, (&handle, &store), settings.limits.max_nodes, &edges);
     app.readiness().started(Part::View);
     systemd::ready(&summary(&handle));
@@ -248,9 +247,15 @@ fn read_templates(
     }
 }
 
-/// Takes the catalogue in, has images brought in, and sees to what would pile up: uploads and blobs that nobody needs, tokens that
+/// Takes templates and the catalogue in, has images brought in, and sees to what would pile up: uploads and blobs that nobody needs, tokens that
 /// ended, old records of the audit; and to the digests by which clients of registries call what the library holds.
-fn keep_house(app: &AppState, registries: Vec<RegistryRecord>, clock: Clock, tasks: &Tasks) {
+fn keep_house(
+    (settings, templates, registries): (&Settings, Vec<TemplateRecord>, Vec<RegistryRecord>),
+    app: &AppState,
+    (clock, reread): (Clock, watch::Receiver<()>),
+    tasks: &Tasks,
+) {
+    read_templates((settings, templates), app, (clock, reread), tasks);
     app.catalogue().restore(registries);
     if let Some(library) = app.library() {
         tasks.spawn("library", library.clone().reap_until(tasks.token()));

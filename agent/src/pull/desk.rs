@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use sifleet_common::digest::Digest;
 use sifleet_common::name::ImageName;
+use sifleet_common::task::Tasks;
 use sifleet_common::wire::pull::{Answer, Manifest, Wanted};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -99,10 +100,18 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(ends: Ends, patience: Patience) -> Self {
+    pub(super) fn new(ends: Ends, patience: Patience, tasks: &Tasks) -> Self {
         let Ends { questions, commands, connected } = ends;
-        let (asking, said) = (Once::default(), Mutex::default());
-        Self { questions, commands, connected, patience, asking, said, downloads: Downloads::default() }
+        let (asking, said) = (Once::new(tasks.clone()), Mutex::default());
+        Self {
+            questions,
+            commands,
+            connected,
+            patience,
+            asking,
+            said,
+            downloads: Downloads::new(tasks.clone()),
+        }
     }
 
     /// Finds the manifest that a name means.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use sifleet_common::task::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Bytes that are read at once.
@@ -25,21 +26,23 @@ const MAX_DOWNLOADS: usize = 32;
 const STALL: Duration = Duration::from_secs(60);
 
 /// Who may read at the same time.
-pub(super) struct Downloads(Arc<Semaphore>);
-
-impl Default for Downloads {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_DOWNLOADS)))
-    }
+pub(super) struct Downloads {
+    tasks: Tasks,
+    places: Arc<Semaphore>,
 }
 
 impl Downloads {
+    /// Begins without any; they are read on these tasks.
+    pub(super) fn new(tasks: Tasks) -> Self {
+        Self { tasks, places: Arc::new(Semaphore::new(MAX_DOWNLOADS)) }
+    }
+
     /// Waits for a place, then begins to read.
     pub(super) async fn begin(&self, file: File, range: Range<u64>) -> Content {
         let length = range.end.saturating_sub(range.start);
         let (pieces, body) = mpsc::channel(1);
-        let Ok(place) = Arc::clone(&self.0).acquire_owned().await else { return Content::text("") };
-        tokio::spawn(read(file, range, pieces, place));
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return Content::text("") };
+        self.tasks.spawn("download", read(file, range, pieces, place));
         Content::Pieces { body, length }
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sifleet_common::task::Tasks;
 use tokio::sync::watch;
 
 /// What is being worked on, by what it is for; clones share it.
 #[derive(Debug)]
 pub(super) struct Once<K: Ord, T> {
+    tasks: Tasks,
     running: Arc<Mutex<Running<K, T>>>,
 }
 
@@ -15,13 +17,7 @@ type Running<K, T> = BTreeMap<K, watch::Receiver<Option<T>>>;
 
 impl<K: Ord, T> Clone for Once<K, T> {
     fn clone(&self) -> Self {
-        Self { running: Arc::clone(&self.running) }
-    }
-}
-
-impl<K: Ord, T> Default for Once<K, T> {
-    fn default() -> Self {
-        Self { running: Arc::default() }
+        Self { tasks: self.tasks.clone(), running: Arc::clone(&self.running) }
     }
 }
 
@@ -30,6 +26,11 @@ where
     K: Ord + Clone + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
+    /// Begins without any; the work is done on these tasks.
+    pub(super) fn new(tasks: Tasks) -> Self {
+        Self { tasks, running: Arc::default() }
+    }
+
     /// Begins the work, or waits for whoever began it for the same key; none if it broke off. Whoever asked may go away:
     /// what was begun is done all the same.
     pub(super) async fn work(&self, key: K, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
@@ -45,7 +46,7 @@ where
         let (tell, done) = watch::channel(None);
         running.insert(key.clone(), done.clone());
         let ended = Ended { once: self.clone(), key };
-        tokio::spawn(async move {
+        self.tasks.spawn("pull once", async move {
             let found = work.await;
             // Whoever asks from here on begins anew.
             drop(ended);
@@ -77,7 +78,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_who_want_the_same_have_it_done_once_and_the_next_one_anew() {
-        let (once, count) = (Once::<u8, usize>::default(), Arc::new(AtomicUsize::new(0)));
+        let (once, count) = (Once::<u8, usize>::new(Tasks::new()), Arc::new(AtomicUsize::new(0)));
         let (open, gate) = oneshot::channel::<()>();
         let counted = Arc::clone(&count);
         let mut waiting = vec![once.join(1, async move {
@@ -97,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_breaks_off_is_told_from_work_that_takes_long() {
-        let once = Once::<u8, usize>::default();
+        let once = Once::<u8, usize>::new(Tasks::new());
         assert_eq!(once.work(1, async { panic!("on purpose") }).await, None);
         assert_eq!(once.work(1, async { 1 }).await, Some(1));
     }

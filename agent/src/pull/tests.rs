@@ -235,7 +235,8 @@ async fn while_the_coordinator_is_away_names_mean_what_it_said_last() {
     let there = Arc::new(AtomicBool::new(true));
     let seen = Arc::clone(&there);
     let ends = Ends { questions, commands, connected: Arc::new(move || seen.load(Ordering::SeqCst)) };
-    let desk = Desk::new(ends, Patience { fresh: Duration::ZERO, lost: Duration::from_millis(1) });
+    let desk =
+        Desk::new(ends, Patience { fresh: Duration::ZERO, lost: Duration::from_millis(1) }, &Tasks::new());
     let name = || ("compute/openfoam".to_owned(), "v2312".to_owned());
     let answering = tokio::spawn(async move {
         let Some(Question { reply, .. }) = asked.recv().await else { return asked };
