@@ -98,7 +98,9 @@ impl Render for RegistryBody {
 fn plain(object: &Map<String, Value>) -> String {
     let one = |(key, value): (&String, &Value)| match value {
         Value::String(text) => format!("{key}={text}"),
-        other => format!("{key}={other}"),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            format!("{key}={value}")
+        }
     };
     object.iter().map(one).collect::<Vec<_>>().join(" ")
 }
