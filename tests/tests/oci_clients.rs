@@ -292,13 +292,31 @@ fn two_gigabytes_go_there_and_back_and_what_is_broken_off_goes_on() {
     let image = folder.join("large.sif");
     SifBuilder::new().payload_bytes(2 << 30, 4).write(&image).unwrap();
     let (digest, length) = (sha256(&image), fs::metadata(&image).unwrap().len());
+    let base = format!("https://{}/v2/large", registry.host());
+    send_in_two(&registry, &folder, &image, &digest);
+    name_it(&registry, &base, &digest, length);
+    assert_eq!(fs::metadata(registry.library("large_v1.sif")).unwrap().len(), length);
+    let (blob, pulled) = (format!("{base}/blobs/{digest}"), folder.join("pulled.sif"));
+    let to = pulled.display().to_string();
+    let half = format!("0-{}", length / 2);
+    ask(&registry, &["--fail", "-r", &half, "-o", &to, &blob]);
+    ask(&registry, &["--fail", "-C", "-", "-o", &to, &blob]);
+    assert_eq!(sha256(&pulled), digest);
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Has curl ask, and fails unless it got an answer.
+fn ask(registry: &Registry, arguments: &[&str]) -> String {
+    let output = registry.curl(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Uploads an image, breaks off in the middle, and goes on where it was.
+fn send_in_two(registry: &Registry, folder: &Path, image: &Path, digest: &str) {
+    let length = fs::metadata(image).unwrap().len();
     let base = format!("https://{}", registry.host());
-    let ask = |arguments: &[&str]| {
-        let output = registry.curl(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    let begun = ask(&["-X", "POST", "-D", "-", &format!("{base}/v2/large/blobs/uploads/")]);
+    let begun = ask(registry, &["-X", "POST", "-D", "-", &format!("{base}/v2/large/blobs/uploads/")]);
     let place = header(&begun, "location").unwrap_or_else(|| panic!("{begun}"));
     let url = format!("{base}{place}");
     // Broken off in the middle: curl gives up long before two gigabytes have gone.
@@ -307,12 +325,12 @@ fn two_gigabytes_go_there_and_back_and_what_is_broken_off_goes_on() {
     let rest = folder.join("rest");
     // What was on its way when curl gave up still arrives: then the offset is another one, and asked for again.
     let goes_on = || {
-        let standing = ask(&["-D", "-", &url]);
+        let standing = ask(registry, &["-D", "-", &url]);
         let last = header(&standing, "range").unwrap_or_else(|| panic!("{standing}"));
         let last: u64 = last.strip_prefix("0-").unwrap().parse().unwrap();
         let has = if last == 0 { 0 } else { last + 1 };
         assert!(has < length, "{has}: nothing was broken off");
-        let mut from = fs::File::open(&image).unwrap();
+        let mut from = fs::File::open(image).unwrap();
         std::io::Seek::seek(&mut from, std::io::SeekFrom::Start(has)).unwrap();
         std::io::copy(&mut from, &mut fs::File::create(&rest).unwrap()).unwrap();
         let range = format!("Content-Range: {has}-{}", length - 1);
@@ -322,38 +340,20 @@ fn two_gigabytes_go_there_and_back_and_what_is_broken_off_goes_on() {
     };
     until("the rest is taken", LONG, goes_on).unwrap();
     fs::remove_file(&rest).unwrap();
-    ask(&["--fail", "-X", "PUT", &format!("{url}?digest={digest}")]);
+    ask(registry, &["--fail", "-X", "PUT", &format!("{url}?digest={digest}")]);
+}
+
+/// Puts the manifest of an image that was sent, under the tag `v1`.
+fn name_it(registry: &Registry, base: &str, digest: &str, length: u64) {
     let config = Algorithm::Sha256.of(b"{}");
-    ask(&[
-        "--fail",
-        "-X",
-        "POST",
-        "--data-binary",
-        "{}",
-        &format!("{base}/v2/large/blobs/uploads/?digest={config}"),
-    ]);
+    let empty = format!("{base}/blobs/uploads/?digest={config}");
+    ask(registry, &["--fail", "-X", "POST", "--data-binary", "{}", &empty]);
     let manifest = format!(
         r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.empty.v1+json","size":2,"digest":"{config}"}},"layers":[{{"mediaType":"application/vnd.sylabs.sif.layer.v1.sif","size":{length},"digest":"{digest}"}}]}}"#
     );
-    let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json";
-    ask(&[
-        "--fail",
-        "-X",
-        "PUT",
-        "-H",
-        kind,
-        "--data-binary",
-        &manifest,
-        &format!("{base}/v2/large/manifests/v1"),
-    ]);
-    assert_eq!(fs::metadata(registry.library("large_v1.sif")).unwrap().len(), length);
-    let (blob, pulled) = (format!("{base}/v2/large/blobs/{digest}"), folder.join("pulled.sif"));
-    let to = pulled.display().to_string();
-    let half = format!("0-{}", length / 2);
-    ask(&["--fail", "-r", &half, "-o", &to, &blob]);
-    ask(&["--fail", "-C", "-", "-o", &to, &blob]);
-    assert_eq!(sha256(&pulled), digest);
-    fs::remove_dir_all(&folder).unwrap();
+    let (kind, url) =
+        ("Content-Type: application/vnd.oci.image.manifest.v1+json", format!("{base}/manifests/v1"));
+    ask(registry, &["--fail", "-X", "PUT", "-H", kind, "--data-binary", &manifest, &url]);
 }
 
 /// Finds a header in what curl printed.

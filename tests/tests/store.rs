@@ -10,6 +10,8 @@ mod identities;
 mod model;
 #[path = "store/pushes.rs"]
 mod pushes;
+#[path = "store/pushes.rs"]
+mod pushes;
 #[path = "store/speed.rs"]
 mod speed;
 

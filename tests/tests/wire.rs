@@ -6,8 +6,9 @@
 
 #![cfg(test)]
 
-#[path = "wire/transfers.rs"]
+#[path = "wire/pulls.rs"]
 mod pulls;
+#[path = "wire/transfers.rs"]
 mod transfers;
 
 use std::fmt::{Debug, Write as _};

@@ -3,8 +3,10 @@
 #![cfg(test)]
 
 use super::*;
+use crate::session::Beat;
 use sifleet_common::time::{Monotonic, UnixMillis};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Default)]
 struct Beats(AtomicUsize);
