@@ -8,12 +8,13 @@
 mod identities;
 #[path = "store/model.rs"]
 mod model;
-#[path = "store/pushes.rs"]
-mod pushes;
+
 #[path = "store/pushes.rs"]
 mod pushes;
 #[path = "store/speed.rs"]
 mod speed;
+#[path = "store/wishes.rs"]
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

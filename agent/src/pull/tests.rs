@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -85,10 +85,7 @@ fn node(bring: impl Fn(&Path) -> Answer + Send + 'static) -> Node {
                 trusted: true,
                 name: NAME.parse().unwrap(),
                 size: facts.len(),
-                modified: UnixMillis(
-                    facts.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()
-                        as i64,
-                ),
+                modified: UnixMillis(facts.mtime() * 1_000 + facts.mtime_nsec() / 1_000_000),
             });
             drop(reply.send(found.into_iter().collect()));
         }
@@ -238,14 +235,13 @@ async fn while_the_coordinator_is_away_names_mean_what_it_said_last() {
     let desk =
         Desk::new(ends, Patience { fresh: Duration::ZERO, lost: Duration::from_millis(1) }, &Tasks::new());
     let name = || ("compute/openfoam".to_owned(), "v2312".to_owned());
-    let answering = tokio::spawn(async move {
-        let Some(Question { reply, .. }) = asked.recv().await else { return asked };
+    let answering = async {
+        let Question { reply, .. } = asked.recv().await.unwrap();
         drop(reply.send(Answer::Manifest(Box::new(manifest()))));
-        asked
-    });
+    };
     let (repository, reference) = name();
-    assert!(!desk.manifest(repository, reference).await.unwrap().is_stale);
-    let _nobody_answers = answering.await.unwrap();
+    let (told, ()) = tokio::join!(desk.manifest(repository, reference), answering);
+    assert!(!told.unwrap().is_stale);
     there.store(false, Ordering::SeqCst);
     let (repository, reference) = name();
     assert!(desk.manifest(repository, reference).await.unwrap().is_stale);

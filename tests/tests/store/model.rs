@@ -16,7 +16,7 @@ use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::control::StreamId;
 use sifleet_coordinator::store::identity::{Invite, InviteNo, Standing};
 use sifleet_coordinator::store::limits::{Caps, LimitSet};
-use sifleet_coordinator::store::push::{PushNo, RestoredPush};
+use sifleet_coordinator::store::push::{Key, PushNo, RestoredPush};
 use sifleet_coordinator::store::registry::RegistryRecord;
 use sifleet_coordinator::store::removal::{RemovalNo, RemovalPart, RemovalRecord, RestoredRemoval};
 use sifleet_coordinator::store::template::{TemplateId, TemplateRecord};
@@ -24,7 +24,7 @@ use sifleet_coordinator::store::token::{TokenNo, TokenRecord};
 use sifleet_coordinator::store::{NodeFacts, Op, Position, Restored, RestoredMembers, RestoredNode};
 
 use crate::identities::{identity, registry, template, token};
-use crate::pushes::{change_push, put_push};
+use crate::wishes::{change_push, put_push};
 
 /// What the database should know.
 #[derive(Clone, Debug, Default)]
