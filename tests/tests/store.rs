@@ -8,7 +8,6 @@
 mod identities;
 #[path = "store/model.rs"]
 mod model;
-
 #[path = "store/pushes.rs"]
 mod pushes;
 #[path = "store/speed.rs"]
