@@ -288,16 +288,7 @@ impl World {
                     delta.generation = self.durable.generation(&self.agents[who].name).next();
                     Event::Message { session, message: ToCoordinator::Delta(delta) }
                 }
-                message @ (ToCoordinator::Snapshot(_)
-                | ToCoordinator::Delta(_)
-                | ToCoordinator::Heartbeat(_)
-                | ToCoordinator::Described(_)
-                | ToCoordinator::Report(_)
-                | ToCoordinator::Renew
-                | ToCoordinator::Pull(_)
-                | ToCoordinator::Clock { .. }
-                | ToCoordinator::Reconciled { .. }
-                | ToCoordinator::Goodbye) => Event::Message { session, message },
+                message => Event::Message { session, message },
             };
             self.tell(event);
         }

@@ -92,9 +92,10 @@ const FENCES: [Fence; 7] = [
     Fence {
         words: &["StatusCode"],
         within: &["common/src", "agent/src", "coordinator/src"],
-        // What registries answered us, not what we answer.
+        // Where else than in the API: what registries answered us, and what a node's own registry answers.
         except: &[
             "coordinator/src/http",
+            "agent/src/pull",
             "coordinator/src/registries/outside",
             "coordinator/src/registries/health",
             "coordinator/src/registries/source",

@@ -40,7 +40,11 @@ pub(crate) async fn every_answer() -> Vec<(&'static str, Answer)> {
     let deleted = site.ask(request("DELETE", "/v1/templates/filed")).await;
     assert_eq!((put.status, deleted.status), (StatusCode::CONFLICT, StatusCode::CONFLICT));
     assert_eq!(put.json()["code"], "template_of_file");
-    vec![("template_put", put), ("template_delete", deleted)]
+    let mut limits = Limits::default();
+    limits.dashboard.vnc_partition = "nowhere".parse().unwrap();
+    let nowhere = Site::new(limits).await.get("/api/vnc/images").await;
+    assert_eq!(nowhere.status, StatusCode::NOT_FOUND);
+    vec![("template_put", put), ("template_delete", deleted), ("vnc_images", nowhere)]
 }
 
 #[tokio::test]

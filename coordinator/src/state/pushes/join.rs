@@ -70,6 +70,8 @@ impl State {
             }
         };
         self.pushes.changed.insert(no);
+        // One that failed tries again at once; one that was done may have lost the image since.
+        self.retry_part(no, at, now);
         self.begin_part(no, at, now);
     }
 

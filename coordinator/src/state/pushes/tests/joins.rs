@@ -1,12 +1,13 @@
 //! Nodes whose jobs pull an image join one push.
 
 use sifleet_common::api::pushes::{PushState, PushTarget};
+use sifleet_common::inventory::RootState;
 use sifleet_common::push::{FailCode, Phase};
 
 use super::lab::{Lab, request};
 use super::{Transfers, site};
 use crate::state::pushes::{Command, join};
-use crate::state::testing::image;
+use crate::state::testing::{image, library};
 use crate::store::push::PushNo;
 
 /// Lets a node pull `a.sif`.
@@ -31,7 +32,7 @@ fn nodes_whose_jobs_pull_the_same_image_are_nodes_of_one_push() {
     lab.change("n1", vec![image("a.sif", 1)]);
     assert_eq!((lab.shown(push).as_str(), lab.body(push).state), ("waiting n3; done n1", PushState::Running));
     lab.change("n3", vec![image("a.sif", 1)]);
-    assert_eq!((lab.shown(push).as_str(), lab.body(push).state), ("done n1,n3", PushState::Done));
+    assert_eq!((lab.shown(push).as_str(), lab.body(push).state), ("done n[1,3]", PushState::Done));
 }
 
 #[test]
@@ -41,6 +42,7 @@ fn who_joined_is_remembered_over_a_restart() {
     pull(&mut lab, "n2");
     lab.restart(Transfers { first_assignment: 1 << 40, ..Transfers::default() });
     assert_eq!(lab.shown(push), "deferred n[1-2]");
+    lab.connect("head", vec![library(RootState::Watched), image("a.sif", 1)]);
     assert_eq!(pull(&mut lab, "n2"), push);
 }
 
