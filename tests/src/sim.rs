@@ -288,7 +288,16 @@ impl World {
                     delta.generation = self.durable.generation(&self.agents[who].name).next();
                     Event::Message { session, message: ToCoordinator::Delta(delta) }
                 }
-                message => Event::Message { session, message },
+                message @ (ToCoordinator::Snapshot(_)
+                | ToCoordinator::Delta(_)
+                | ToCoordinator::Heartbeat(_)
+                | ToCoordinator::Described(_)
+                | ToCoordinator::Report(_)
+                | ToCoordinator::Renew
+                | ToCoordinator::Pull(_)
+                | ToCoordinator::Clock { .. }
+                | ToCoordinator::Reconciled { .. }
+                | ToCoordinator::Goodbye) => Event::Message { session, message },
             };
             self.tell(event);
         }
@@ -331,10 +340,8 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Send(session, message) => {
-                    let Some(who) = self.agents.iter().position(|agent| agent.session == Some(session))
-                    else {
-                        continue;
-                    };
+                    let at = self.agents.iter().position(|agent| agent.session == Some(session));
+                    let Some(who) = at else { continue };
                     for due in self.fates(false) {
                         self.agents[who].down_link.push_back((due, session, message.clone()));
                     }
