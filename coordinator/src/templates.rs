@@ -1,7 +1,7 @@
 //! Job templates: what a kind of job needs, by the files of a directory and by what was put over the API.
 //!
 //! Readers find the newest [`Book`] without waiting. Files go before what was put over the API under the same id, and a
-//! file with a mistake counts as it was last read. [`folder`] reads the directory, [`file`] one file.
+//! file with a mistake counts as it was last read. [`folder`] reads the directory, [`mod@file`] one file.
 
 pub mod file;
 pub mod folder;
