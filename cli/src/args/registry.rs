@@ -86,7 +86,7 @@ pub(crate) struct Adding {
     /// What to call it.
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: String,
-    /// Where it answers: https://registry.example:5000.
+    /// Where it answers, such as `https://registry.example:5000`.
     #[arg(value_parser = NonEmptyStringValueParser::new(), value_hint = ValueHint::Url)]
     pub(crate) url: String,
     /// Its id; made if not said.
@@ -132,7 +132,7 @@ pub(crate) struct Credentials {
     /// Reads the password or token from this file, which nobody else may read; - for standard input.
     #[arg(long, value_name = "FILE", requires = "username", value_hint = ValueHint::FilePath)]
     pub(crate) password_file: Option<PathBuf>,
-    /// The service on another host that makes the registry's tokens and may see them: https://auth.docker.io.
+    /// The service on another host that makes the registry's tokens and may see them, such as `https://auth.example`.
     #[arg(long, value_name = "URL", requires = "username")]
     pub(crate) realm: Option<String>,
 }

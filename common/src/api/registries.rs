@@ -213,7 +213,7 @@ pub struct CredentialsRequest {
     /// The password, or a token in its place: 1 to 4,096 characters.
     pub password: String,
     /// The service on another host that makes the registry's tokens and may see them, such as
-    /// `https://auth.docker.io`; without it they go to the registry's own host and to no other.
+    /// `https://auth.example`; without it they go to the registry's own host and to no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub realm: Option<String>,
 }

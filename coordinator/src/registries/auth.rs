@@ -149,8 +149,8 @@ mod tests {
         let bearer = |realm: &str, service: Option<&str>| {
             Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) })
         };
-        let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="a,b""#;
-        assert_eq!(read(&[hub]), bearer("https://auth.docker.io/token", Some("registry.docker.io")));
+        let hub = r#"Bearer realm="https://auth.example/token",service="registry.example",scope="a,b""#;
+        assert_eq!(read(&[hub]), bearer("https://auth.example/token", Some("registry.example")));
         assert_eq!(read(&["Basic realm=\"x\""]), Some(Challenge::Basic));
         assert_eq!(read(&["Basic realm=\"x\"", "bearer Realm=\"https://y\""]), bearer("https://y", None));
         for other in
