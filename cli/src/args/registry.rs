@@ -87,8 +87,9 @@ pub(crate) struct Adding {
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: String,
     /// Where it answers, such as `https://registry.example:5000`.
-    #[arg(value_parser = NonEmptyStringValueParser::new(), value_hint = ValueHint::Url)]
-    pub(crate) url: String,
+    // Not `url`: by that name the coordinator's own is known.
+    #[arg(value_name = "URL", value_parser = NonEmptyStringValueParser::new(), value_hint = ValueHint::Url)]
+    pub(crate) public_url: String,
     /// Its id; made if not said.
     #[arg(long)]
     pub(crate) id: Option<String>,

@@ -15,7 +15,7 @@ pub(super) fn run(client: &Client, screen: &mut Screen, adding: Adding) -> anyho
     let mut request = RegistryRequest {
         id: adding.id,
         name: adding.name,
-        public_url: adding.url,
+        public_url: adding.public_url,
         image_prefix: adding.image_prefix.unwrap_or_default(),
         tags: adding.tags,
         metadata: Map::new(),
