@@ -158,11 +158,7 @@ impl Desk {
 
     /// Opens a copy that is here; those first that only root and the agent can change.
     async fn held(&self, layer: &Layer) -> Result<Option<File>, Refusal> {
-        let stopping = || Refusal::Unavailable("the agent is stopping".to_owned());
-        let (reply, answer) = oneshot::channel();
-        let located = Command::Locate { digest: layer.image, reply };
-        self.commands.send(located).await.map_err(|_closed| stopping())?;
-        let mut candidates = answer.await.map_err(|_closed| stopping())?;
+        let mut candidates = locate(&self.commands, layer.image).await?;
         candidates.sort_by_key(|candidate| !candidate.trusted);
         let (size, name) = (layer.size, layer.name.clone());
         let opened = tokio::task::spawn_blocking(move || open(&candidates, size, &name)).await;
@@ -172,9 +168,17 @@ impl Desk {
     /// Asks the coordinator, or waits for whoever asks the same.
     async fn ask(&self, wanted: Wanted) -> Result<Answer, Refusal> {
         let (questions, connected) = (self.questions.clone(), Arc::clone(&self.connected));
-        let asking = ask(questions, (connected, self.patience.lost), wanted.clone());
-        let asked = self.asking.work(wanted, asking).await;
-        asked.unwrap_or_else(|| Err(Refusal::Unavailable("the agent is stopping".to_owned())))
+        let (lost, commands, what) = (self.patience.lost, self.commands.clone(), wanted.clone());
+        let asking = async move {
+            // Whoever looked a moment before it came, and asks a moment after, need not ask.
+            if let Wanted::Image { image, .. } = &what
+                && !locate(&commands, *image).await?.is_empty()
+            {
+                return Ok(Answer::Ready);
+            }
+            ask(questions, (connected, lost), what).await
+        };
+        self.asking.work(wanted, asking).await.unwrap_or_else(|| Err(stopping()))
     }
 
     fn remembered(&self, wanted: &Wanted, for_how_long: Duration) -> Option<Arc<Manifest>> {
@@ -209,6 +213,18 @@ impl Desk {
     fn said(&self) -> std::sync::MutexGuard<'_, Said> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn stopping() -> Refusal {
+    Refusal::Unavailable("the agent is stopping".to_owned())
+}
+
+/// Asks the inventory where an image is.
+async fn locate(commands: &mpsc::Sender<Command>, image: Digest) -> Result<Vec<Candidate>, Refusal> {
+    let (reply, answer) = oneshot::channel();
+    let located = Command::Locate { digest: image, reply };
+    commands.send(located).await.map_err(|_closed| stopping())?;
+    answer.await.map_err(|_closed| stopping())
 }
 
 /// Asks until the coordinator answers; a session that ends is asked in again by the next one.
