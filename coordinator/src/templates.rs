@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use sifleet_common::api::templates::{Template, TemplateList, TemplateMistake};
+use sifleet_common::api::templates::{Template, TemplateBody, TemplateList, TemplateMistake};
 use sifleet_common::clock::Clock;
 use sifleet_common::time::Now;
 use tokio::sync::{Mutex, watch};
@@ -132,13 +132,22 @@ impl Book {
     }
 
     fn shown(&self, id: &TemplateId) -> Option<Template> {
-        let template = |record: &TemplateRecord, filed: Option<&Filed>| Template {
-            id: record.id.to_string(),
-            body: record.body(),
-            source: if filed.is_some() { "file" } else { "api" }.to_owned(),
-            file: filed.map(|filed| filed.file.clone()),
-            mistake: filed.and_then(|filed| filed.mistake.clone()),
-            changed: record.changed.to_string(),
+        let template = |record: &TemplateRecord, filed: Option<&Filed>| {
+            let TemplateBody { name, description, image, partition, require, digest, signer } = record.body();
+            Template {
+                id: record.id.to_string(),
+                name,
+                description,
+                image,
+                partition,
+                require,
+                digest,
+                signer,
+                source: if filed.is_some() { "file" } else { "api" }.to_owned(),
+                file: filed.map(|filed| filed.file.clone()),
+                mistake: filed.and_then(|filed| filed.mistake.clone()),
+                changed: record.changed.to_string(),
+            }
         };
         match self.shelf.filed.get(id) {
             Some(filed) => Some(template(&filed.record, Some(filed))),

@@ -36,9 +36,25 @@ super::body! {
     pub struct Template {
         /// What it is called.
         pub id: String,
-        /// What it needs.
-        #[serde(flatten)]
-        pub body: TemplateBody,
+        /// For people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub name: Option<String>,
+        /// For people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub description: Option<String>,
+        /// The image.
+        pub image: String,
+        /// The partition on which its jobs run.
+        pub partition: String,
+        /// `all`, `any` or a number of nodes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub require: Option<String>,
+        /// Which bytes, if it says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub digest: Option<String>,
+        /// The fingerprint of a key that must have signed the image, if it says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub signer: Option<String>,
         /// `file` or `api`.
         pub source: String,
         /// The file it is from, by its name in the directory.

@@ -24,7 +24,6 @@ super::body! {
         pub kind: VerdictKind,
         /// What a template, or an image, is called; for an image the same as `image`.
         #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "openapi", schema(min_length = 1))]
         pub reference: Option<String>,
         /// The image, as `GET /v1/availability` takes it; absent: the template's.
         #[serde(default, skip_serializing_if = "Option::is_none")]

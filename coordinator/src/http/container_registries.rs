@@ -100,7 +100,7 @@ pub(super) async fn forget(
 /// Finds registries.
 #[utoipa::path(
     post, path = "/container_registries", tag = "registries", operation_id = "container_registries",
-    request_body = RegistryQuery,
+    request_body(content = std::collections::BTreeMap<String, serde_json::Value>, description = "The question; `{}` asks for all."),
     responses((status = 200, description = "The registries that match.", body = ContainerRegistriesAnswer),
         QueryProblems)
 )]

@@ -57,7 +57,7 @@ pub(super) async fn create(
 /// Finds registries.
 #[utoipa::path(
     post, path = "/v1/registries/query", tag = "registries", operation_id = "registry_query",
-    request_body = RegistryQuery,
+    request_body(content = std::collections::BTreeMap<String, serde_json::Value>, description = "The question; `{}` asks for all."),
     responses((status = 200, description = "The registries that match.", body = RegistryList), QueryProblems)
 )]
 pub(super) async fn query(
