@@ -9,7 +9,6 @@
 mod answer;
 mod desk;
 mod download;
-mod once;
 mod range;
 mod route;
 

@@ -36,6 +36,8 @@ pub mod inherit;
 #[cfg(feature = "node")]
 pub mod keyring;
 #[cfg(feature = "node")]
+pub mod once;
+#[cfg(feature = "node")]
 pub mod quic;
 #[cfg(feature = "node")]
 pub mod settings;

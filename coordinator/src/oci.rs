@@ -14,7 +14,6 @@ mod list;
 mod lookup;
 pub mod manifest;
 pub mod name;
-mod once;
 mod place;
 mod publish;
 mod remove;
@@ -26,6 +25,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sifleet_common::name::ImageName;
+use sifleet_common::once::Once;
+use sifleet_common::task::Tasks;
 use tokio::sync::Semaphore;
 
 use crate::library::Library;
@@ -36,7 +37,6 @@ pub use error::OciError;
 use fetch::{Fetching, Waiting};
 pub use list::MAX_REFERRERS;
 pub use lookup::{Found, Layer};
-use once::Once;
 pub use place::Placing;
 pub use publish::{Pushed, Taken};
 pub use upload::Receiving;
@@ -116,7 +116,7 @@ impl Registry {
             handle,
             uploads: Uploads::default(),
             downloads,
-            hashing: Once::default(),
+            hashing: Once::new(Tasks::new()),
             naming: Mutex::default(),
             fetching: Fetching::default(),
             placing: Waiting::default(),

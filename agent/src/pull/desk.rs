@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use sifleet_common::digest::Digest;
 use sifleet_common::name::ImageName;
+use sifleet_common::once::Once;
 use sifleet_common::task::Tasks;
 use sifleet_common::wire::pull::{Answer, Manifest, Wanted};
 use tokio::sync::{mpsc, oneshot};
@@ -19,7 +20,6 @@ use tokio::time::Instant;
 
 use super::Ends;
 use super::download::Downloads;
-use super::once::Once;
 use crate::describe::Candidate;
 use crate::inventory::Command;
 use crate::session::Question;

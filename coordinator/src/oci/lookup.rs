@@ -193,8 +193,10 @@ impl Registry {
     /// [`OciError::Unsettled`] where it is not what its inventory says.
     pub(super) async fn hash(&self, name: &ImageName) -> Result<(), OciError> {
         let (registry, wanted) = (self.clone(), name.clone());
-        let done =
-            self.0.hashing.work(name.clone(), move || registry.hash_file(&wanted).map_err(Arc::new)).await;
+        let pass = async move {
+            registry.on_disk(move |registry| registry.hash_file(&wanted)).await.map_err(Arc::new)
+        };
+        let done = self.0.hashing.work(name.clone(), pass).await;
         match done {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => Err(match Arc::try_unwrap(error) {

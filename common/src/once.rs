@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sifleet_common::task::Tasks;
 use tokio::sync::watch;
+
+use crate::task::Tasks;
 
 /// What is being worked on, by what it is for; clones share it.
 #[derive(Debug)]
-pub(super) struct Once<K: Ord, T> {
+pub struct Once<K: Ord, T> {
     tasks: Tasks,
     running: Arc<Mutex<Running<K, T>>>,
 }
@@ -27,13 +28,14 @@ where
     T: Clone + Send + Sync + 'static,
 {
     /// Begins without any; the work is done on these tasks.
-    pub(super) fn new(tasks: Tasks) -> Self {
+    #[must_use]
+    pub fn new(tasks: Tasks) -> Self {
         Self { tasks, running: Arc::default() }
     }
 
     /// Begins the work, or waits for whoever began it for the same key; none if it broke off. Whoever asked may go away:
     /// what was begun is done all the same.
-    pub(super) async fn work(&self, key: K, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    pub async fn work(&self, key: K, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
         let mut done = self.join(key, work);
         done.wait_for(Option::is_some).await.ok().and_then(|done| done.clone())
     }
@@ -46,7 +48,7 @@ where
         let (tell, done) = watch::channel(None);
         running.insert(key.clone(), done.clone());
         let ended = Ended { once: self.clone(), key };
-        self.tasks.spawn("pull once", async move {
+        self.tasks.spawn("work once", async move {
             let found = work.await;
             // Whoever asks from here on begins anew.
             drop(ended);
