@@ -91,7 +91,7 @@ impl Registry {
                 why: "no node watches the library".to_owned(),
             })?;
             let to = PushTarget::Nodes(root.node.to_string());
-            Ok(PushRequest { root: Some(root.path), ..request(name, to) })
+            Ok(PushRequest { root: Some(root.path), ..PushRequest::new(name.as_str(), to) })
         });
         let push = push.await?;
         info!(image = %name, %push, "an image comes into the library, since somebody pulls it");
@@ -124,7 +124,7 @@ impl Registry {
         };
         for (name, partition) in due {
             let to = PushTarget::Partition(partition.to_string());
-            match self.push(|_, _| Ok(request(&name, to))).await {
+            match self.push(|_, _| Ok(PushRequest::new(name.as_str(), to))).await {
                 Ok(push) => info!(image = %name, %partition, %push, "a pushed image goes on to a partition"),
                 Err(error) => {
                     warn!(image = %name, %partition, %error, "a pushed image does not go on to a partition")
@@ -143,22 +143,6 @@ impl Registry {
             view.wish(&request, now)?
         };
         Ok(self.0.handle.push(Command::Create(Box::new(wish))).await??)
-    }
-}
-
-fn request(name: &ImageName, to: PushTarget) -> PushRequest {
-    PushRequest {
-        image: Some(name.to_string()),
-        digest: None,
-        from: None,
-        to,
-        root: None,
-        completion: None,
-        deadline_s: None,
-        rate: None,
-        priority: None,
-        dry_run: false,
-        upload: None,
     }
 }
 
