@@ -27,6 +27,7 @@ pub mod view;
 pub mod words;
 
 mod listen;
+mod reread;
 mod waiting;
 
 use std::io;

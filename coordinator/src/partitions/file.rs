@@ -4,9 +4,7 @@
 //! anywhere makes the whole file count for nothing, and what it said before is kept: half a list would call nodes
 //! missing. Outside facts: TOML 1.1.
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +12,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::{Draft, EntryError, MAX_ANSWER, Members};
+use crate::reread::{Stamp, read_if_changed};
 
 /// How often the file is looked at: a stat costs microseconds, and an admin waits for the effect of an edit.
 pub const POLL: Duration = Duration::from_secs(2);
@@ -59,9 +58,6 @@ pub enum FileError {
     },
 }
 
-/// What tells that a file changed, whether it was edited in place or replaced.
-type Stamp = (u64, u64, u64, i64, i64, i64, i64);
-
 /// The file and how it looked when it was read last.
 #[derive(Debug)]
 pub struct PartitionFile {
@@ -85,7 +81,7 @@ impl PartitionFile {
     pub async fn read(&mut self) -> Option<Result<Members, FileError>> {
         let (path, seen) = (self.path.clone(), self.seen);
         let path_again = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || read_if_changed(&path, seen)).await;
+        let read = tokio::task::spawn_blocking(move || read_if_changed(&path, seen, MAX_ANSWER)).await;
         let failed = |source| FileError::Read { path: path_again.clone(), source };
         let (text, stamp) = match read.map_err(io::Error::from).and_then(|read| read) {
             Ok(Some(read)) => read,
@@ -98,29 +94,6 @@ impl PartitionFile {
         self.seen = Some(stamp);
         Some(parse(&self.path, text))
     }
-}
-
-fn read_if_changed(path: &Path, seen: Option<Stamp>) -> io::Result<Option<(Vec<u8>, Stamp)>> {
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    // A FIFO in place of the file must not hold the reader.
-    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
-    let about = file.metadata()?;
-    if !about.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let stamp = stamp(&about);
-    if seen == Some(stamp) {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_ANSWER + 1).read_to_end(&mut bytes)?;
-    Ok(Some((bytes, stamp)))
-}
-
-fn stamp(about: &Metadata) -> Stamp {
-    let modified = (about.mtime(), about.mtime_nsec());
-    let changed = (about.ctime(), about.ctime_nsec());
-    (about.dev(), about.ino(), about.size(), modified.0, modified.1, changed.0, changed.1)
 }
 
 /// Reads the text of a file; `path` is for errors only.

@@ -4,9 +4,8 @@
 //! mistake keeps what it said before; one that is gone is gone. A directory that cannot be read keeps all.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use sifleet_common::api::templates::TemplateMistake;
 use sifleet_common::time::UnixMillis;
 
 use super::{Filed, Shelf, file};
+use crate::reread::{Stamp, read_if_changed};
 use crate::store::template::TemplateRecord;
 
 /// How often the directory is looked at: a stat a file costs microseconds, and whoever edits one waits for the effect.
@@ -22,9 +22,6 @@ pub const POLL: Duration = Duration::from_secs(2);
 const MAX_FILES: usize = 1_000;
 /// Longest file, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
-
-/// What tells that a file changed, whether it was edited in place or replaced.
-type Stamp = (u64, u64, u64, i64, i64, i64, i64);
 
 /// A file as it was last read.
 #[derive(Debug)]
@@ -81,7 +78,8 @@ impl Folder {
 
     fn look(&mut self, name: &str, now: UnixMillis) {
         let before = self.files.get(name);
-        let read = match read_if_changed(&self.dir.join(name), before.and_then(|read| read.stamp)) {
+        let read = match read_if_changed(&self.dir.join(name), before.and_then(|read| read.stamp), MAX_BYTES)
+        {
             Ok(None) => return,
             Ok(Some((bytes, stamp))) if bytes.len() as u64 > MAX_BYTES => {
                 (Some(stamp), Err(format!("it has more than {MAX_BYTES} bytes; is it a template?")))
@@ -143,28 +141,6 @@ fn names(dir: &Path) -> io::Result<(Vec<String>, bool)> {
     let too_many = names.len() > MAX_FILES;
     names.truncate(MAX_FILES);
     Ok((names, too_many))
-}
-
-fn read_if_changed(path: &Path, seen: Option<Stamp>) -> io::Result<Option<(Vec<u8>, Stamp)>> {
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    // A FIFO in place of a file must not hold the reader.
-    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
-    let about = file.metadata()?;
-    if !about.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let stamp = stamp(&about);
-    if seen == Some(stamp) {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok(Some((bytes, stamp)))
-}
-
-fn stamp(about: &Metadata) -> Stamp {
-    let (modified, changed) = ((about.mtime(), about.mtime_nsec()), (about.ctime(), about.ctime_nsec()));
-    (about.dev(), about.ino(), about.size(), modified.0, modified.1, changed.0, changed.1)
 }
 
 #[cfg(test)]
