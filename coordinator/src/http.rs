@@ -28,6 +28,7 @@ mod nodes;
 mod oci;
 pub mod openapi;
 mod partitions;
+mod preheats;
 pub mod problem;
 mod pushes;
 mod registries;
@@ -53,6 +54,7 @@ use crate::oci::Registry;
 use crate::registries::Catalogue;
 use crate::registries::imports::{Imports, Parts};
 use crate::registries::outside::{self, Outside};
+use crate::registries::preheats::{self as preheating, Preheats};
 use crate::state::run::Handle;
 use crate::store::sqlite::Store;
 use crate::store::token::TokenRecord;
@@ -94,6 +96,8 @@ pub struct Limits {
     pub oci: crate::oci::Options,
     /// Which external registries may be asked.
     pub registries: outside::Options,
+    /// Where preheated images go unless the path says it.
+    pub preheat_partition: Option<String>,
     /// How the server treats connections.
     pub server: server::Limits,
 }
@@ -112,6 +116,7 @@ impl Default for Limits {
             library: None,
             oci: crate::oci::Options::default(),
             registries: outside::Options::default(),
+            preheat_partition: None,
             server: server::Limits::default(),
         }
     }
@@ -134,6 +139,7 @@ pub(crate) struct App {
     catalogue: Arc<Catalogue>,
     outside: Outside,
     imports: Imports,
+    preheats: Preheats,
     checks: Semaphore,
     streams: Arc<Semaphore>,
     hosts: Arc<ArcSwap<Hosts>>,
@@ -178,6 +184,7 @@ impl AppState {
             catalogue,
             outside,
             imports: Imports::default(),
+            preheats: Preheats::default(),
             checks: Semaphore::new(MAX_CHECKS),
             streams,
             hosts,
@@ -229,6 +236,16 @@ impl AppState {
             clock: app.handle.clock,
         };
         Some((app.imports.clone(), parts))
+    }
+
+    /// Returns the preheats and what they need, for those who run them; none without a library.
+    #[must_use]
+    pub fn preheats(&self) -> Option<(Preheats, preheating::Parts)> {
+        let app = &self.0;
+        app.library.as_ref()?;
+        let (catalogue, handle) = (Arc::clone(&app.catalogue), app.handle.clone());
+        let parts = preheating::Parts { imports: app.imports.clone(), catalogue, handle };
+        Some((app.preheats.clone(), parts))
     }
 
     /// Borrows what is known of callers, for those who keep it tidy.
@@ -315,6 +332,10 @@ impl App {
 
     fn imports(&self) -> &Imports {
         &self.imports
+    }
+
+    fn preheats(&self) -> &Preheats {
+        &self.preheats
     }
 
     fn checks(&self) -> &Semaphore {

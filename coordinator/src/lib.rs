@@ -267,6 +267,9 @@ fn keep_house(
     if let Some((imports, parts)) = app.imports() {
         tasks.spawn("imports", imports.run_until(parts, tasks.token()));
     }
+    if let Some((preheats, parts)) = app.preheats() {
+        tasks.spawn("preheats", preheats.run_until(parts, tasks.token()));
+    }
     tasks.spawn("callers", Arc::clone(app.access()).keep_until(clock, tasks.token()));
 }
 

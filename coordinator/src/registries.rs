@@ -2,7 +2,7 @@
 //!
 //! Owns the table in memory, read without waiting and changed only once the store has the change. What may be written down is in
 //! [`record`], questions in [`query`]; [`address`] decides whom we ask and [`outside`] is the only way we do;
-//! [`health`] looks at a registry, [`imports`] bring images into the library. Credentials leave this module only towards the
+//! [`health`] looks at a registry, [`imports`] bring images into the library, [`preheats`] on to a partition. Credentials leave this module only towards the
 //! host for which they were stored.
 
 pub mod address;
@@ -11,6 +11,7 @@ pub mod health;
 pub mod imports;
 pub mod outside;
 mod own;
+pub mod preheats;
 pub mod query;
 pub mod record;
 pub mod reference;

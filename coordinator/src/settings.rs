@@ -266,6 +266,7 @@ impl Settings {
         limits.access = self.access();
         limits.dashboard = self.dashboard.options();
         limits.registries = self.registries.options();
+        limits.preheat_partition = self.registries.preheat_partition.clone().map(String::from);
         limits.server.max_connections = self.limits.max_http_connections;
         limits
     }

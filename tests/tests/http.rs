@@ -13,6 +13,8 @@ mod conformance;
 mod imports;
 #[path = "http/limits.rs"]
 mod limits;
+#[path = "http/preheats.rs"]
+mod preheats;
 #[path = "http/pushes.rs"]
 mod pushes;
 #[path = "http/refusals.rs"]

@@ -10,7 +10,7 @@ use super::App;
 use super::extract::{Json, Segment};
 use super::problem::{ApiError, Code, problems};
 use super::registries::created;
-use crate::registries::imports::ImportError;
+use crate::registries::imports::{ImportError, Wanted};
 
 problems!(CreateProblems: BadImport, BadUpload, BadJson, SlowBody, BodyTooLarge, UnsupportedMediaType,
     UnknownRegistry, NoLibrary, TooManyImports);
@@ -33,7 +33,7 @@ pub(super) async fn create(
     Json(request): Json<ImportRequest>,
 ) -> Result<Response, ApiError> {
     app.library()?;
-    let wish = (request.source.as_str(), request.name.as_deref());
+    let wish = Wanted { source: &request.source, name: request.name.as_deref(), pass: None };
     let (import, is_new) = app.imports().begin(app.catalogue(), wish, app.now().wall)?;
     let location = format!("/v1/imports/{}", import.id);
     let response = Json(import).into_response();
@@ -66,10 +66,11 @@ pub(super) async fn show(
 /// Names what outsiders are told about an import that is not begun, or not found.
 pub(super) fn code(error: &ImportError) -> Code {
     match error {
-        ImportError::Reference(_) | ImportError::Name(_) => Code::BadImport,
+        ImportError::Reference(_) | ImportError::Name(_) | ImportError::NoManifest { .. } => Code::BadImport,
         ImportError::Library(error) => super::library::code(error),
         ImportError::Unlisted { .. } => Code::UnknownRegistry,
-        ImportError::TooMany => Code::TooManyImports,
+        ImportError::TooMany | ImportError::TooManyPreheats => Code::TooManyImports,
         ImportError::Unknown { .. } => Code::UnknownImport,
+        ImportError::UnknownPreheat { .. } => Code::UnknownPreheat,
     }
 }

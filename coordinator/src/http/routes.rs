@@ -19,8 +19,8 @@ use super::problem::{self, ApiError};
 use super::{App, AppState, openapi};
 use super::{
     apptainer, audit, availability, container_registries, drift, enrolments, events, health, images, imports,
-    library, limits, metrics, nodes, oci, partitions, pushes, registries, removals, templates, tokens,
-    verdicts, vnc,
+    library, limits, metrics, nodes, oci, partitions, preheats, pushes, registries, removals, templates,
+    tokens, verdicts, vnc,
 };
 
 /// For everybody.
@@ -46,7 +46,12 @@ pub fn router(state: &AppState) -> Router {
     let within = edges.within();
     let pages = openapi::pages(document).layer(edges.layer("/docs", PUBLIC, within));
     let elsewhere = axum::routing::any(no_route).layer(edges.layer("unmatched", PUBLIC, within));
-    router.merge(pages).merge(oci_routes(&edges)).fallback_service(elsewhere).with_state(Arc::clone(&state.0))
+    router
+        .merge(pages)
+        .merge(oci_routes(&edges))
+        .merge(preheat_routes(&edges))
+        .fallback_service(elsewhere)
+        .with_state(Arc::clone(&state.0))
 }
 
 /// What there is to know.
@@ -118,6 +123,28 @@ fn oci_routes(edges: &Edges) -> Router<Arc<App>> {
         .route("/v2", axum::routing::any(oci::ping).layer(ping.clone()))
         .route("/v2/", axum::routing::any(oci::ping).layer(ping))
         .route("/v2/{*path}", axum::routing::any(oci::serve).layer(serve))
+}
+
+/// What Harbor asks of whoever preheats images for it, for the partition of the settings and for each. Its document is Harbor's.
+fn preheat_routes(edges: &Edges) -> Router<Arc<App>> {
+    let layer = |path, needs| edges.layer(path, needs, edges.within()).without_query();
+    let (healthy, create, show) = (
+        || axum::routing::get(preheats::healthy),
+        || axum::routing::post(preheats::create),
+        || axum::routing::get(preheats::show),
+    );
+    let mut router = Router::new();
+    for (path, handler, needs) in [
+        ("/healthy", healthy(), READ),
+        ("/oapi/v1/jobs", create(), ACT),
+        ("/oapi/v1/jobs/{id}", show(), READ),
+        ("/preheat/{partition}/healthy", healthy(), READ),
+        ("/preheat/{partition}/oapi/v1/jobs", create(), ACT),
+        ("/preheat/{partition}/oapi/v1/jobs/{id}", show(), READ),
+    ] {
+        router = router.route(path, handler.layer(layer(path, needs)));
+    }
+    router
 }
 
 /// What dashboards ask, at the addresses that they ask already and at ours.

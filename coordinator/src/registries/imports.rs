@@ -10,6 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::http::HeaderValue;
 use sifleet_common::api::imports::{ImportBody, ImportState};
 use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::Catalogue;
 use super::outside::Outside;
+use super::preheats::MAX_RUNNING as MAX_PREHEATS;
 use super::reference::{BadReference, Reference};
 use crate::library::{Library, LibraryError, Sha256, check_name};
 
@@ -61,6 +63,12 @@ pub enum ImportError {
     /// The library takes no such name.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// It is no address of a manifest.
+    #[error("{url:?} is no address of a manifest, such as https://HOST/v2/PROJECT/REPOSITORY/manifests/TAG")]
+    NoManifest {
+        /// As written, cut.
+        url: String,
+    },
     /// Only registries of the catalogue are asked.
     #[error("{host} is no registry of the catalogue")]
     Unlisted {
@@ -76,6 +84,26 @@ pub enum ImportError {
         /// As written, cut.
         id: String,
     },
+    /// There are enough.
+    #[error("{MAX_PREHEATS} preheats go on, and that is the limit")]
+    TooManyPreheats,
+    /// There is none of this number.
+    #[error("there is no preheat {id:?}; those from before the coordinator started are forgotten")]
+    UnknownPreheat {
+        /// As written, cut.
+        id: String,
+    },
+}
+
+/// What somebody asks for.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// The image: `oras://HOST/REPOSITORY:TAG`.
+    pub source: &'a str,
+    /// Its name in the library; made from repository and tag if not said.
+    pub name: Option<&'a str>,
+    /// What the registry is shown first, if it is asked over TLS; nobody else ever sees it.
+    pub pass: Option<HeaderValue>,
 }
 
 /// What is wanted.
@@ -86,6 +114,7 @@ struct Wish {
     name: ImageName,
     /// Id of the registry.
     registry: String,
+    pass: Option<HeaderValue>,
 }
 
 /// How an import stands.
@@ -94,6 +123,8 @@ struct Import {
     wish: Wish,
     state: ImportState,
     layer: Option<(Sha256, u64)>,
+    /// Whether it is the one that brings its layer to its name; others with the same wait.
+    brings: bool,
     done: u64,
     digest: Option<Digest>,
     failed: Option<(&'static str, String)>,
@@ -148,7 +179,7 @@ impl Imports {
     pub fn begin(
         &self,
         catalogue: &Catalogue,
-        (source, name): (&str, Option<&str>),
+        Wanted { source, name, pass }: Wanted<'_>,
         now: UnixMillis,
     ) -> Result<(ImportBody, bool), ImportError> {
         let reference: Reference = source.parse()?;
@@ -168,13 +199,14 @@ impl Imports {
             return Ok((same.body(), false));
         }
         let no = ImportNo(table.last.saturating_add(1));
-        let wish = Wish { no, reference, name, registry: registry.id.clone() };
+        let wish = Wish { no, reference, name, registry: registry.id.clone(), pass };
         self.0.queue.try_send(wish.clone()).map_err(|_full| ImportError::TooMany)?;
         table.last = no.0;
         let import = Import {
             wish,
             state: ImportState::Waiting,
             layer: None,
+            brings: false,
             done: 0,
             digest: None,
             failed: None,
@@ -205,6 +237,20 @@ impl Imports {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has an import bring its layer to its name, unless another one does so at present.
+    fn claim(&self, no: ImportNo) -> bool {
+        let mut table = self.table();
+        let of = |import: &Import| (import.wish.name.clone(), import.layer);
+        let Some(wanted) = table.imports.get(&no).map(of) else { return true };
+        let others = table.imports.iter().filter(|(other, _)| **other != no);
+        let is_brought =
+            others.into_iter().any(|(_, other)| other.brings && other.ended.is_none() && of(other) == wanted);
+        if let Some(import) = table.imports.get_mut(&no) {
+            import.brings = !is_brought;
+        }
+        !is_brought
     }
 
     fn change(&self, no: ImportNo, change: impl FnOnce(&mut Import)) {

@@ -107,6 +107,13 @@ impl Source {
         Ok(Self { outside, origin, reference, credentials: record.credentials.clone(), pass: None })
     }
 
+    /// Shows the registry this before it asks for anything, unless whoever listens on the way would see it.
+    #[must_use]
+    pub fn showing(mut self, pass: Option<HeaderValue>) -> Self {
+        self.pass = pass.filter(|_| self.origin.is_secure());
+        self
+    }
+
     /// Finds out which bytes the image has.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use sifleet_common::name::PartitionName;
 
 use crate::registries::outside;
 use crate::store::identity::Network;
@@ -20,6 +21,8 @@ pub struct Registries {
     pub allow: Vec<Network>,
     /// PEM file with authorities of registries' certificates, besides those that the system trusts.
     pub ca_file: Option<PathBuf>,
+    /// Where images go that Harbor has preheated without saying where.
+    pub preheat_partition: Option<PartitionName>,
 }
 
 #[derive(Deserialize)]
@@ -28,6 +31,7 @@ struct Raw {
     #[serde(default)]
     allow: Vec<String>,
     ca_file: Option<PathBuf>,
+    preheat_partition: Option<PartitionName>,
 }
 
 impl TryFrom<Raw> for Registries {
@@ -49,7 +53,7 @@ impl TryFrom<Raw> for Registries {
             Some(path) if !path.is_absolute() => {
                 Err(format!("registries.ca_file is {path:?}: write the whole path, from / on"))
             }
-            ca_file => Ok(Self { allow, ca_file }),
+            ca_file => Ok(Self { allow, ca_file, preheat_partition: raw.preheat_partition }),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::upstream::{Asked, Reply, Upstream, certificate};
 
 const SIF: &str = "application/vnd.sylabs.sif.layer.v1.sif";
 
-fn image() -> Vec<u8> {
+pub(crate) fn image() -> Vec<u8> {
     SifBuilder::new().label("org.label-schema.usage", "apptainer run").payload_bytes(3_000_000, 7).bytes()
 }
 
@@ -26,13 +26,13 @@ fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-fn manifest(bytes: &[u8], kind: &str) -> Vec<u8> {
+pub(crate) fn manifest(bytes: &[u8], kind: &str) -> Vec<u8> {
     let layer = json!({"mediaType": kind, "digest": sha256(bytes), "size": bytes.len()});
     json!({"schemaVersion": 2, "config": {}, "layers": [layer]}).to_string().into_bytes()
 }
 
 /// Answers as a registry that holds one image under every name.
-fn holding(bytes: &[u8], asked: &Asked) -> Reply {
+pub(crate) fn holding(bytes: &[u8], asked: &Asked) -> Reply {
     if asked.line.contains("/manifests/") {
         return Reply::new(
             200,
@@ -191,6 +191,26 @@ async fn however_many_ask_an_image_comes_once() {
     }
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
     assert_eq!((upstream.count("/manifests/"), upstream.count("/blobs/")), (1, 1));
+}
+
+#[tokio::test]
+async fn an_image_that_is_asked_for_by_several_references_comes_to_one_name_once() {
+    let (dir, bytes) = (tempfile::tempdir().unwrap(), image());
+    let site = site(dir.path(), open(None));
+    let held = bytes.clone();
+    let upstream = Upstream::start(&site.tasks, None, move |asked| holding(&held, asked)).await;
+    catalogued(&site, &upstream).await;
+    let wish = |tag: &str| {
+        let source = format!("oras://{}/a:{tag}", upstream.host());
+        json!({ "source": source, "name": "one.sif" })
+    };
+    let wishes = ["v1", "v2", "latest"].map(wish);
+    for answer in join_all(wishes.iter().map(|wish| site.post("/v1/imports", wish))).await {
+        assert_eq!(answer.status, 201);
+        let done = ended(&site, answer.json()["id"].as_str().unwrap()).await;
+        assert_eq!(done["state"], "done", "{done}");
+    }
+    assert_eq!((files(dir.path()), upstream.count("/blobs/")), (vec!["one.sif".to_owned()], 1));
 }
 
 #[tokio::test]

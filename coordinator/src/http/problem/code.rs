@@ -102,6 +102,8 @@ codes! {
         "See sifleet registry ls; sifleet registry add writes one down.";
     UnknownImport NOT_FOUND "unknown_import" "There is no such import"
         "See GET /v1/imports; the last 100 that ended are kept, until the coordinator starts again.";
+    UnknownPreheat NOT_FOUND "unknown_preheat" "There is no such preheat"
+        "Ask for it again with POST /oapi/v1/jobs; what was brought in before is not fetched again.";
     NoRoute NOT_FOUND "no_route" "There is nothing at this path"
         "See /docs for what there is.";
     MethodNotAllowed METHOD_NOT_ALLOWED "method_not_allowed" "The path does not take this method"

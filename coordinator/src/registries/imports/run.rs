@@ -24,6 +24,12 @@ const FAILURES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long an import may take, however slowly a registry gives: others wait for its place.
 const LONGEST: Duration = Duration::from_secs(12 * 3_600);
+/// How long bytes are counted to tell whether a registry gives them slowly.
+const SPELL: Duration = Duration::from_secs(600);
+/// Fewest bytes of a spell: 64 KiB a second brings 2.6 GiB in [`LONGEST`].
+const FEWEST: u64 = 600 * 64 * 1024;
+/// How often an import that waits for another one of the same bytes looks.
+const LOOK: Duration = Duration::from_millis(500);
 /// Bytes that are collected before the disk is asked.
 const WRITE: usize = 1024 * 1024;
 
@@ -36,6 +42,8 @@ enum Failure {
     Library(#[from] LibraryError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error("{host} gives less than {} KiB a second, for {} minutes", FEWEST / SPELL.as_secs() / 1024, SPELL.as_secs() / 60)]
+    Slow { host: String },
     #[error("the work on the library broke off")]
     Blocking(#[from] tokio::task::JoinError),
 }
@@ -46,6 +54,7 @@ impl Failure {
             Self::Source(error) => error.word(),
             Self::Library(error) => library_code(error).row().code,
             Self::Registry(_) => "unknown_registry",
+            Self::Slow { .. } => "timed_out",
             Self::Blocking(_) => "internal",
         }
     }
@@ -53,9 +62,14 @@ impl Failure {
     fn may_pass(&self) -> bool {
         match self {
             Self::Source(error) => error.may_pass(),
-            // Less came than was announced.
-            Self::Library(error) => matches!(error, LibraryError::WrongOffset { .. }),
-            Self::Registry(_) | Self::Blocking(_) => false,
+            // Less came than was announced, or a user brings the same bytes at the same time.
+            Self::Library(error) => matches!(
+                error,
+                LibraryError::WrongOffset { .. }
+                    | LibraryError::Busy { .. }
+                    | LibraryError::UnknownUpload { .. }
+            ),
+            Self::Registry(_) | Self::Slow { .. } | Self::Blocking(_) => false,
         }
     }
 }
@@ -130,9 +144,13 @@ impl Imports {
     async fn attempt(&self, parts: &Parts, wish: &Wish) -> Result<Standing, Failure> {
         let record = parts.catalogue.get(&wish.registry)?;
         self.change(wish.no, |import| import.state = ImportState::Resolving);
-        let mut source = Source::new(parts.outside.clone(), &record, wish.reference.clone())?;
+        let mut source =
+            Source::new(parts.outside.clone(), &record, wish.reference.clone())?.showing(wish.pass.clone());
         let (digest, size) = source.resolve().await?;
         self.change(wish.no, |import| import.layer = Some((digest, size)));
+        while !self.claim(wish.no) {
+            tokio::time::sleep(LOOK).await;
+        }
         let name = wish.name.clone();
         let expected = crate::library::Expected::Sha256(digest);
         let standing = on_disk(&parts.library, move |library| library.begin(name, size, expected)).await?;
@@ -162,7 +180,14 @@ impl Imports {
         (mut writing, mut has): (Writing, u64),
     ) -> Result<(), Failure> {
         let mut waiting = Vec::with_capacity(WRITE);
+        let mut spell = (tokio::time::Instant::now(), has);
         let ended = loop {
+            if spell.0.elapsed() > SPELL {
+                if has.saturating_sub(spell.1) < FEWEST {
+                    return Err(Failure::Slow { host: wish.reference.host.clone() });
+                }
+                spell = (tokio::time::Instant::now(), has);
+            }
             let piece = match reply.next().await {
                 Ok(Some(piece)) => piece,
                 Ok(None) => break Ok(()),
