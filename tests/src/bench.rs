@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod availability;
+pub mod blob;
 pub mod casync;
 pub mod cost;
 pub mod delta;
@@ -52,13 +53,14 @@ impl Plan {
 pub type Benchmark = fn(&Plan) -> anyhow::Result<Vec<Table>>;
 
 /// All of them, in the order in which they run.
-pub const ALL: [(&str, Benchmark); 10] = [
+pub const ALL: [(&str, Benchmark); 11] = [
     ("hash", hash::measure),
     ("agent", agent::measure),
     ("cost", cost::measure),
     ("delta", delta::measure),
     ("storm", storm::measure),
     ("flood", flood::measure),
+    ("blob", blob::measure),
     ("availability-1000", availability::measure_1000),
     ("availability-10000", availability::measure_10000),
     ("push-simulated", simulated::measure),

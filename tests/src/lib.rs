@@ -8,6 +8,7 @@ pub mod callers;
 pub mod cluster;
 pub mod fleet;
 pub mod flood;
+pub mod head;
 pub mod lan;
 pub mod machine;
 pub mod mover;

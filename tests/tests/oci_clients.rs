@@ -7,91 +7,26 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use sifleet_common::role::Role;
 use sifleet_coordinator::oci::digest::{Algorithm, Hasher};
 use sifleet_tests::apptainer::{Apptainer, said};
-use sifleet_tests::callers::Callers;
-use sifleet_tests::programs::{find, missing, own};
+use sifleet_tests::head::Head;
+use sifleet_tests::programs::{find, missing};
 use sifleet_tests::sif::SifBuilder;
 use sifleet_tests::wait::until;
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A coordinator with a library and TLS; nobody watches the library.
-struct Registry {
-    folder: PathBuf,
-    port: u16,
-    token: String,
-    child: Child,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // One that has ended by itself cannot be killed; either way it is gone afterwards.
-        drop(self.child.kill().and_then(|()| self.child.wait()));
-    }
-}
-
-impl Registry {
-    fn start(folder: &Path) -> Self {
-        drop(fs::remove_dir_all(folder));
-        fs::create_dir_all(folder.join("library")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        fs::write(folder.join("web.pem"), made.cert.pem()).unwrap();
-        fs::write(folder.join("web.key"), made.signing_key.serialize_pem()).unwrap();
-        let at = folder.display();
-        let settings = format!(
-            "state_dir = \"{at}/state\"\n[control]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n\
-             tls = {{ certificate = \"{at}/web.pem\", key = \"{at}/web.key\" }}\n[library]\ndir = \"{at}/library\"\n\
-             [log]\noutput = \"stderr\"\n"
-        );
-        fs::write(folder.join("coordinator.toml"), settings).unwrap();
-        let program = || {
-            let mut program = Command::new(own("sifleet-coordinator").unwrap());
-            program.arg("--config").arg(folder.join("coordinator.toml"));
-            program
-        };
-        let made = program().args(["ca", "init"]).output().unwrap();
-        assert!(made.status.success(), "{}", said(&made));
-        let callers = Callers::new(folder).unwrap();
-        callers.introduce(&folder.join("state")).unwrap();
-        let token = callers.bearer(Role::Operator).replace("Bearer ", "");
-        let log = fs::File::create(folder.join("log")).unwrap();
-        let child = program().stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let registry = Self { folder: folder.to_owned(), port, token, child };
-        until("the coordinator listens", LONG, || TcpStream::connect(("127.0.0.1", port)).map(drop)).unwrap();
-        registry
-    }
-
-    fn host(&self) -> String {
-        // oras speaks plain HTTP with whatever is called localhost.
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    fn library(&self, name: &str) -> PathBuf {
-        self.folder.join("library").join(name)
-    }
-
-    /// Runs curl, which sees the answer's headers.
-    fn curl(&self, arguments: &[&str]) -> Output {
-        let mut curl = Command::new("curl");
-        curl.arg("--silent").arg("--show-error").arg("--cacert").arg(self.folder.join("web.pem"));
-        curl.args(["--user", &format!("me:{}", self.token)]).args(arguments).output().unwrap()
-    }
-}
-
 /// Clients in Debian sid, with a folder that both sides see.
 struct Clients {
     lab: Apptainer,
     folder: PathBuf,
-    registry: Registry,
+    registry: Head,
 }
 
 impl Clients {
@@ -104,7 +39,7 @@ impl Clients {
             }
         };
         let folder = lab.folder(folder);
-        let registry = Registry::start(&folder);
+        let registry = Head::start(&folder).unwrap();
         Some(Self { lab, folder, registry })
     }
 
@@ -117,7 +52,7 @@ impl Clients {
             format!("APPTAINER_TMPDIR={at}"),
             format!("TMPDIR={at}"),
             "APPTAINER_DOCKER_USERNAME=me".to_owned(),
-            format!("APPTAINER_DOCKER_PASSWORD={}", self.registry.token),
+            format!("APPTAINER_DOCKER_PASSWORD={}", self.registry.token()),
             format!("HOME={at}"),
             format!("REGISTRY_AUTH_FILE={at}/auth.json"),
         ];
@@ -143,8 +78,8 @@ impl Clients {
 
     fn log_in(&self) {
         let host = self.registry.host();
-        self.ok(&["oras", "login", &host, "--username", "me", "--password", &self.registry.token]);
-        self.ok(&["skopeo", "login", &host, "--username", "me", "--password", &self.registry.token]);
+        self.ok(&["oras", "login", &host, "--username", "me", "--password", self.registry.token()]);
+        self.ok(&["skopeo", "login", &host, "--username", "me", "--password", self.registry.token()]);
     }
 }
 
@@ -219,9 +154,9 @@ fn skopeo_copies_lists_deletes_and_goes_on_where_it_was_cut_off() {
     lab.ok(&["skopeo", "copy", &format!("docker://{name}:v1"), &format!("docker://{host}/other:v2")]);
     assert_eq!(sha256(&lab.registry.library("other_v2.sif")), sha256(&image));
     assert!(lab.ok(&["skopeo", "list-tags", &format!("docker://{name}")]).contains("\"v1\""));
-    let cutting = Cutting::start(lab.registry.port, 12_000_000);
+    let cutting = Cutting::start(lab.registry.port(), 12_000_000);
     let through = format!("127.0.0.1:{}", cutting.port);
-    let credentials = format!("me:{}", lab.registry.token);
+    let credentials = format!("me:{}", lab.registry.token());
     lab.ok(&[
         "skopeo",
         "copy",
@@ -288,7 +223,7 @@ fn two_gigabytes_go_there_and_back_and_what_is_broken_off_goes_on() {
         return;
     }
     let folder = sifleet_tests::programs::workspace().join("target/lab/oci-large");
-    let registry = Registry::start(&folder);
+    let registry = Head::start(&folder).unwrap();
     let image = folder.join("large.sif");
     SifBuilder::new().payload_bytes(2 << 30, 4).write(&image).unwrap();
     let (digest, length) = (sha256(&image), fs::metadata(&image).unwrap().len());
@@ -306,21 +241,25 @@ fn two_gigabytes_go_there_and_back_and_what_is_broken_off_goes_on() {
 }
 
 /// Has curl ask, and fails unless it got an answer.
-fn ask(registry: &Registry, arguments: &[&str]) -> String {
-    let output = registry.curl(arguments);
+fn ask(registry: &Head, arguments: &[&str]) -> String {
+    let output = registry.curl().args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", said(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Uploads an image, breaks off in the middle, and goes on where it was.
-fn send_in_two(registry: &Registry, folder: &Path, image: &Path, digest: &str) {
+fn send_in_two(registry: &Head, folder: &Path, image: &Path, digest: &str) {
     let length = fs::metadata(image).unwrap().len();
     let base = format!("https://{}", registry.host());
     let begun = ask(registry, &["-X", "POST", "-D", "-", &format!("{base}/v2/large/blobs/uploads/")]);
     let place = header(&begun, "location").unwrap_or_else(|| panic!("{begun}"));
     let url = format!("{base}{place}");
     // Broken off in the middle: curl gives up long before two gigabytes have gone.
-    let broken = registry.curl(&["-X", "PATCH", "-T", &image.display().to_string(), "--max-time", "1", &url]);
+    let broken = registry
+        .curl()
+        .args(["-X", "PATCH", "-T", &image.display().to_string(), "--max-time", "1", &url])
+        .output()
+        .unwrap();
     let _slow_machines_break_off_too = broken;
     let rest = folder.join("rest");
     // What was on its way when curl gave up still arrives: then the offset is another one, and asked for again.
@@ -335,7 +274,7 @@ fn send_in_two(registry: &Registry, folder: &Path, image: &Path, digest: &str) {
         std::io::copy(&mut from, &mut fs::File::create(&rest).unwrap()).unwrap();
         let range = format!("Content-Range: {has}-{}", length - 1);
         let sent = ["--fail", "-X", "PATCH", "-H", &range, "-T", &rest.display().to_string(), &url];
-        let sent = registry.curl(&sent);
+        let sent = registry.curl().args(sent).output().unwrap();
         if sent.status.success() { Ok(()) } else { Err(said(&sent)) }
     };
     until("the rest is taken", LONG, goes_on).unwrap();
@@ -344,7 +283,7 @@ fn send_in_two(registry: &Registry, folder: &Path, image: &Path, digest: &str) {
 }
 
 /// Puts the manifest of an image that was sent, under the tag `v1`.
-fn name_it(registry: &Registry, base: &str, digest: &str, length: u64) {
+fn name_it(registry: &Head, base: &str, digest: &str, length: u64) {
     let config = Algorithm::Sha256.of(b"{}");
     let empty = format!("{base}/blobs/uploads/?digest={config}");
     ask(registry, &["--fail", "-X", "POST", "--data-binary", "{}", &empty]);
