@@ -6,6 +6,7 @@
 mod asked;
 pub mod backoff;
 pub(crate) mod link;
+mod looks;
 pub mod report;
 mod vigil;
 

@@ -1,7 +1,8 @@
 //! Job templates: what a kind of job needs, by the files of a directory and by what was put over the API.
 //!
 //! Readers find the newest [`Book`] without waiting. Files go before what was put over the API under the same id, and a
-//! file with a mistake counts as it was last read. [`folder`] reads the directory, [`mod@file`] one file.
+//! file with a mistake counts as it was last read; of one that was never read nothing is known, whatever was put over the
+//! API. [`folder`] reads the directory, [`mod@file`] one file.
 
 pub mod file;
 pub mod folder;
@@ -79,6 +80,8 @@ pub struct Shelf {
     pub filed: BTreeMap<TemplateId, Filed>,
     /// What is wrong with it, file by file.
     pub mistakes: Vec<TemplateMistake>,
+    /// Files that were never read, by the names that they go by: theirs without its ending, and the id that seems to stand in them.
+    pub unread: BTreeMap<String, TemplateMistake>,
 }
 
 /// All templates at one moment.
@@ -103,20 +106,27 @@ impl Book {
     /// # Errors
     /// [`TemplateError::Unknown`], with ids that are close.
     pub fn find(&self, id: &str) -> Result<Found, TemplateError> {
-        if let Some(record) = id.parse().ok().and_then(|id: TemplateId| self.record(&id)) {
-            return Ok(Found::Template(record.clone()));
+        let known: Option<TemplateId> = id.parse().ok();
+        if let Some(filed) = known.as_ref().and_then(|id| self.shelf.filed.get(id)) {
+            return Ok(Found::Template(filed.record.clone()));
         }
-        let stem = |file: &str| file.rsplit_once('.').map_or(file.to_owned(), |(stem, _)| stem.to_owned());
-        if let Some(mistake) = self.shelf.mistakes.iter().find(|mistake| stem(&mistake.file) == id) {
+        // What the file hid while it was good says nothing of what it is meant to say now.
+        if let Some(mistake) = self.shelf.unread.get(id) {
             return Ok(Found::Unreadable(mistake.clone()));
+        }
+        if let Some(record) = known.as_ref().and_then(|id| self.stored.get(id)) {
+            return Ok(Found::Template(record.clone()));
         }
         let ids = self.shelf.filed.keys().chain(self.stored.keys()).map(TemplateId::as_str);
         let candidates = crate::view::near(id, ids);
         Err(TemplateError::Unknown { id: crate::view::shorten(id), candidates })
     }
 
-    fn record(&self, id: &TemplateId) -> Option<&TemplateRecord> {
-        self.shelf.filed.get(id).map(|filed| &filed.record).or_else(|| self.stored.get(id))
+    /// Refuses to put over the API what is a file's, or is meant to be.
+    fn check_source(&self, id: &TemplateId) -> Result<(), TemplateError> {
+        let read = self.shelf.filed.get(id).map(|filed| &filed.file);
+        let file = read.or_else(|| self.shelf.unread.get(id.as_str()).map(|mistake| &mistake.file));
+        file.map_or(Ok(()), |file| Err(TemplateError::OfFile { id: id.clone(), file: file.clone() }))
     }
 
     /// Shows one.
@@ -145,7 +155,10 @@ impl Book {
                 signer,
                 source: if filed.is_some() { "file" } else { "api" }.to_owned(),
                 file: filed.map(|filed| filed.file.clone()),
-                mistake: filed.and_then(|filed| filed.mistake.clone()),
+                mistake: match filed {
+                    Some(filed) => filed.mistake.clone(),
+                    None => self.shelf.unread.get(record.id.as_str()).cloned(),
+                },
                 changed: record.changed.to_string(),
             }
         };
@@ -208,7 +221,7 @@ impl Templates {
         let _changing = self.0.changing.lock().await;
         let book = self.book();
         let is_new = !book.stored.contains_key(&record.id);
-        check_source(&book, &record.id)?;
+        book.check_source(&record.id)?;
         if is_new && book.stored.len() >= MAX_STORED {
             return Err(TemplateError::TooMany);
         }
@@ -225,13 +238,13 @@ impl Templates {
     pub async fn delete(&self, id: &str) -> Result<(), TemplateError> {
         let _changing = self.0.changing.lock().await;
         let book = self.book();
-        let Found::Template(record) = book.find(id)? else {
-            return Err(TemplateError::Unknown { id: crate::view::shorten(id), candidates: Vec::new() });
-        };
-        check_source(&book, &record.id)?;
+        let id: TemplateId = book.show(id)?.id.parse()?;
+        if let Some(filed) = book.shelf.filed.get(&id) {
+            return Err(TemplateError::OfFile { id, file: filed.file.clone() });
+        }
         drop(book);
-        self.commit(Op::ForgetTemplate { id: record.id.clone() }).await?;
-        self.change(|book| drop(book.stored.remove(&record.id)));
+        self.commit(Op::ForgetTemplate { id: id.clone() }).await?;
+        self.change(|book| drop(book.stored.remove(&id)));
         Ok(())
     }
 
@@ -287,14 +300,6 @@ impl Templates {
                 },
             }
         }
-    }
-}
-
-/// Refuses to change what a file says.
-fn check_source(book: &Book, id: &TemplateId) -> Result<(), TemplateError> {
-    match book.shelf.filed.get(id) {
-        Some(filed) => Err(TemplateError::OfFile { id: id.clone(), file: filed.file.clone() }),
-        None => Ok(()),
     }
 }
 

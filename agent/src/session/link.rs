@@ -25,6 +25,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{debug, info, warn};
 
 use super::asked::Asked;
+use super::looks::Looks;
 use super::report::{Output, Reporter};
 use super::vigil::Vigil;
 use super::{Command, Parts, SessionError, TURN};
@@ -42,8 +43,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 const SET_MS: i64 = 10_000;
 /// Descriptions read at once; more are asked for again later.
 const DESCRIPTIONS: usize = 8;
-/// Reconciliations that somebody waits for at once; of more nobody is told.
-const RECONCILIATIONS: usize = 8;
 
 type Description = (Digest, Option<(ImageMetadata, Option<String>)>);
 
@@ -142,8 +141,7 @@ struct Conversation<'a> {
     orders: mpsc::Sender<Order>,
     beats: Interval,
     descriptions: JoinSet<Description>,
-    /// Requests whose roots are being looked at; none for those of which nobody will say.
-    reconciling: JoinSet<Option<u64>>,
+    looks: Looks,
     asked: Asked,
 }
 
@@ -174,7 +172,7 @@ async fn converse(
         orders,
         beats,
         descriptions,
-        reconciling: JoinSet::new(),
+        looks: Looks::default(),
         asked: Asked::default(),
     };
     let ended = talk.rounds(&mut frames, parts).await;
@@ -217,12 +215,17 @@ impl Conversation<'_> {
                     }
                 }
                 message = next(frames, self.address) => self.heed(message?).await?,
-                Some(Ok(Some(request))) = self.reconciling.join_next() => {
+                Some(ended) = self.looks.ended() => {
                     // What was found waits in the queue; it is said first.
                     while let Ok(changes) = parts.changes.try_recv() {
                         self.observe(changes).await?;
                     }
-                    self.say(&ToCoordinator::Reconciled { request }).await?;
+                    if let Some(request) = ended {
+                        self.say(&ToCoordinator::Reconciled { request }).await?;
+                    }
+                    if let Some(request) = self.looks.next() {
+                        self.reconcile(request);
+                    }
                 }
                 Some(read) = self.descriptions.join_next() => match read {
                     Ok((digest, found)) => self.answer(digest, found).await?,
@@ -297,7 +300,7 @@ impl Conversation<'_> {
                 Output::BeatEvery(millis) => {
                     self.beats = every(Duration::from_millis(millis.into()).max(SHORTEST_BEAT));
                 }
-                Output::Rescan => self.command(Command::Rescan),
+                Output::Rescan => command(&self.commands, Command::Rescan),
                 Output::Reconcile(request) => self.reconcile(request),
                 Output::Describe(digest) => self.describe(digest),
                 Output::Order(order) => self.order(order).await?,
@@ -321,25 +324,15 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// A full queue loses a command, not the session: the coordinator or the timer asks again.
-    fn command(&self, command: Command) {
-        if let Err(error) = self.commands.try_send(command) {
-            warn!(error = &error as &dyn Error, "the agent is too busy for a command of the coordinator");
-        }
-    }
-
     fn reconcile(&mut self, request: u64) {
-        if self.reconciling.len() < RECONCILIATIONS {
-            let (reply, answer) = oneshot::channel();
-            self.command(Command::Reconcile { reply });
-            self.reconciling.spawn(async move { answer.await.ok().map(|()| request) });
-        }
+        let commands = self.commands.clone();
+        self.looks.ask(request, |reply| command(&commands, Command::Reconcile { reply }));
     }
 
     fn describe(&mut self, digest: Digest) {
         let (reply, answer) = oneshot::channel();
         if self.descriptions.len() < DESCRIPTIONS {
-            self.command(Command::Describe { digest, reply });
+            command(&self.commands, Command::Describe { digest, reply });
         }
         // A reply that nobody will send tells the coordinator that there is none.
         self.descriptions.spawn(async move { (digest, answer.await.unwrap_or_default()) });
@@ -355,6 +348,13 @@ impl Conversation<'_> {
             None => (None, None),
         };
         self.say(&ToCoordinator::Described(Box::new(Described { digest, metadata, sidecar }))).await
+    }
+}
+
+/// A full queue loses a command, not the session: the coordinator or the timer asks again.
+fn command(commands: &mpsc::Sender<Command>, command: Command) {
+    if let Err(error) = commands.try_send(command) {
+        warn!(error = &error as &dyn Error, "the agent is too busy for a command of the coordinator");
     }
 }
 

@@ -59,7 +59,8 @@ super::body! {
         pub source: String,
         /// The file it is from, by its name in the directory.
         pub file: Option<String>,
-        /// What is wrong with that file at present; what is shown is what it said before.
+        /// What is wrong with that file at present; what is shown is what it said before. Of a template that was put over the API: what is
+        /// wrong with the file of its id, which goes before it, so that nobody is told what is shown.
         pub mistake: Option<TemplateMistake>,
         /// When it was read or written.
         pub changed: String,

@@ -118,6 +118,18 @@ fn yaml(text: &str) -> Result<Written, Wrong> {
     })
 }
 
+/// Finds what a file that cannot be read seems to call itself: the first line that says an id.
+#[must_use]
+pub fn claimed(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let said = text.lines().find_map(|line| {
+        let key = line.trim_start().trim_start_matches(['"', '\'', '{', ' ']);
+        key.strip_prefix("id")?.trim_start_matches(['"', '\'', ' ']).strip_prefix(':')
+    })?;
+    let id = said.trim_start_matches(['"', '\'', ' ']).split([' ', '"', '\'', ',', '#', '}']).next()?;
+    id.parse().ok().map(|id: TemplateId| id.to_string())
+}
+
 /// Finds the line on which the field stands that a message begins with.
 fn field_at(text: &str, message: &str) -> Option<(u64, u64)> {
     let (field, _) = message.split_once(':')?;

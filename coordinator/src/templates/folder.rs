@@ -29,6 +29,8 @@ struct Read {
     stamp: Option<Stamp>,
     record: Option<TemplateRecord>,
     mistake: Option<TemplateMistake>,
+    /// The id that seems to stand in it.
+    claims: Option<String>,
 }
 
 /// A directory and how its files looked when they were last read.
@@ -87,6 +89,7 @@ impl Folder {
             Ok(Some((bytes, stamp))) => (Some(stamp), Ok(bytes)),
             Err(error) => (None, Err(format!("cannot be read: {error}"))),
         };
+        let claims = read.1.as_ref().ok().and_then(|bytes| file::claimed(bytes));
         let parsed = match read.1 {
             Ok(bytes) => file::parse(name, &bytes, now),
             Err(message) => Err(TemplateMistake { file: name.to_owned(), line: None, column: None, message }),
@@ -100,7 +103,7 @@ impl Folder {
             }
             Err(mistake) => (last_good, Some(mistake)),
         };
-        self.files.insert(name.to_owned(), Read { stamp: read.0, record, mistake });
+        self.files.insert(name.to_owned(), Read { stamp: read.0, record, mistake, claims });
     }
 
     /// Puts what the files say in order: of two with the same id the first by name counts.
@@ -108,7 +111,13 @@ impl Folder {
         let mut shelf = Shelf::default();
         for (name, read) in &self.files {
             mistakes.extend(read.mistake.clone());
-            let Some(record) = &read.record else { continue };
+            let Some(record) = &read.record else {
+                let stem = name.rsplit_once('.').map(|(stem, _)| stem.to_owned());
+                let names = stem.into_iter().chain(read.claims.clone());
+                let unread = names.zip(std::iter::repeat(&read.mistake));
+                shelf.unread.extend(unread.filter_map(|(name, mistake)| Some((name, mistake.clone()?))));
+                continue;
+            };
             if let Some(first) = shelf.filed.get(&record.id) {
                 let message = format!("id: {} is the file {}'s already", record.id, first.file);
                 mistakes.push(TemplateMistake { file: name.clone(), line: None, column: None, message });
@@ -198,6 +207,22 @@ mod tests {
         fs::rename(&below, dir.path().join("elsewhere")).unwrap();
         let shelf = folder.read(UnixMillis(2)).unwrap();
         assert_eq!((ids(&shelf), mistakes(&shelf)[0]), (vec!["same"], ("", None)));
+    }
+
+    #[test]
+    fn a_file_that_was_never_read_goes_by_its_name_and_by_the_id_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("a.yaml", "name: A\nid: 'drop'  # the old one\nimage: a.sif\npartition: [\n");
+        write("b.json", "{\"id\": \"fall\", \"image\": \"b.sif\"");
+        write("c.yaml", "idea: none\nimage: c.sif\n");
+        write("d.yaml", "id: same\nimage: d.sif\npartition: viz\n");
+        write("e.yaml", "id: same\nimage: e.sif\npartition: viz\n");
+        let shelf = Folder::new(dir.path().to_owned()).read(UnixMillis(1)).unwrap();
+        let unread: Vec<&str> = shelf.unread.keys().map(String::as_str).collect();
+        assert_eq!(unread, ["a", "b", "c", "drop", "fall"]);
+        assert_eq!(shelf.unread["drop"].file, "a.yaml");
+        assert_eq!(shelf.mistakes.len(), 4);
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn record(id: &str, image: &str) -> TemplateRecord {
 
 fn shelf(id: &str, image: &str) -> Shelf {
     let filed = Filed { record: record(id, image), file: format!("{id}.yaml"), mistake: None };
-    Shelf { filed: [(filed.record.id.clone(), filed)].into(), mistakes: Vec::new() }
+    Shelf { filed: [(filed.record.id.clone(), filed)].into(), ..Shelf::default() }
 }
 
 fn image(templates: &Templates, id: &str) -> String {
@@ -69,9 +69,33 @@ async fn a_file_that_never_could_be_read_is_told_from_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = sqlite::open(&folder.path().join("coordinator.db")).unwrap();
     let templates = Templates::new(store);
-    let message = "what is wrong".to_owned();
-    let mistake = TemplateMistake { file: "bad.yaml".into(), line: Some(3), column: None, message };
-    templates.shelve(&Shelf { mistakes: vec![mistake.clone()], ..Shelf::default() });
+    let mistake = wrong("bad.yaml");
+    templates.shelve(&unread("bad", &mistake));
     assert_eq!(templates.book().find("bad").unwrap(), Found::Unreadable(mistake));
     assert!(templates.book().find("other").is_err());
+}
+
+#[tokio::test]
+async fn what_was_put_does_not_answer_for_a_file_that_was_never_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = sqlite::open(&folder.path().join("coordinator.db")).unwrap();
+    let templates = Templates::new(store);
+    templates.put(record("drop", "old.sif")).await.unwrap();
+    let mistake = wrong("drop.yaml");
+    templates.shelve(&unread("drop", &mistake));
+    assert_eq!(templates.book().find("drop").unwrap(), Found::Unreadable(mistake.clone()));
+    assert_eq!(templates.book().show("drop").unwrap().mistake, Some(mistake));
+    assert!(matches!(templates.put(record("drop", "x.sif")).await, Err(TemplateError::OfFile { .. })));
+    templates.delete("drop").await.unwrap();
+    assert!(matches!(templates.delete("drop").await, Err(TemplateError::Unknown { .. })));
+    assert!(matches!(templates.book().find("drop"), Ok(Found::Unreadable(_))));
+}
+
+fn wrong(file: &str) -> TemplateMistake {
+    TemplateMistake { file: file.into(), line: Some(3), column: None, message: "what is wrong".to_owned() }
+}
+
+fn unread(id: &str, mistake: &TemplateMistake) -> Shelf {
+    let unread = [(id.to_owned(), mistake.clone())].into();
+    Shelf { mistakes: vec![mistake.clone()], unread, ..Shelf::default() }
 }

@@ -5,13 +5,14 @@
 //! that cannot be read, a root not known) is `unknown`; another whole image under the name is `outdated`, or
 //! `unknown` while it is not known what the library expects; the rest is `missing`. [`super::reasons`] says why.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use sifleet_common::api::availability::{Availability, DigestNodes, Nodes, PathNodes};
 use sifleet_common::availability::{Counts, Require, Verdict};
 use sifleet_common::digest::Digest;
-use sifleet_common::name::ImageName;
+use sifleet_common::name::{ImageName, PartitionName};
 use sifleet_common::time::Now;
 
 use super::cache::{Basis, Key};
@@ -131,12 +132,7 @@ impl View {
         now: Now,
     ) -> Availability {
         let live = self.live_at(now);
-        let expected = match (target.digest, target.names.first()) {
-            (Some(digest), _) => Expected::Bytes(digest),
-            _ if target.unheard_bytes => Expected::Unheard,
-            (None, Some(name)) => self.expected(name, Some(&partition.name), &live),
-            (None, None) => Expected::Any,
-        };
+        let expected = self.expected_of(target, &partition.name, &live);
         let split = self.split(target, expected, &partition.members, &live);
         let counts = split.counts();
         let nodes = Nodes {
@@ -163,6 +159,21 @@ impl View {
             as_of: now.wall.to_string(),
             generation: self.generation,
             nodes,
+        }
+    }
+
+    /// Tells which bytes count: those that were asked for, else those that the library names.
+    pub(super) fn expected_of(
+        &self,
+        target: &Target,
+        partition: &PartitionName,
+        live: &RoaringBitmap,
+    ) -> Expected {
+        match (target.digest, target.names.first()) {
+            (Some(digest), _) => Expected::Bytes(digest),
+            _ if target.unheard_bytes => Expected::Unheard,
+            (None, Some(name)) => self.expected(name, Some(partition), live),
+            (None, None) => Expected::Any,
         }
     }
 
@@ -212,9 +223,13 @@ impl View {
         target.names.iter().filter_map(|name: &ImageName| self.names.get(name))
     }
 
-    /// Groups the holders among `nodes` by digest, most nodes first.
-    pub(super) fn digests_of(&self, target: &Target, nodes: &RoaringBitmap) -> Vec<DigestNodes> {
-        let mut groups: std::collections::BTreeMap<Digest, RoaringBitmap> = std::collections::BTreeMap::new();
+    /// Tells which of `nodes` hold which bytes: all of them, and not only as many as an answer shows.
+    pub(super) fn holders_of(
+        &self,
+        target: &Target,
+        nodes: &RoaringBitmap,
+    ) -> BTreeMap<Digest, RoaringBitmap> {
+        let mut groups: BTreeMap<Digest, RoaringBitmap> = BTreeMap::new();
         for entry in self.entries(target) {
             for (place, holders) in &entry.ready {
                 if !target.by_digest || target.digest == Some(place.digest) {
@@ -222,9 +237,15 @@ impl View {
                 }
             }
         }
-        let mut bodies: Vec<DigestNodes> = groups
+        groups.retain(|_, holders| !holders.is_empty());
+        groups
+    }
+
+    /// Groups the holders among `nodes` by digest, most nodes first.
+    pub(super) fn digests_of(&self, target: &Target, nodes: &RoaringBitmap) -> Vec<DigestNodes> {
+        let mut bodies: Vec<DigestNodes> = self
+            .holders_of(target, nodes)
             .into_iter()
-            .filter(|(_, holders)| !holders.is_empty())
             .map(|(digest, holders)| DigestNodes {
                 digest: digest.to_string(),
                 count: count(&holders),
@@ -246,8 +267,7 @@ impl View {
         let mut bodies = Vec::new();
         for name in &target.names {
             let Some(entry) = self.names.get(name) else { continue };
-            let mut by_root: std::collections::BTreeMap<&str, RoaringBitmap> =
-                std::collections::BTreeMap::new();
+            let mut by_root: BTreeMap<&str, RoaringBitmap> = BTreeMap::new();
             for (place, holders) in &entry.ready {
                 if expected.allows(place.digest) {
                     *by_root.entry(&place.root).or_default() |= holders & ready;

@@ -15,6 +15,7 @@ use sifleet_common::policy::{Fingerprint, Policy};
 use sifleet_common::push::FailCode;
 use sifleet_common::time::Now;
 
+use super::availability::MAX_GROUPS;
 use super::{QueryError, View, shorten};
 use crate::words::{Facts, Reason};
 
@@ -46,7 +47,7 @@ pub struct Finding {
     pub facts: Facts,
     /// Where the image stands; absent if there was nothing to look for.
     pub found: Option<Availability>,
-    /// Bytes of which somebody should find out who signed them.
+    /// Bytes of which somebody should find out who signed them: some of them, if there are many.
     pub unverified: Vec<Digest>,
 }
 
@@ -65,7 +66,7 @@ impl View {
         let asked =
             self.availability_among(&image, (question.partition, among.as_ref()), question.require, now);
         match asked {
-            Ok(found) => self.judge(question, found),
+            Ok(found) => self.judge((question, &image, among.as_ref()), found, now),
             Err(error) => refused(question, self.suggest(error)),
         }
     }
@@ -103,7 +104,12 @@ impl View {
         Err(Box::new(finding))
     }
 
-    fn judge(&self, question: &Question<'_>, found: Availability) -> Finding {
+    fn judge(
+        &self,
+        (question, image, among): (&Question<'_>, &str, Option<&RoaringBitmap>),
+        found: Availability,
+        now: Now,
+    ) -> Finding {
         let (reason, nodes) = why(question, &found);
         let mut finding = Finding {
             satisfied: found.satisfied,
@@ -113,24 +119,32 @@ impl View {
             unverified: Vec::new(),
         };
         if let (Satisfied::Yes, Some(signer)) = (found.satisfied, question.signer) {
-            self.judge_signatures(signer, &found, &mut finding);
+            let digests = match found.expected_digest.as_deref().and_then(|text| text.parse().ok()) {
+                Some(digest) => vec![digest],
+                None => self.held(image, (question.partition, among), now),
+            };
+            self.judge_signatures(signer, &digests, &mut finding);
         }
         finding.found = Some(found);
         finding
     }
 
+    /// Lists all bytes that nodes hold as an image: an answer shows only some of them.
+    fn held(&self, image: &str, (partition, among): (&str, Option<&RoaringBitmap>), now: Now) -> Vec<Digest> {
+        let Ok(partition) = self.partition_info(partition) else { return Vec::new() };
+        let Ok(target) = self.resolve(image, Some(&partition.name)) else { return Vec::new() };
+        let mut nodes = &partition.members & &*self.live_at(now);
+        if let Some(among) = among {
+            nodes &= among;
+        }
+        self.holders_of(&target, &nodes).into_keys().collect()
+    }
+
     /// Looks whether one key has signed all the bytes that are ready.
-    fn judge_signatures(&self, signer: Fingerprint, found: &Availability, finding: &mut Finding) {
+    fn judge_signatures(&self, signer: Fingerprint, digests: &[Digest], finding: &mut Finding) {
         let policy = Policy::signed_by([signer].into());
-        let expected = found.expected_digest.as_deref();
-        let held = found.digests.iter().map(|held| held.digest.as_str());
-        let digests: Vec<Digest> = expected
-            .map_or_else(|| held.collect(), |digest| vec![digest])
-            .iter()
-            .filter_map(|text| text.parse().ok())
-            .collect();
-        finding.unverified =
-            digests.iter().filter(|digest| !self.signed.contains_key(digest)).copied().collect();
+        let unverified = digests.iter().filter(|digest| !self.signed.contains_key(digest)).copied();
+        finding.unverified = unverified.take(MAX_GROUPS).collect();
         let refusals = digests.iter().filter_map(|digest| policy.refuses(self.signed.get(digest)?));
         let key = signer.to_string();
         let (satisfied, reason, what) = match refusals.into_iter().next() {

@@ -35,7 +35,7 @@ pub(crate) async fn every_answer() -> Vec<(&'static str, Answer)> {
     let site = Site::new(Limits::default()).await;
     let filed = Filed { record: record("filed"), file: "filed.yaml".to_owned(), mistake: None };
     let filed = [(filed.record.id.clone(), filed)].into();
-    site.app.templates().shelve(&Shelf { filed, mistakes: Vec::new() });
+    site.app.templates().shelve(&Shelf { filed, ..Shelf::default() });
     let put = site.ask(request("PUT", "/v1/templates/filed")).await;
     let deleted = site.ask(request("DELETE", "/v1/templates/filed")).await;
     assert_eq!((put.status, deleted.status), (StatusCode::CONFLICT, StatusCode::CONFLICT));

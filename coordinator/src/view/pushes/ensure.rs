@@ -8,10 +8,11 @@ use sifleet_common::time::Now;
 use crate::state::pushes::{PushError, Wish};
 use crate::view::View;
 use crate::view::verdict::{Finding, Question, needed};
+use crate::words::Reason;
 
 impl View {
     /// Works out what is to be pushed so that a verdict becomes a yes; nothing where a push would be of no use: it is a yes
-    /// already, the signature is at fault, or there are fewer nodes than are required.
+    /// already, the signature is at fault, nodes are named that are none of the partition's, or there are fewer than are required.
     ///
     /// # Errors
     /// [`PushError`] when nobody knows which bytes are meant, or has them.
@@ -22,7 +23,7 @@ impl View {
         now: Now,
     ) -> Result<Option<Wish>, PushError> {
         let is_held = finding.found.as_ref().is_some_and(|found| found.satisfied == Satisfied::Yes);
-        if is_held {
+        if is_held || finding.reason == Reason::NodeElsewhere {
             return Ok(None);
         }
         let request = PushRequest {
@@ -61,5 +62,40 @@ impl View {
             return Ok(RoaringBitmap::new());
         }
         Ok(self.members_of(&PushTarget::Nodes(nodes.to_owned()))?.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sifleet_common::inventory::RootState;
+
+    use super::*;
+    use crate::state::testing::{Site, image, root};
+
+    #[test]
+    fn nodes_of_other_partitions_begin_no_push_to_those_that_are_named_beside_them() {
+        let mut site = Site::new();
+        site.partition("p", "n[1-2]");
+        site.agent("n1", vec![root(RootState::Watched), image("a.sif", 1)]);
+        site.agent("n2", vec![root(RootState::Watched)]);
+        site.agent("other", vec![root(RootState::Watched)]);
+        let (view, now) = (site.view(), site.now);
+        let wished = |nodes: &str| {
+            let nodes = nodes.parse().unwrap();
+            let question = Question {
+                image: "a",
+                partition: "p",
+                nodes: Some(&nodes),
+                require: "all".parse().unwrap(),
+                digest: None,
+                signer: None,
+            };
+            let finding = view.verdict(&question, now);
+            let wish = view.wish_to_ensure(&question, &finding, now).unwrap();
+            wish.map(|wish| view.fold(&wish.nodes))
+        };
+        assert_eq!(wished("n[1-2]"), Some("n2".to_owned()));
+        assert_eq!(wished("n2,other"), None);
+        assert_eq!(wished("n1,other"), None);
     }
 }

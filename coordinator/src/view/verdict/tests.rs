@@ -134,3 +134,24 @@ fn an_image_that_nobody_holds_is_not_made_ready_by_a_signature() {
     let asked = Question { signer: Some(KEY), ..question("b", "all") };
     check(&mut site, &asked, Satisfied::Unknown, "never_seen", "n3");
 }
+
+#[test]
+fn all_bytes_that_nodes_hold_must_be_signed_however_many_there_are() {
+    let mut site = Site::new();
+    site.partition("p", "n[1-40]");
+    for node in 1..=40 {
+        site.agent(&format!("n{node}"), vec![watched(), image("a.sif", node)]);
+    }
+    let asked = Question { signer: Some(KEY), ..question("a", "all") };
+    let now = site.now;
+    for last in [40, 1] {
+        let mut view = site.view();
+        let signed = (1..=40).filter(|bytes| *bytes != last);
+        let signed = signed.map(|bytes| (digest(bytes), Verdict::Signed { by: [KEY].into() }));
+        view.signed = Arc::new(signed.collect::<BTreeMap<_, _>>());
+        let finding = view.verdict(&asked, now);
+        assert_eq!((finding.satisfied, finding.unverified), (Satisfied::Unknown, vec![digest(last)]));
+    }
+    let finding = site.view().verdict(&asked, now);
+    assert_eq!((finding.satisfied, finding.unverified.len()), (Satisfied::Unknown, 32), "others come next");
+}
