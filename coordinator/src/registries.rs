@@ -24,7 +24,7 @@ use arc_swap::ArcSwap;
 use serde_json::{Map, Value};
 use sifleet_common::api::registries::{CredentialsRequest, RegistryRequest};
 use sifleet_common::time::UnixMillis;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tracing::info;
 
 use crate::store::registry::{Credentials, RegistryRecord};
@@ -35,6 +35,8 @@ use record::BadRecord;
 
 /// Most registries.
 pub const MAX_REGISTRIES: usize = 1_000;
+/// Most questions that are answered at once: each takes a processor for a second or two at worst.
+const MAX_QUESTIONS: usize = 2;
 /// Longest user name, in characters.
 const MAX_USER: usize = 256;
 /// Longest password, in bytes: tokens of clouds have some thousands.
@@ -79,6 +81,8 @@ pub struct Catalogue {
     table: ArcSwap<Table>,
     /// Held by whoever changes something.
     changing: Mutex<()>,
+    /// Places for questions.
+    asking: Arc<Semaphore>,
     store: Store,
 }
 
@@ -86,7 +90,8 @@ impl Catalogue {
     /// Begins with none.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { table: ArcSwap::default(), changing: Mutex::new(()), store }
+        let asking = Arc::new(Semaphore::new(MAX_QUESTIONS));
+        Self { table: ArcSwap::default(), changing: Mutex::new(()), asking, store }
     }
 
     /// Takes in what was found in the store; before anybody asks.
@@ -101,6 +106,13 @@ impl Catalogue {
         let mut all: Vec<_> = self.table.load().values().cloned().collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
+    }
+
+    /// Waits until a question may be answered with [`Catalogue::find`]. Whoever answers it keeps what this returns until then: an asker
+    /// who goes away ends nothing.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // None if there are no places any longer, which does not happen.
+        Arc::clone(&self.asking).acquire_owned().await.ok()
     }
 
     /// Lists those that a question is about, by name.
@@ -213,11 +225,14 @@ impl Catalogue {
     }
 
     async fn put(&self, record: RegistryRecord) -> Result<Arc<RegistryRecord>, RegistryError> {
-        let twin = |known: &&Arc<RegistryRecord>| {
-            known.id != record.id && (known.name == record.name || known.id == record.name)
-        };
-        if self.table.load().values().any(|known| twin(&known)) {
-            return Err(RegistryError::Exists { what: "name", text: record.name });
+        // Ids and names are asked for in one breath, so neither may be the other's.
+        for known in self.table.load().values().filter(|known| known.id != record.id) {
+            if known.name == record.name || known.id == record.name {
+                return Err(RegistryError::Exists { what: "name", text: record.name });
+            }
+            if known.name == record.id {
+                return Err(RegistryError::Exists { what: "name", text: record.id });
+            }
         }
         self.commit(Op::PutRegistry { record: Box::new(record.clone()) }).await?;
         let record = Arc::new(record);
@@ -256,9 +271,9 @@ fn credentials(record: &RegistryRecord, request: CredentialsRequest) -> Result<C
                 .into(),
         );
     }
-    if let Some(realm) = realm.as_deref().filter(|realm| !is_secure(realm)) {
-        let cut: String = realm.chars().take(80).collect();
-        return bad(format!("realm is written like https://auth.example, and not like {cut:?}"));
+    if realm.as_deref().is_some_and(|realm| !is_secure(realm)) {
+        // It is not repeated: who mistakes one field for another writes a password here.
+        return bad("realm is written like https://auth.example".into());
     }
     let realm = realm.and_then(|realm| realm.parse::<Origin>().ok()).map(|origin| origin.to_string());
     Ok(Credentials { username, password, origin: record.public_url.clone(), realm })

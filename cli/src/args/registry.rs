@@ -18,7 +18,8 @@ Examples:
 
 The host of oras:// is that of a registry in the catalogue (`sifleet registry add`), and the coordinator fetches the image itself.
 Ctrl-C only stops watching then: the same command watches again, and nothing is fetched twice.
-Ends with 0 when the image is in the library, 13 when it is no SIF or not what the registry announced, 1 when it failed otherwise.";
+Ends with 0 when the image is in the library, 11 when the registry denies it, 12 when there is no such image or registry, 13 when it is
+no SIF or not what the registry announced, 14 when the library has too little space, 1 when it failed otherwise.";
 
 const ADD_HELP: &str = "\
 Examples:

@@ -21,7 +21,9 @@ use crate::outcome::{Outcome, Wrong};
 use crate::output::Screen;
 
 /// Longest password that is read, in bytes; the coordinator takes as many.
-const MAX_PASSWORD: u64 = 4_096;
+const MAX_PASSWORD: usize = 4_096;
+/// How much is read, in bytes: a password, the end of its line, and one more.
+const READ: u64 = 4_099;
 
 /// Does what the command line asks for.
 pub(super) fn run(client: &Client, screen: &mut Screen, verb: RegistryVerb) -> anyhow::Result<Outcome> {
@@ -61,7 +63,7 @@ fn sign_in(
 
 fn password(path: &Path) -> anyhow::Result<String> {
     let unread = || format!("cannot read {}", path.display());
-    let text = if path == Path::new("-") {
+    let bytes = if path == Path::new("-") {
         read(io::stdin().lock()).with_context(unread)?
     } else {
         let file = File::open(path).with_context(unread)?;
@@ -72,16 +74,23 @@ fn password(path: &Path) -> anyhow::Result<String> {
         }
         read(file).with_context(unread)?
     };
-    let text = text.trim_end_matches(['\n', '\r']);
-    if text.is_empty() {
-        let hint = "the file holds the password alone, on one line";
+    let hint = "the file holds the password alone, on one line";
+    let end = bytes.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
+    if end == 0 {
         return Err(Wrong::new(format!("{} holds no password", path.display()), hint).into());
     }
-    Ok(text.to_owned())
+    if bytes.len() > MAX_PASSWORD + 2 || end > MAX_PASSWORD {
+        let what = format!("{} holds more than the {MAX_PASSWORD} bytes of a password", path.display());
+        return Err(Wrong::new(what, hint).into());
+    }
+    let text = bytes.get(..end).unwrap_or_default().to_vec();
+    String::from_utf8(text)
+        .map_err(|_no_text| Wrong::new(format!("{} holds no text", path.display()), hint).into())
 }
 
-fn read(from: impl Read) -> io::Result<String> {
-    let mut text = String::new();
-    from.take(MAX_PASSWORD).read_to_string(&mut text)?;
-    Ok(text)
+/// Reads a little more than a password and the end of its line, so that what is too long is seen and not cut.
+fn read(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(READ).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

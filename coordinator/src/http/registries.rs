@@ -162,8 +162,12 @@ pub(super) async fn look(app: &App, id: &str) -> Result<RegistryHealth, ApiError
 
 /// Finds registries where a question may take its time.
 pub(super) async fn find(app: &Arc<App>, query: RegistryQuery) -> Result<Vec<RegistryRecord>, ApiError> {
-    let app = Arc::clone(app);
-    let found = tokio::task::spawn_blocking(move || app.catalogue().find(&query.filter));
+    let (app, turn) = (Arc::clone(app), app.catalogue().turn().await);
+    let found = tokio::task::spawn_blocking(move || {
+        // Kept to the end of the work, not of the request.
+        let _turn = turn;
+        app.catalogue().find(&query.filter)
+    });
     Ok(found.await.map_err(ApiError::Blocking)??)
 }
 

@@ -219,7 +219,7 @@ impl Outside {
     async fn connect(&self, origin: &Origin) -> Result<(Box<dyn Stream>, SocketAddr), Trouble> {
         let host = origin.authority();
         let addresses = within(CONNECT, &host, "resolving", self.resolve(origin)).await??;
-        let rules = Rules { allow: self.options.allow.clone(), own: own::networks() };
+        let rules = Rules { allow: self.options.allow.clone(), own: own::networks(&addresses) };
         rules.judge_all(&addresses)?;
         let mut last = None;
         for address in addresses.into_iter().take(MAX_TRIED) {

@@ -1,4 +1,5 @@
-//! Questions about registries in the words of MongoDB, read and answered over records. Pure, and bounded in every way.
+//! Questions about registries in the words of MongoDB, read and answered over records. Bounded in every way; the clock is
+//! asked only whether an answer takes too long.
 //!
 //! `{field: value}` asks for equality, `{field: {$op: …}}` for something else; a list matches if one of its items does. Fields
 //! are those of [`Field`]; below `metadata`, `config` and `storage_info` paths go on with dots, through lists too.
@@ -7,6 +8,7 @@
 mod read;
 
 use std::cmp::Ordering;
+use std::time::{Duration, Instant};
 
 use regex::Regex;
 use serde_json::{Map, Number, Value};
@@ -14,10 +16,12 @@ use serde_json::{Map, Number, Value};
 use super::record::Field;
 use crate::store::registry::RegistryRecord;
 
-/// Most steps of an answer: values looked at, and stretches of text matched. About a second at worst.
+/// Most steps of an answer: values looked at, and bytes matched by the weight of the pattern. About a second at worst.
 pub const MAX_STEPS: usize = 4_000_000;
-/// Bytes of text that count as one step.
-const STRETCH: usize = 16;
+/// Longest time for an answer, whatever the steps say: a machine may be slow or busy.
+const MAX_TIME: Duration = Duration::from_secs(2);
+/// Steps between two looks at the clock.
+const LOOK: usize = 4_096;
 
 /// Says why a question is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,8 +50,16 @@ enum Test {
     Nin(Vec<Value>),
     Order(Comparison, Value),
     Exists(bool),
-    Matches(Regex),
+    Matches(Pattern),
     Not(Vec<Self>),
+}
+
+/// A regular expression, and what it costs.
+#[derive(Debug)]
+struct Pattern {
+    regex: Regex,
+    /// KiB that it takes: at worst each byte of a text is held against all of that, which is two bytes for a step.
+    weight: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,13 +84,22 @@ impl Query {
     /// Picks the records that match.
     ///
     /// # Errors
-    /// [`BadQuery`] where that takes more than [`MAX_STEPS`].
+    /// [`BadQuery`] where that takes more than [`MAX_STEPS`], or too long.
     pub fn pick<'a>(
         &self,
         records: impl IntoIterator<Item = &'a RegistryRecord>,
     ) -> Result<Vec<&'a RegistryRecord>, BadQuery> {
-        let (mut steps, mut picked) = (Steps(MAX_STEPS), Vec::new());
+        self.pick_until(Instant::now() + MAX_TIME, records)
+    }
+
+    fn pick_until<'a>(
+        &self,
+        end: Instant,
+        records: impl IntoIterator<Item = &'a RegistryRecord>,
+    ) -> Result<Vec<&'a RegistryRecord>, BadQuery> {
+        let (mut steps, mut picked) = (Steps { left: MAX_STEPS, unlooked: 0, end }, Vec::new());
         for record in records {
+            steps.look()?;
             let fields: Vec<_> = self.fields.iter().map(|field| (*field, field.of(record))).collect();
             if self.clause.holds(&fields, &mut steps)? {
                 picked.push(record);
@@ -89,18 +110,29 @@ impl Query {
 }
 
 /// What is left of an answer's steps.
-struct Steps(usize);
+struct Steps {
+    left: usize,
+    /// Taken since the clock was looked at.
+    unlooked: usize,
+    /// When it is over.
+    end: Instant,
+}
 
 impl Steps {
     fn take(&mut self, count: usize) -> Result<(), BadQuery> {
-        match self.0.checked_sub(count) {
-            Some(left) => {
-                self.0 = left;
-                Ok(())
-            }
-            None => Err(BadQuery("the question takes too long to answer: ask for less at once".to_owned())),
-        }
+        self.left = self.left.checked_sub(count).ok_or_else(too_long)?;
+        self.unlooked = self.unlooked.saturating_add(count);
+        if self.unlooked < LOOK { Ok(()) } else { self.look() }
     }
+
+    fn look(&mut self) -> Result<(), BadQuery> {
+        self.unlooked = 0;
+        if Instant::now() < self.end { Ok(()) } else { Err(too_long()) }
+    }
+}
+
+fn too_long() -> BadQuery {
+    BadQuery("the question takes too long to answer: ask for less at once".to_owned())
 }
 
 impl Clause {
@@ -180,8 +212,8 @@ impl Test {
             Self::Exists(wanted) => Ok(found.is_empty() != *wanted),
             Self::Matches(pattern) => any(found, steps, &mut |value, steps| {
                 let Some(text) = value.as_str() else { return Ok(false) };
-                steps.take(text.len() / STRETCH)?;
-                Ok(pattern.is_match(text))
+                steps.take(text.len().saturating_mul(pattern.weight).div_ceil(2))?;
+                Ok(pattern.regex.is_match(text))
             }),
             Self::Not(tests) => all_hold(tests, found, steps).map(|hold| !hold),
         }

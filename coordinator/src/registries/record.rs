@@ -22,25 +22,24 @@ const MAX_DEPTH: usize = 8;
 const MAX_PREFIX: usize = 512;
 /// What the older form of the catalogue puts before each name.
 const LONG: &str = "container_registry_";
-/// Keys under which people keep secrets, without `_` and `-`.
-const SECRETS: [&str; 16] = [
+/// Ends of keys under which people keep secrets, without `_` and `-`.
+const SECRET_ENDS: [&str; 11] = [
     "password",
     "passwd",
-    "pass",
+    "passphrase",
     "secret",
     "token",
-    "identitytoken",
-    "registrytoken",
-    "accesstoken",
-    "refreshtoken",
-    "bearertoken",
     "apikey",
     "accesskey",
     "secretkey",
     "privatekey",
-    "auth",
-    "authorization",
+    "credential",
+    "credentials",
 ];
+/// Words of such keys, wherever they stand between `_` and `-`.
+const SECRET_WORDS: [&str; 4] = ["password", "passwd", "passphrase", "secret"];
+/// Last words of such keys; in longer ones they mean something else, as in `bypass`.
+const SECRET_LAST: [&str; 3] = ["pass", "auth", "authorization"];
 
 /// The fields of a record that people see and ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,8 +287,7 @@ fn object_is_fit(what: &str, object: &Map<String, Value>, depth: usize) -> Resul
                 "{what}: the key {key:?} holds . or $, which paths and queries are made of"
             )));
         }
-        let bare: String = key.chars().filter(|c| !matches!(c, '_' | '-')).collect();
-        if SECRETS.contains(&bare.to_ascii_lowercase().as_str()) && !matches!(value, Value::Bool(_)) {
+        if is_secret(key) && !matches!(value, Value::Bool(_)) {
             return Err(BadRecord(format!(
                 "{what}: {key:?} looks like a secret, and everybody who may read would see it: set credentials instead"
             )));
@@ -297,6 +295,16 @@ fn object_is_fit(what: &str, object: &Map<String, Value>, depth: usize) -> Resul
         value_is_fit(what, value, depth + 1)?;
     }
     Ok(())
+}
+
+/// Tells whether a key looks like a secret's: `password`, `client_secret`, `secretAccessKey`, `X-Api-Key`.
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let words: Vec<&str> = key.split(['_', '-', ' ']).collect();
+    let bare = words.concat();
+    SECRET_ENDS.iter().any(|end| bare.ends_with(end))
+        || words.iter().any(|word| SECRET_WORDS.contains(word))
+        || words.last().is_some_and(|last| SECRET_LAST.contains(last))
 }
 
 fn value_is_fit(what: &str, value: &Value, depth: usize) -> Result<(), BadRecord> {

@@ -56,6 +56,11 @@ async fn ids_and_names_are_given_once() {
         let taken = catalogue.add(request(name, "https://b.example"), NOW).await.unwrap_err();
         assert!(matches!(taken, RegistryError::Exists { what: "name", .. }), "{taken}");
     }
+    let mut disguised = request("other", "https://evil.example");
+    disguised.id = Some("first".to_owned());
+    let taken = catalogue.add(disguised, NOW).await.unwrap_err();
+    assert!(matches!(taken, RegistryError::Exists { what: "name", .. }), "{taken}");
+    assert_eq!(catalogue.get("first").unwrap().public_url, "https://a.example");
     catalogue.add(request("second", "https://b.example"), NOW).await.unwrap();
     let taken =
         catalogue.set("second", json!({"name": "first"}).as_object().unwrap(), NOW).await.unwrap_err();
@@ -94,12 +99,13 @@ async fn credentials_that_could_be_seen_or_cannot_be_sent_are_not_kept() {
         ("a\n", "x", None),
         ("a", "", None),
         ("a", "x\r\nHost: evil", None),
-        ("a", "x", Some("http://auth.example")),
-        ("a", "x", Some("auth.example")),
+        ("a", "x", Some("http://hunter2.example")),
+        ("a", "x", Some("hunter2")),
     ] {
         let [username, password] = [username, password].map(str::to_owned);
         let request = CredentialsRequest { username, password, realm: realm.map(str::to_owned) };
         let refused = catalogue.sign_in("safe", Some(request.clone()), NOW).await;
-        assert!(matches!(refused, Err(RegistryError::Bad(_))), "{request:?}");
+        let Err(RegistryError::Bad(refused)) = refused else { panic!("{request:?}: {refused:?}") };
+        assert!(realm.is_none_or(|realm| !refused.0.contains(realm)), "{refused}");
     }
 }

@@ -91,6 +91,32 @@ fn a_password_is_read_from_a_file_that_nobody_else_may_read() {
 }
 
 #[test]
+fn a_password_is_sent_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password");
+    let stub = Stub::http(|_| Reply::json(&registry("hub").to_string()));
+    let set = ["registry", "set", "hub", "--username", "robot", "--password-file", path.to_str().unwrap()];
+    let longest = "x".repeat(4_096);
+    for (text, expected) in [
+        (format!("{longest}\r\n"), 0),
+        (longest.clone(), 0),
+        (format!("{longest}y"), 2),
+        (format!("{longest}yz\n"), 2),
+        (format!("{}ü", "x".repeat(4_098)), 2),
+        (format!("{}{longest}", "\n".repeat(5_000)), 2),
+        (format!("x{}y", "\n".repeat(5_000)), 2),
+    ] {
+        std::fs::write(&path, &text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let ended = run(&stub.url(), &set);
+        assert_eq!(code(&ended), expected, "{} bytes: {}", text.len(), err(&ended));
+    }
+    let sent = stub.bodies();
+    assert_eq!(sent.len(), 2);
+    assert!(sent.iter().all(|body| body.contains(&longest)));
+}
+
+#[test]
 fn a_check_ends_with_0_only_where_a_registry_answers() {
     for (oci, expected) in [(true, 0), (false, 1)] {
         let health = json!({"id": "b3c38f52", "url": "https://r.example", "reachable": oci, "oci": oci, "auth": "unknown",

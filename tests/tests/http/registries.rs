@@ -169,8 +169,15 @@ async fn credentials_come_in_and_are_shown_to_nobody() {
     ] {
         said.push(site.get(path).await.text());
     }
-    let bad = json!({"username": "robot-ci", "password": PASSWORD, "realm": PASSWORD, "else": 1});
-    said.push(send(&site, "PUT", path, &bad).await.text());
+    for mistaken in
+        [json!({"realm": PASSWORD}), json!({"realm": PASSWORD, "else": 1}), json!({"realm": [PASSWORD]})]
+    {
+        let mut bad = credentials.clone();
+        bad.as_object_mut().unwrap().extend(mistaken.as_object().unwrap().clone());
+        let refused = send(&site, "PUT", path, &bad).await;
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        said.push(refused.text());
+    }
     let all = json!({"$or": [{"name": {"$regex": "."}}]});
     said.push(site.post("/container_registries", &all).await.text());
     said.push(

@@ -1,10 +1,10 @@
 //! Reads questions about registries, and refuses those that are too large before they are answered.
 
-use regex::{Regex, RegexBuilder};
+use regex::{Error, RegexBuilder};
 use serde_json::{Map, Value};
 
 use super::super::record::Field;
-use super::{BadQuery, Clause, Comparison, Test};
+use super::{BadQuery, Clause, Comparison, Pattern, Test};
 
 /// Most values in a question, keys and lists included.
 const MAX_VALUES: usize = 1_000;
@@ -16,7 +16,10 @@ const MAX_LIST: usize = 256;
 const MAX_PATTERNS: usize = 8;
 /// Longest regular expression, in bytes.
 const MAX_PATTERN: usize = 512;
-/// Most bytes that one takes when it is compiled, and as many again while it runs: matching is linear in the text.
+/// Most KiB that one takes when it is compiled: two classes of Unicode's letters would be more. As each byte of a text may be held
+/// against all of it, that is also what the longest text of a record may cost: less than half a second.
+const MAX_WEIGHT: usize = 64;
+/// Bytes that one may take besides while it runs.
 const PATTERN_MEMORY: usize = 256 * 1024;
 
 /// Reads a question and counts what is in it.
@@ -154,7 +157,7 @@ impl Reader {
         }
     }
 
-    fn pattern(&mut self, value: &Value) -> Result<Regex, BadQuery> {
+    fn pattern(&mut self, value: &Value) -> Result<Pattern, BadQuery> {
         self.patterns += 1;
         if self.patterns > MAX_PATTERNS {
             return Err(BadQuery(format!("a question has at most {MAX_PATTERNS} regular expressions")));
@@ -162,13 +165,29 @@ impl Reader {
         let text = value.as_str().filter(|text| text.len() <= MAX_PATTERN);
         let text =
             text.ok_or_else(|| BadQuery(format!("$regex takes a text of at most {MAX_PATTERN} bytes")))?;
-        let mut builder = RegexBuilder::new(text);
-        builder.size_limit(PATTERN_MEMORY).dfa_size_limit(PATTERN_MEMORY).nest_limit(32);
-        builder.build().map_err(|error| {
+        compiled(text).map_err(|error| {
+            let text = cut(text);
+            if matches!(error, Error::CompiledTooBig(_)) {
+                let advice = r"count less far, or write (?-u:\w) for letters of ASCII";
+                return BadQuery(format!("$regex: {text:?} takes more than {MAX_WEIGHT} KiB: {advice}"));
+            }
             let said = error.to_string();
             let last = said.lines().last().unwrap_or_default();
-            BadQuery(format!("$regex: {:?} cannot be read: {}", cut(text), cut(last)))
+            BadQuery(format!("$regex: {text:?} cannot be read: {}", cut(last)))
         })
+    }
+}
+
+/// Compiles with ever more memory: how much it takes is not told otherwise.
+fn compiled(text: &str) -> Result<Pattern, Error> {
+    let mut builder = RegexBuilder::new(text);
+    builder.dfa_size_limit(PATTERN_MEMORY).nest_limit(32);
+    let mut weight = 1;
+    loop {
+        match builder.size_limit(weight * 1024).build() {
+            Err(Error::CompiledTooBig(_)) if weight < MAX_WEIGHT => weight *= 2,
+            built => return built.map(|regex| Pattern { regex, weight }),
+        }
     }
 }
 

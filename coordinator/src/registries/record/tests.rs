@@ -56,6 +56,48 @@ fn what_cannot_be_meant_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_key_that_looks_like_a_secret_is_known_by_its_words_and_its_end() {
+    for secret in [
+        "password",
+        "db_password",
+        "dbPassword",
+        "password_2",
+        "client_secret",
+        "clientSecret",
+        "secret_access_key",
+        "secretAccessKey",
+        "aws_secret_access_key_id",
+        "access_key",
+        "X-Api-Key",
+        "identity-token",
+        "refresh_token",
+        "registry_auth",
+        "db_pass",
+        "Authorization",
+        "credentials",
+    ] {
+        assert!(is_secret(secret), "{secret}");
+    }
+    for plain in [
+        "owner",
+        "auth_required",
+        "auth_type",
+        "author",
+        "bypass",
+        "compass",
+        "tokens_per_second",
+        "token_service",
+        "passive",
+        "key",
+        "keyspace",
+        "secretary",
+        "access_key_id",
+    ] {
+        assert!(!is_secret(plain), "{plain}");
+    }
+}
+
+#[test]
 fn set_changes_what_it_names_and_nothing_else() {
     let record = changed(
         &json!({"container_registry_name": "other", "metadata.site.rack": 7, "config.mirror.on": true}),
