@@ -11,7 +11,7 @@ use crate::library::Place;
 use crate::store::oci::ManifestRow;
 
 /// Most referrers in one answer: each is an annotated line of some hundred bytes.
-pub const MAX_REFERRERS: usize = 1_000;
+const MAX_REFERRERS: usize = 1_000;
 /// After so many bytes of manifests an answer ends: it repeats their annotations. One manifest may have as many.
 const MAX_BYTES: usize = MAX_MANIFEST;
 
