@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use sifleet_common::patient::Patient;
 use sifleet_common::task::{GRACE, Tasks};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -41,6 +42,8 @@ const STACK: usize = 256 * 1024;
 const MAX_CONNECTIONS: usize = 1_024;
 /// How long the head of a request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of what is sent to it.
+const STALL: Duration = Duration::from_secs(60);
 /// After a connection could not be taken, as when files run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -174,7 +177,7 @@ async fn serve(stream: TcpStream, desk: Arc<Desk>) {
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, STALL)), service);
     if let Err(error) = served.await {
         debug!(%error, "a pull ended early");
     }

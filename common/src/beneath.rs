@@ -104,6 +104,15 @@ pub fn make_folder(above: impl AsFd, name: &str, mode: Mode) -> Result<OwnedFd, 
     Ok(folder)
 }
 
+/// Opens the directory in which a path below another one ends; returns it and the last part of the path.
+///
+/// # Errors
+/// As [`open_folder`].
+pub fn open_parent(above: impl AsFd, path: &str) -> Result<(OwnedFd, &str), Errno> {
+    let (folders, last) = path.rsplit_once('/').unwrap_or((".", path));
+    Ok((open_folder(above, folders)?, last))
+}
+
 /// Opens a file that is there, below a directory.
 ///
 /// # Errors
@@ -318,6 +327,8 @@ mod tests {
         let error = publish(&file, (folder.as_fd(), "a.part"), root.as_fd(), &name, owner).unwrap_err();
         assert_eq!(error.step, "make the image's folder");
         assert!(open_folder(&root, "viz").is_err());
+        assert!(open_parent(&root, "viz/a.sif").is_err());
+        assert_eq!(open_parent(&root, "a.sif").unwrap().1, "a.sif");
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     }
 }

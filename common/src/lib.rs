@@ -38,6 +38,8 @@ pub mod keyring;
 #[cfg(feature = "node")]
 pub mod once;
 #[cfg(feature = "node")]
+pub mod patient;
+#[cfg(feature = "node")]
 pub mod quic;
 #[cfg(feature = "node")]
 pub mod settings;

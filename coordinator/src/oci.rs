@@ -17,17 +17,18 @@ pub mod name;
 mod place;
 mod publish;
 mod remove;
+mod stage;
 mod stored;
 mod tend;
 mod upload;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sifleet_common::name::ImageName;
 use sifleet_common::once::Once;
 use sifleet_common::task::Tasks;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::library::Library;
 use crate::state::run::Handle;
@@ -35,12 +36,16 @@ use crate::store::Store;
 pub use blob::{Blob, Piece};
 pub use error::OciError;
 use fetch::{Fetching, Waiting};
-pub use list::MAX_REFERRERS;
 pub use lookup::{Found, Layer};
 pub use place::Placing;
 pub use publish::{Pushed, Taken};
 pub use upload::Receiving;
 use upload::Uploads;
+
+/// Most pieces of work that wait for the disk at once, besides uploads and downloads: each takes a thread.
+const MAX_WORK: usize = 64;
+/// Most of them that read a whole image.
+const MAX_PASSES: usize = 8;
 
 /// What may be configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +56,8 @@ pub struct Options {
     pub max_blob: u64,
     /// Most bytes of blobs and uploads together, besides the library's images.
     pub quota: u64,
+    /// Most bytes of manifests together: they lie in the coordinator's database.
+    pub max_manifests: u64,
     /// For how long a blob is kept that no manifest names.
     pub keep_unreferenced: Duration,
     /// How long a client waits for an image that is on nodes only.
@@ -69,6 +76,8 @@ impl Default for Options {
             anonymous_pull: false,
             max_blob: 1 << 30,
             quota: 100 << 30,
+            // Those of a million images.
+            max_manifests: 1 << 30,
             keep_unreferenced: Duration::from_secs(86_400),
             fetch_timeout: Duration::from_secs(600),
             // A push of one image sends two blobs at a time.
@@ -92,8 +101,10 @@ struct Inner {
     uploads: Uploads,
     downloads: Arc<Semaphore>,
     hashing: Once<ImageName, Result<(), Arc<OciError>>>,
-    /// Files of the library change their names one at a time.
-    naming: Mutex<()>,
+    work: Arc<Semaphore>,
+    passes: Arc<Semaphore>,
+    /// Files of the library change their names one at a time, and the next one's turn comes once the store knows.
+    naming: Arc<Mutex<()>>,
     fetching: Fetching,
     placing: Waiting,
 }
@@ -109,15 +120,18 @@ impl Registry {
     #[must_use]
     pub fn new(library: Library, options: Options, store: Store, handle: Handle) -> Self {
         let downloads = Arc::new(Semaphore::new(options.max_downloads.clamp(1, Semaphore::MAX_PERMITS)));
+        let uploads = Uploads::new(options.max_uploads);
         Self(Arc::new(Inner {
             library,
             options,
             store,
             handle,
-            uploads: Uploads::default(),
+            uploads,
             downloads,
             hashing: Once::new(Tasks::new()),
-            naming: Mutex::default(),
+            work: Arc::new(Semaphore::new(MAX_WORK)),
+            passes: Arc::new(Semaphore::new(MAX_PASSES)),
+            naming: Arc::default(),
             fetching: Fetching::default(),
             placing: Waiting::default(),
         }))
@@ -134,9 +148,43 @@ impl Registry {
         &self,
         work: impl FnOnce(&Self) -> Result<T, OciError> + Send + 'static,
     ) -> Result<T, OciError> {
+        let place = Arc::clone(&self.0.work).acquire_owned().await.map_err(|_closed| OciError::Lost)?;
         let registry = self.clone();
-        let done = tokio::task::spawn_blocking(move || work(&registry)).await;
-        done.unwrap_or(Err(OciError::Lost))
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&registry);
+            drop(place);
+            done
+        });
+        done.await.unwrap_or(Err(OciError::Lost))
+    }
+
+    /// As [`Self::on_disk`], for work that reads a whole image: a few of them at a time leave room for all others.
+    async fn on_pass<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, OciError> + Send + 'static,
+    ) -> Result<T, OciError> {
+        let place = Arc::clone(&self.0.passes).acquire_owned().await.map_err(|_closed| OciError::Lost)?;
+        self.on_disk(move |registry| {
+            let done = work(registry);
+            drop(place);
+            done
+        })
+        .await
+    }
+
+    /// As [`Self::on_disk`], while no file of the library changes its name otherwise and the store knows every name that
+    /// was changed. It reads no image, for all others wait.
+    async fn on_names<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, OciError> + Send + 'static,
+    ) -> Result<T, OciError> {
+        let turn = Arc::clone(&self.0.naming).lock_owned().await;
+        self.on_disk(move |registry| {
+            let done = work(registry);
+            drop(turn);
+            done
+        })
+        .await
     }
 }
 
@@ -144,3 +192,6 @@ impl Registry {
 fn cut(text: &str) -> String {
     crate::access::secret::hide(text).chars().take(200).collect()
 }
+
+#[cfg(test)]
+mod tests;

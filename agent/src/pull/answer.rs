@@ -102,7 +102,13 @@ async fn blob(
         response
     } else {
         match desk.open(layer).await {
-            Ok(file) => Response::new(desk.downloads.begin(file, part.clone()).await),
+            Ok(file) => match desk.downloads.begin(file, part.clone()).await {
+                Some(content) => Response::new(content),
+                None => {
+                    let words = "as many files are sent as can be, and none of them has ended: ask again";
+                    return refuse("BLOB_UNKNOWN", Refusal::Unavailable(words.to_owned()));
+                }
+            },
             Err(refusal) => return refuse("BLOB_UNKNOWN", refusal),
         }
     };

@@ -22,6 +22,7 @@ use super::Ends;
 use super::download::Downloads;
 use crate::describe::Candidate;
 use crate::inventory::Command;
+use crate::scan::Parent;
 use crate::session::Question;
 
 /// How long anybody waits at all: an image of 50 GB may have to be hashed first, or to cross a slow network.
@@ -42,11 +43,13 @@ pub(super) struct Patience {
     pub(super) fresh: Duration,
     /// A coordinator that is not connected is waited for so long.
     pub(super) lost: Duration,
+    /// Others are waited for so long whose bytes are read: hundreds of jobs may want a large image at once.
+    pub(super) turn: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { fresh: Duration::from_secs(2), lost: Duration::from_secs(5) }
+        Self { fresh: Duration::from_secs(2), lost: Duration::from_secs(5), turn: Duration::from_secs(600) }
     }
 }
 
@@ -110,7 +113,7 @@ impl Desk {
             patience,
             asking,
             said,
-            downloads: Downloads::new(tasks.clone()),
+            downloads: Downloads::new(tasks.clone(), patience.turn),
         }
     }
 
@@ -263,20 +266,23 @@ async fn ask(
     }
 }
 
-/// Opens the first of these files that still is what it was and that everybody may read: who asks here may be anybody.
+/// Opens the first of these files that still is what it was and that everybody may read: who asks here may be anybody. The
+/// agent itself passes through folders that others may not.
 fn open(candidates: &[Candidate], size: u64, name: &ImageName) -> Result<Option<File>, Refusal> {
     let mut hidden = None;
     for candidate in candidates.iter().filter(|candidate| candidate.size == size) {
-        let Some((_, file)) = candidate.open() else { continue };
+        let Some((tree, file)) = candidate.open() else { continue };
+        let above = tree.parent(candidate.name.as_str().as_bytes());
+        let all_pass = matches!(above, Ok(Parent::Open(_, false)));
         match file.metadata() {
-            Ok(facts) if facts.mode() & OTHERS_READ != 0 => return Ok(Some(file)),
+            Ok(facts) if all_pass && facts.mode() & OTHERS_READ != 0 => return Ok(Some(file)),
             Ok(_) => hidden = Some(candidate),
             Err(_) => {}
         }
     }
     match hidden {
         Some(hidden) => Err(Refusal::Denied(format!(
-            "{name} is on this node, in {}, and its permissions do not let everybody read it",
+            "{name} is on this node, in {}, and its permissions or those of its folders do not let everybody read it",
             hidden.root.display()
         ))),
         None => Ok(None),

@@ -55,6 +55,9 @@ fn node(bring: impl Fn(&Path) -> Answer + Send + 'static) -> Node {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(NAME);
     fs::create_dir_all(file.parent().unwrap()).unwrap();
+    for folder in [folder.path(), file.parent().unwrap()] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
     let (questions, mut asked) = mpsc::channel::<Question>(64);
     let (commands, mut located) = mpsc::channel(64);
     let (brought, count) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -200,6 +203,21 @@ fn an_image_that_others_may_not_read_is_not_given_away() {
 }
 
 #[test]
+fn an_image_in_a_folder_that_others_may_not_enter_is_not_given_away() {
+    let node = node(|_| Answer::Unknown);
+    write(&node.file, 0o644);
+    assert_eq!(node.pull().status, 200);
+    let folder = node.file.parent().unwrap();
+    for private in [folder, folder.parent().unwrap()] {
+        fs::set_permissions(private, fs::Permissions::from_mode(0o750)).unwrap();
+        let heard = node.pull();
+        assert_eq!(heard.status, 403);
+        assert!(String::from_utf8_lossy(&heard.body).contains("folders"), "{:?}", heard.body);
+        fs::set_permissions(private, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
 fn refusals_say_why_and_tell_never_from_not_now() {
     for (code, status) in [("no_space", 503), ("not_signed", 403)] {
         let refused =
@@ -232,8 +250,8 @@ async fn while_the_coordinator_is_away_names_mean_what_it_said_last() {
     let there = Arc::new(AtomicBool::new(true));
     let seen = Arc::clone(&there);
     let ends = Ends { questions, commands, connected: Arc::new(move || seen.load(Ordering::SeqCst)) };
-    let desk =
-        Desk::new(ends, Patience { fresh: Duration::ZERO, lost: Duration::from_millis(1) }, &Tasks::new());
+    let patience = Patience { fresh: Duration::ZERO, lost: Duration::from_millis(1), ..Patience::default() };
+    let desk = Desk::new(ends, patience, &Tasks::new());
     let name = || ("compute/openfoam".to_owned(), "v2312".to_owned());
     let answering = async {
         let Question { reply, .. } = asked.recv().await.unwrap();

@@ -5,7 +5,6 @@
 //! Outside facts: RFC 9112; hyper 1 drops a connection whose head is late and answers 431 to one too large.
 
 pub mod local;
-mod patient;
 pub mod tls;
 
 use std::convert::Infallible;
@@ -27,6 +26,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::gauge::Gauge;
+use sifleet_common::patient::Patient;
 use sifleet_common::task::Tasks;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -37,7 +37,6 @@ use tower::Service;
 use tracing::{debug, info, warn};
 
 use crate::access::Peer;
-use patient::Patient;
 use tls::Tls;
 
 /// How many finished handshakes the kernel may keep for us: a dashboard's burst.

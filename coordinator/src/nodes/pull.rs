@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use sifleet_common::name::NodeName;
 use sifleet_common::push::Phase;
 use sifleet_common::wire::control::ToAgent;
 use sifleet_common::wire::pull::{Answer, MAX_DETAIL, MAX_WAITING, Manifest, Pull, Pulled, Wanted};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
@@ -74,16 +76,22 @@ impl Pulling {
         let answers = self.answers.clone();
         if self.waiting.len() >= MAX_WAITING || !wanted.is_bounded() {
             let detail = format!("at most {MAX_WAITING} questions of a node are answered at once");
-            tell(&answers, id, refused("too_many", &detail));
+            let refusal = answer(answers, id, refused("too_many", &detail));
+            // An agent counts its questions: one that does not need not hear of it.
+            refusal.now_or_never();
             return;
         }
         let (registry, handle, node) = (self.registry.clone(), self.handle.clone(), self.node.clone());
         self.waiting.spawn(async move {
-            let answer = match wanted {
+            let found = match wanted {
                 Wanted::Manifest { repository, reference } => {
                     manifest(registry, &repository, &reference).await
                 }
                 Wanted::Image { image, name } => {
+                    if !handle.views.load().library_image(&name).contains(&image) {
+                        let detail = format!("the library does not show {name} at present");
+                        return answer(answers, id, refused("gone", &detail)).await;
+                    }
                     let reference = format!("{name}@{image}");
                     match bring(&handle, &node, &reference).await {
                         Ok(()) => Answer::Ready,
@@ -91,16 +99,26 @@ impl Pulling {
                     }
                 }
             };
-            tell(&answers, id, answer);
+            answer(answers, id, found).await;
         });
     }
 }
 
-/// A question whose answer finds no room is asked again.
-fn tell(answers: &mpsc::WeakSender<ToSession>, id: u32, answer: Answer) {
-    let message = ToSession::Message(ToAgent::Pulled(Box::new(Pulled { id, answer })));
-    let sent = answers.upgrade().is_some_and(|answers| answers.try_send(message).is_ok());
-    debug!(id, sent, "a node's question was answered");
+/// Answers as soon as there is room, for a node asks only once in a session.
+async fn answer(answers: mpsc::WeakSender<ToSession>, id: u32, answer: Answer) {
+    let mut message = ToSession::Message(ToAgent::Pulled(Box::new(Pulled { id, answer })));
+    loop {
+        // Held while it waits, the session would not end.
+        let Some(sender) = answers.upgrade() else { return };
+        match sender.try_send(message) {
+            Ok(()) => break,
+            Err(TrySendError::Full(unsent)) => message = unsent,
+            Err(TrySendError::Closed(_)) => return,
+        }
+        drop(sender);
+        tokio::time::sleep(LOOK).await;
+    }
+    debug!(id, "a node's question was answered");
 }
 
 fn refused(code: &str, detail: &str) -> Answer {
@@ -116,7 +134,9 @@ async fn manifest(registry: Option<Registry>, repository: &str, reference: &str)
     else {
         return Answer::Unknown;
     };
-    match registry.find(&repository, &reference, true).await {
+    // Whoever asks on a node may be anybody: he has no image moved into the library, where all may read it, that some
+    // other node keeps for a few.
+    match registry.find(&repository, &reference, false).await {
         Ok(Found { digest, media_type, bytes, layer: Some(layer) }) => {
             let manifest = Manifest {
                 media_type,

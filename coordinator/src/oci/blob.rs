@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use rustix::fs::{Advice, fadvise};
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::trace;
+use tracing::{debug, trace};
 
 use super::digest::OciDigest;
 use super::error::OciError;
 use super::manifest::EMPTY;
-use super::name::Repository;
-use super::{Registry, hash, lookup, stored};
+use super::{Registry, hash, stored};
 use crate::library::Place;
 
 /// Bytes read at once: enough that handing them over costs nothing, few enough to hold them for every download.
@@ -54,36 +53,33 @@ impl Registry {
     ///
     /// # Errors
     /// [`OciError::UnknownBlob`].
-    pub async fn blob(&self, repository: &Repository, digest: &OciDigest) -> Result<Blob, OciError> {
-        for _ in 0..2 {
-            let (of, wanted) = (repository.clone(), digest.clone());
-            if let Some(blob) = self.on_disk(move |registry| registry.find_blob(&of, &wanted)).await? {
-                return Ok(blob);
-            }
-            // A file that had these bytes may have them still, although its name or its permissions changed.
-            let wanted = digest.clone();
-            let stale = self
-                .on_disk(move |registry| Ok(registry.0.store.oci(|rows| rows.files_with(&wanted))?))
-                .await?;
-            let held = |name: &str| {
-                name.parse().ok().filter(|name| !self.0.handle.views.load().library_image(name).is_empty())
-            };
-            let Some(name) = stale.iter().find_map(|file| held(&file.name)) else { break };
-            if self.hash(&name).await.is_err() {
-                break;
-            }
+    pub async fn blob(&self, digest: &OciDigest) -> Result<Blob, OciError> {
+        let wanted = digest.clone();
+        if let Some(blob) = self.on_disk(move |registry| registry.find_blob(&wanted)).await? {
+            return Ok(blob);
         }
-        Err(OciError::UnknownBlob { digest: digest.clone() })
+        // A file that had these bytes may have them still, although its name or its permissions changed.
+        let wanted = digest.clone();
+        let stale =
+            self.on_disk(move |registry| Ok(registry.0.store.oci(|rows| rows.files_with(&wanted))?)).await?;
+        if let Some(name) = self.still_held(&stale)
+            && let Err(error) = self.hash(&name).await
+        {
+            debug!(image = %name, %error, "an image that held a blob is not hashed");
+        }
+        let wanted = digest.clone();
+        let found = self.on_names(move |registry| registry.find_blob(&wanted)).await?;
+        found.ok_or_else(|| OciError::UnknownBlob { digest: digest.clone() })
     }
 
-    /// Tells whether a blob is here, whatever its repository.
+    /// Tells whether a blob is here.
     pub(super) fn has_blob(&self, place: &Place, digest: &OciDigest) -> Result<bool, OciError> {
         Ok(is_empty(digest)
             || stored::open(place, digest)?.is_some()
             || self.library_file(place, digest)?.is_some())
     }
 
-    fn find_blob(&self, repository: &Repository, digest: &OciDigest) -> Result<Option<Blob>, OciError> {
+    fn find_blob(&self, digest: &OciDigest) -> Result<Option<Blob>, OciError> {
         let place = self.0.library.place()?;
         if let Some(file) = stored::open(&place, digest)? {
             let size = file.metadata().map_err(place.failed_io("look at a blob"))?.len();
@@ -94,19 +90,7 @@ impl Registry {
             return Ok(Some(Blob { source, size: row.size }));
         }
         // Nobody has to push what every image has.
-        let wanted = is_empty(digest) && self.is_of_library(repository);
-        Ok(wanted.then(|| Blob { source: Source::Empty, size: EMPTY.len() as u64 }))
-    }
-
-    /// Tells whether the library holds an image of a repository, under any tag.
-    fn is_of_library(&self, repository: &Repository) -> bool {
-        let view = self.0.handle.views.load();
-        view.library_images().any(|(name, _)| lookup::is_file_of(repository, name.as_str()))
-            || self
-                .0
-                .store
-                .oci(|rows| rows.files())
-                .is_ok_and(|files| files.iter().any(|file| lookup::is_file_of(repository, &file.name)))
+        Ok(is_empty(digest).then(|| Blob { source: Source::Empty, size: EMPTY.len() as u64 }))
     }
 
     /// Begins a download of the bytes from `at` to before `end`; waits while too many go on.

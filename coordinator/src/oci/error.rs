@@ -1,5 +1,7 @@
 //! Why an OCI client does not get what it asks for. What was there before is as it was, unless a variant says so.
 
+use sifleet_common::name::ImageName;
+
 use super::digest::OciDigest;
 use super::name::{Reference, Repository};
 use crate::library::{LibraryError, UploadId};
@@ -116,9 +118,19 @@ pub enum OciError {
         /// What is allowed.
         max: usize,
     },
+    /// The library's file of a tag is that of another tag.
+    #[error("{name} is {by} already: delete that first, or push under another name")]
+    NameTaken {
+        /// Which file.
+        name: ImageName,
+        /// Repository and tag that it is.
+        by: String,
+    },
     /// What OCI clients may keep here besides the library's images is used up.
-    #[error("blobs and uploads may take {quota} bytes, and these would not fit")]
+    #[error("{what} may take {quota} bytes, and these would not fit")]
     Quota {
+        /// Of what.
+        what: &'static str,
         /// What is allowed, in bytes.
         quota: u64,
     },

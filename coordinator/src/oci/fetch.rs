@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use sifleet_common::api::pushes::{PushRequest, PushState, PushTarget};
+use sifleet_common::digest::Digest;
 use sifleet_common::name::{ImageName, PartitionName};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
@@ -26,9 +27,12 @@ const MAX_PLACING: usize = 1_000;
 /// For how long an image that was pushed waits until an inventory shows it.
 const PLACING: Duration = Duration::from_secs(3_600);
 
-/// Images that were pushed and go on to a partition once an inventory shows them, and since when they wait. A restart
-/// forgets them.
-pub(super) type Waiting = std::sync::Mutex<BTreeMap<(ImageName, PartitionName), Instant>>;
+/// Images that were pushed and go on to a partition once an inventory shows them: which bytes, and since when they wait. A
+/// restart forgets them.
+pub(super) type Waiting = std::sync::Mutex<BTreeMap<(ImageName, PartitionName), (Digest, Instant)>>;
+
+/// What goes on to where.
+type Due = (ImageName, PartitionName, Digest);
 
 /// Pushes into the library that go on, by the file that each makes.
 #[derive(Clone, Debug, Default)]
@@ -99,32 +103,43 @@ impl Registry {
         Ok(push)
     }
 
-    /// Notes that an image was pushed, for the partitions that are to have it.
-    pub(super) fn note_placing(&self, repository: &Repository, files: &[ImageName]) {
+    /// Notes that images were pushed, for the partitions that are to have them.
+    pub(super) fn note_placing(&self, repository: &Repository, files: &[(ImageName, Digest)]) {
         let places = self.0.options.place.iter().filter(|place| place.covers(repository));
-        let noted = places.flat_map(|place| files.iter().map(|name| (name.clone(), place.partition.clone())));
+        let noted = places.flat_map(|place| {
+            files.iter().map(|(name, image)| ((name.clone(), place.partition.clone()), *image))
+        });
         let mut waiting = self.0.placing.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.extend(noted.map(|what| (what, Instant::now())));
+        waiting.extend(noted.map(|(what, image)| (what, (image, Instant::now()))));
         // What is pushed a thousand times before an inventory shows it is not worth more.
         while waiting.len() > MAX_PLACING {
             waiting.pop_first();
         }
     }
 
+    /// Takes what an inventory shows by now from those that wait. What was there under a name before is not meant.
+    pub(super) fn due(&self) -> Vec<Due> {
+        let view = self.0.handle.views.load();
+        let mut waiting = self.0.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|_, (_, since)| since.elapsed() < PLACING);
+        let mut due = Vec::new();
+        waiting.retain(|(name, partition), (image, _)| {
+            let shown = view.library_image(name).contains(image);
+            if shown {
+                due.push((name.clone(), partition.clone(), *image));
+            }
+            !shown
+        });
+        due
+    }
+
     /// Sends images that were pushed, and that the library shows by now, to the partitions that are to have them.
     pub(super) async fn place(&self) {
-        let due: Vec<(ImageName, PartitionName)> = {
-            let view = self.0.handle.views.load();
-            let mut waiting = self.0.placing.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.retain(|_, since| since.elapsed() < PLACING);
-            let shown = |(name, _): &(ImageName, PartitionName)| !view.library_image(name).is_empty();
-            let due: Vec<_> = waiting.keys().filter(|what| shown(what)).cloned().collect();
-            waiting.retain(|what, _| !due.contains(what));
-            due
-        };
-        for (name, partition) in due {
+        for (name, partition, image) in self.due() {
             let to = PushTarget::Partition(partition.to_string());
-            match self.push(|_, _| Ok(PushRequest::new(name.as_str(), to))).await {
+            let digest = Some(image.to_string());
+            let wanted = PushRequest { digest, ..PushRequest::new(name.as_str(), to) };
+            match self.push(|_, _| Ok(wanted)).await {
                 Ok(push) => info!(image = %name, %partition, %push, "a pushed image goes on to a partition"),
                 Err(error) => {
                     warn!(image = %name, %partition, %error, "a pushed image does not go on to a partition")

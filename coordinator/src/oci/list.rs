@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use super::digest::OciDigest;
 use super::error::OciError;
-use super::manifest::{self, Descriptor};
+use super::manifest::{self, Descriptor, MAX_MANIFEST};
 use super::name::{Repository, Tag, file_of};
 use super::{Registry, lookup};
 use crate::library::Place;
 use crate::store::oci::ManifestRow;
 
 /// Most referrers in one answer: each is an annotated line of some hundred bytes.
-pub const MAX_REFERRERS: usize = 1_000;
+const MAX_REFERRERS: usize = 1_000;
+/// After so many bytes of manifests an answer ends: it repeats their annotations. One manifest may have as many.
+const MAX_BYTES: usize = MAX_MANIFEST;
 
 impl Registry {
     /// Lists the repositories, in the order of their names.
@@ -125,7 +127,7 @@ impl Registry {
         Ok((is_it && lookup::open_as(place, &file)?.is_some()).then(|| name.as_str().to_owned()))
     }
 
-    /// Lists the manifests that refer to one, those behind `last`; the second answer says whether there are more.
+    /// Lists the manifests that refer to one, those behind `last`; the second answer says behind which it goes on.
     ///
     /// # Errors
     /// The store's.
@@ -134,16 +136,14 @@ impl Registry {
         repository: &Repository,
         subject: &OciDigest,
         (kind, last): (Option<String>, String),
-    ) -> Result<(Vec<Descriptor>, bool), OciError> {
+    ) -> Result<(Vec<Descriptor>, Option<String>), OciError> {
         let (of, subject) = (repository.clone(), subject.clone());
         self.on_disk(move |registry| {
-            let page = (&subject, last.as_str(), MAX_REFERRERS + 1);
-            let mut rows = registry.0.store.oci(|rows| rows.referrers(of.as_str(), page))?;
-            let more = rows.len() > MAX_REFERRERS;
-            rows.truncate(MAX_REFERRERS);
-            let found = rows.iter().filter_map(descriptor);
+            let bounds = (MAX_REFERRERS, MAX_BYTES);
+            let page = registry.0.store.oci(|rows| rows.referrers(of.as_str(), (&subject, &last), bounds))?;
+            let found = page.rows.iter().filter_map(descriptor);
             let meant = |found: &Descriptor| kind.is_none() || found.artifact_type == kind;
-            Ok((found.filter(meant).collect(), more))
+            Ok((found.filter(meant).collect(), page.more_behind))
         })
         .await
     }

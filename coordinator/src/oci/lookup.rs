@@ -42,7 +42,7 @@ pub struct Found {
 /// An image of the library, by all the names it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// How OCI clients call its bytes.
+    /// How OCI clients call its bytes: as the manifest does.
     pub digest: OciDigest,
     /// How the rest of the cluster calls them.
     pub blake3: Digest,
@@ -73,8 +73,7 @@ impl Registry {
     ) -> Result<Found, OciError> {
         let mut may_fetch = fetch;
         for _ in 0..ROUNDS {
-            let (of, meant) = (repository.clone(), reference.clone());
-            match self.on_disk(move |registry| registry.look(&of, &meant)).await? {
+            match self.look_surely(repository, reference).await? {
                 Looked::Found(found) => return Ok(found),
                 Looked::Unhashed(name) => self.hash(&name).await?,
                 Looked::Nothing if may_fetch => {
@@ -89,16 +88,26 @@ impl Registry {
         Err(OciError::UnknownManifest { repository: repository.clone(), reference: reference.clone() })
     }
 
-    pub(super) fn look(&self, repository: &Repository, reference: &Reference) -> Result<Looked, OciError> {
+    /// Looks; what is not found is looked for once more when no file is just changing its name.
+    async fn look_surely(&self, repository: &Repository, reference: &Reference) -> Result<Looked, OciError> {
+        let (of, meant) = (repository.clone(), reference.clone());
+        match self.on_disk(move |registry| registry.look(&of, &meant)).await? {
+            Looked::Nothing => {
+                let (of, meant) = (repository.clone(), reference.clone());
+                self.on_names(move |registry| registry.look(&of, &meant)).await
+            }
+            looked @ (Looked::Found(_) | Looked::Unhashed(_)) => Ok(looked),
+        }
+    }
+
+    fn look(&self, repository: &Repository, reference: &Reference) -> Result<Looked, OciError> {
         let place = self.0.library.place()?;
-        let found = match reference {
-            Reference::Tag(tag) => self.pushed_tag(&place, repository, tag)?,
-            Reference::Digest(digest) => self.by_digest(&place, repository, digest)?,
-        };
-        match (found, reference) {
-            (Some(found), _) => Ok(Looked::Found(found)),
-            (None, Reference::Tag(tag)) => self.file_of_tag(&place, repository, tag),
-            (None, Reference::Digest(_)) => Ok(Looked::Nothing),
+        match reference {
+            Reference::Tag(tag) => match self.pushed_tag(&place, repository, tag)? {
+                Some(found) => Ok(Looked::Found(found)),
+                None => self.file_of_tag(&place, repository, tag),
+            },
+            Reference::Digest(digest) => self.by_digest(&place, repository, digest),
         }
     }
 
@@ -118,7 +127,7 @@ impl Registry {
         let Ok(name) = super::name::file_of(repository, tag) else { return Ok(None) };
         let file = self.file_row(&name)?.filter(|file| is_of(file, &sif.digest));
         let Some(file) = file else { return Ok(None) };
-        Ok(open_as(place, &file)?.and(layer_of(&file)).map(|layer| found(row, Some(layer))))
+        Ok(open_as(place, &file)?.and(layer_of(&file, &sif.digest)).map(|layer| found(row, Some(layer))))
     }
 
     fn by_digest(
@@ -126,25 +135,37 @@ impl Registry {
         place: &Place,
         repository: &Repository,
         digest: &OciDigest,
-    ) -> Result<Option<Found>, OciError> {
+    ) -> Result<Looked, OciError> {
         let pushed = self.0.store.oci(|rows| rows.manifest(repository.as_str(), digest))?;
+        let mut stale = Vec::new();
         if let Some(row) = pushed {
-            let Some(sif) = sif_of(&row) else { return Ok(Some(found(row, None))) };
-            if let Some(layer) = self.library_file(place, &sif.digest)?.and_then(|(file, _)| layer_of(&file))
-            {
-                return Ok(Some(found(row, Some(layer))));
+            let Some(sif) = sif_of(&row) else { return Ok(Looked::Found(found(row, None))) };
+            let held = self.library_file(place, &sif.digest)?;
+            if let Some(layer) = held.and_then(|(file, _)| layer_of(&file, &sif.digest)) {
+                return Ok(Looked::Found(found(row, Some(layer))));
             }
             if stored::open(place, &sif.digest)?.is_some() {
-                return Ok(Some(found(row, None)));
+                return Ok(Looked::Found(found(row, None)));
             }
+            stale = self.0.store.oci(|rows| rows.files_with(&sif.digest))?;
         }
         let files = self.0.store.oci(|rows| rows.files_of_manifest(digest))?;
-        for file in files.iter().filter(|file| is_file_of(repository, &file.name)) {
-            if open_as(place, file)?.is_some() {
-                return Ok(by_itself(file));
+        for file in files.into_iter().filter(|file| is_file_of(repository, &file.name)) {
+            if open_as(place, &file)?.is_some() {
+                return Ok(by_itself(&file).map_or(Looked::Nothing, Looked::Found));
             }
+            stale.push(file);
         }
-        Ok(None)
+        Ok(self.still_held(&stale).map_or(Looked::Nothing, Looked::Unhashed))
+    }
+
+    /// Finds a file that is another version than was hashed, and of which the inventory says that its bytes are the same.
+    pub(super) fn still_held(&self, stale: &[FileRow]) -> Option<ImageName> {
+        let view = self.0.handle.views.load();
+        let held = |row: &FileRow| {
+            row.name.parse().ok().filter(|name| view.library_image(name).contains(&row.blake3))
+        };
+        stale.iter().find_map(held)
     }
 
     /// Finds the file of the library that a tag means.
@@ -152,9 +173,9 @@ impl Registry {
         let view = self.0.handle.views.load();
         let names = files_of(repository, tag);
         let exact = names.iter().find(|name| !view.library_image(name).is_empty()).cloned();
-        // Repositories have no capitals, files may.
-        let is_meant =
-            |name: &ImageName| names.iter().any(|wanted| name.as_str().eq_ignore_ascii_case(wanted.as_str()));
+        let is_meant = |name: &ImageName| {
+            names.iter().any(|wanted| is_but_for_capitals(repository, name.as_str(), wanted.as_str()))
+        };
         let Some(name) = exact
             .or_else(|| view.library_images().map(|(name, _)| name).find(|name| is_meant(name)).cloned())
         else {
@@ -169,7 +190,7 @@ impl Registry {
         Ok(by_itself(&file).map_or(Looked::Nothing, Looked::Found))
     }
 
-    fn file_row(&self, name: &ImageName) -> Result<Option<FileRow>, OciError> {
+    pub(super) fn file_row(&self, name: &ImageName) -> Result<Option<FileRow>, OciError> {
         Ok(self.0.store.oci(|rows| rows.file(name.as_str()))?)
     }
 
@@ -193,9 +214,7 @@ impl Registry {
     /// [`OciError::Unsettled`] where it is not what its inventory says.
     pub(super) async fn hash(&self, name: &ImageName) -> Result<(), OciError> {
         let (registry, wanted) = (self.clone(), name.clone());
-        let pass = async move {
-            registry.on_disk(move |registry| registry.hash_file(&wanted)).await.map_err(Arc::new)
-        };
+        let pass = async move { registry.hash_file(wanted).await.map_err(Arc::new) };
         let done = self.0.hashing.work(name.clone(), pass).await;
         match done {
             Some(Ok(())) => Ok(()),
@@ -208,7 +227,37 @@ impl Registry {
         }
     }
 
-    fn hash_file(&self, name: &ImageName) -> Result<(), OciError> {
+    async fn hash_file(&self, name: ImageName) -> Result<(), OciError> {
+        let wanted = name.clone();
+        // Whoever looked before the last pass ended asks for one more, and whoever looked while a name changed.
+        if self.on_names(move |registry| registry.is_hashed(&wanted)).await? {
+            return Ok(());
+        }
+        let wanted = name.clone();
+        let row = self.on_pass(move |registry| registry.pass(&wanted)).await?;
+        self.on_names(move |registry| {
+            let place = registry.0.library.place()?;
+            // A name that was given or taken meanwhile is known; this pass knows less.
+            if registry.is_hashed(&name)? {
+                return Ok(());
+            }
+            if open_as(&place, &row)?.is_none() {
+                return Err(OciError::Unsettled { name: name.to_string() });
+            }
+            info!(image = %name, digest = %row.sha256.short(), bytes = row.size, "an image of the library has its SHA-256");
+            registry.commit(vec![OciStep::PutFile(row)])
+        })
+        .await
+    }
+
+    /// Tells whether what is known of a file is what it is, and what its inventory says.
+    fn is_hashed(&self, name: &ImageName) -> Result<bool, OciError> {
+        let Some(row) = self.file_row(name)? else { return Ok(false) };
+        let held = self.0.handle.views.load().library_image(name).contains(&row.blake3);
+        Ok(held && open_as(&self.0.library.place()?, &row)?.is_some())
+    }
+
+    fn pass(&self, name: &ImageName) -> Result<FileRow, OciError> {
         let place = self.0.library.place()?;
         let unsettled = || OciError::Unsettled { name: name.to_string() };
         let file = match beneath::open_file(place.root(), name.as_str(), OFlags::RDONLY) {
@@ -217,25 +266,30 @@ impl Registry {
             Err(errno) => return Err(place.failed("open an image")(errno).into()),
         };
         let read = place.failed_io("read an image");
-        let known = self.file_row(name)?;
         let before = hash::version(&file).map_err(&read)?;
-        let held = self.0.handle.views.load().library_image(name);
-        // Whoever looked before the last pass ended asks for one more.
-        if known.as_ref().is_some_and(|known| known.version == before && held.contains(&known.blake3)) {
-            return Ok(());
-        }
-        let hashes = hash::pass(&file, known.is_some_and(|known| known.sha512.is_some())).map_err(&read)?;
-        let held = self.0.handle.views.load().library_image(name);
-        if hash::version(&file).map_err(&read)? != before || !held.contains(&hashes.blake3) {
+        let with_sha512 = self.file_row(name)?.is_some_and(|known| known.sha512.is_some());
+        let hashes = hash::pass(&file, with_sha512).map_err(&read)?;
+        if !self.0.handle.views.load().library_image(name).contains(&hashes.blake3) {
             return Err(unsettled());
         }
-        info!(image = %name, digest = %hashes.sha256.short(), bytes = hashes.size, "an image of the library has its SHA-256");
-        self.keep_file(row_of(name, before, hashes))
+        Ok(row_of(name, before, hashes))
     }
 
-    /// Keeps what a file was found to be.
-    pub(super) fn keep_file(&self, file: FileRow) -> Result<(), OciError> {
-        self.commit(vec![OciStep::PutFile(file)])
+    /// Says of a file's other names that it is another version from here on: a name more or less changes that, and no byte.
+    pub(super) fn renewed(
+        &self,
+        place: &Place,
+        (row, file): (&FileRow, &File),
+        but_for: &str,
+    ) -> Result<Vec<FileRow>, OciError> {
+        let after = hash::version(file).map_err(place.failed_io("look at an image"))?;
+        if !hash::is_same_content(&after, &row.version) {
+            return Ok(Vec::new());
+        }
+        let mut rows = self.0.store.oci(|rows| rows.files_with(&row.sha256))?;
+        rows.retain(|other| other.name != but_for && hash::is_same_content(&other.version, &after));
+        rows.iter_mut().for_each(|row| row.version.clone_from(&after));
+        Ok(rows)
     }
 
     /// Hands steps to the store and waits until they are on disk; not to be called where waiting keeps others.
@@ -279,7 +333,7 @@ pub(super) fn read(row: &ManifestRow) -> Option<Manifest> {
     manifest::read(&row.bytes, None).ok()
 }
 
-fn is_of(file: &FileRow, digest: &OciDigest) -> bool {
+pub(super) fn is_of(file: &FileRow, digest: &OciDigest) -> bool {
     file.sha256 == *digest || file.sha512.as_ref() == Some(digest)
 }
 
@@ -290,9 +344,18 @@ pub(super) fn is_file_of(repository: &Repository, name: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('_') && !rest.contains('/')))
 }
 
-fn layer_of(file: &FileRow) -> Option<Layer> {
+/// Tells whether a name is the wanted one. Repositories have no capitals and files may; a tag is what it is.
+fn is_but_for_capitals(repository: &Repository, name: &str, wanted: &str) -> bool {
+    let at = repository.as_str().len();
+    match (name.split_at_checked(at), wanted.split_at_checked(at)) {
+        (Some((above, tag)), Some((wanted, its))) => above.eq_ignore_ascii_case(wanted) && tag == its,
+        (Some(_) | None, Some(_) | None) => false,
+    }
+}
+
+fn layer_of(file: &FileRow, digest: &OciDigest) -> Option<Layer> {
     let name = file.name.parse().ok()?;
-    Some(Layer { digest: file.sha256.clone(), blake3: file.blake3, size: file.size, name })
+    Some(Layer { digest: digest.clone(), blake3: file.blake3, size: file.size, name })
 }
 
 fn found(row: ManifestRow, layer: Option<Layer>) -> Found {
@@ -301,7 +364,7 @@ fn found(row: ManifestRow, layer: Option<Layer>) -> Found {
 
 /// Makes the manifest that a file has without being pushed.
 pub(super) fn by_itself(file: &FileRow) -> Option<Found> {
-    let layer = layer_of(file)?;
+    let layer = layer_of(file, &file.sha256)?;
     let bytes = manifest::of_file(&file.sha256, file.size, layer.name.file_name());
     Some(Found { digest: file.manifest.clone(), media_type: IMAGE.to_owned(), bytes, layer: Some(layer) })
 }

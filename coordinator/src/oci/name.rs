@@ -164,6 +164,19 @@ pub fn files_of(repository: &Repository, tag: &Tag) -> Vec<ImageName> {
     names.into_iter().flatten().filter_map(|name| name.parse().ok()).collect()
 }
 
+/// Lists the repositories and tags whose pushes make this file.
+#[must_use]
+pub fn pairs_of(name: &ImageName) -> Vec<(Repository, Tag)> {
+    let Some(stem) = name.as_str().strip_suffix(".sif") else { return Vec::new() };
+    let cut = |at: usize| Some((stem.get(..at)?, stem.get(at.checked_add(1)?..)?));
+    let parts = stem.match_indices('_').filter_map(|(at, _)| cut(at));
+    let pairs = parts.chain([(stem, LATEST)]);
+    pairs
+        .filter_map(|(repository, tag)| Some((repository.parse().ok()?, tag.parse().ok()?)))
+        .filter(|(repository, tag)| file_of(repository, tag).is_ok_and(|made| made == *name))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +216,20 @@ mod tests {
             names(&files_of(&repository, &Tag::latest())),
             ["compute/openfoam_latest.sif", "compute/openfoam.sif"]
         );
+    }
+
+    #[test]
+    fn several_pairs_of_repository_and_tag_would_make_the_same_file() {
+        let pairs = |name: &str| {
+            let pairs = pairs_of(&name.parse().unwrap());
+            pairs.iter().map(|(repository, tag)| format!("{repository}:{tag}")).collect::<Vec<_>>()
+        };
+        let expected = ["a_b/openfoam:dev_v1", "a_b/openfoam_dev:v1", "a_b/openfoam_dev_v1:latest"];
+        assert_eq!(pairs("a_b/openfoam_dev_v1.sif"), expected);
+        assert_eq!(pairs("x__y.sif"), ["x:_y", "x__y:latest"]);
+        assert_eq!(pairs("x_latest.sif"), ["x_latest:latest"]);
+        assert_eq!(pairs("X_V1.sif"), Vec::<String>::new());
+        assert_eq!(pairs("x_v1.img"), Vec::<String>::new());
     }
 
     #[test]

@@ -2,10 +2,9 @@
 //!
 //! Other nodes keep their replicas: those are removed by removals, which look that one is left.
 
-use std::sync::PoisonError;
-
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
+use sifleet_common::beneath;
 use tracing::info;
 
 use super::digest::OciDigest;
@@ -28,9 +27,8 @@ impl Registry {
         // A file that was never asked for has no manifest yet that could be compared with.
         let found = self.find(repository, reference, false).await?;
         let (repository, reference) = (repository.clone(), reference.clone());
-        self.on_disk(move |registry| {
+        self.on_names(move |registry| {
             let place = registry.0.library.place()?;
-            let _turn = registry.0.naming.lock().unwrap_or_else(PoisonError::into_inner);
             match reference {
                 Reference::Tag(tag) => registry.delete_tag(&place, &repository, (&tag, &found)),
                 Reference::Digest(digest) => registry.delete_all(&place, &repository, (&digest, &found)),
@@ -52,7 +50,7 @@ impl Registry {
             .oci(|rows| -> Result<_, OciError> { Ok((rows.tag(name, text)?, rows.tags(Some(name))?)) })?;
         let mut steps = vec![OciStep::ForgetTag { repository: name.to_owned(), tag: text.to_owned() }];
         if let Some(layer) = &found.layer {
-            steps.extend(self.unlink(place, layer.name.as_str())?);
+            steps.extend(self.unlink(place, (layer.name.as_str(), &layer.digest))?);
             let others =
                 tags.iter().any(|(_, other, digest)| other != text && Some(digest) == pushed.as_ref());
             // An image that has no name any longer is of no use to anybody.
@@ -75,14 +73,14 @@ impl Registry {
         let (tags, files) = self.0.store.oci(|rows| -> Result<_, OciError> {
             Ok((rows.tags(Some(name))?, rows.files_of_manifest(digest)?))
         })?;
-        if found.layer.is_some() {
+        if let Some(layer) = &found.layer {
             let mine = tags.iter().filter(|(_, _, means)| means == digest);
             let pushed = mine.filter_map(|(_, tag, _)| file_of(repository, &tag.parse().ok()?).ok());
             let own = files.iter().filter(|file| lookup::is_file_of(repository, &file.name));
             let names = pushed.map(|name| name.as_str().to_owned()).chain(own.map(|file| file.name.clone()));
             for name in names.collect::<std::collections::BTreeSet<_>>() {
                 // Each is kept before the next: a name less changes the version of the file.
-                let steps = self.unlink(place, &name)?;
+                let steps = self.unlink(place, (&name, &layer.digest))?;
                 self.commit(steps)?;
             }
         }
@@ -91,41 +89,43 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes a file of the library, if it is still the one that was hashed.
-    fn unlink(&self, place: &Place, name: &str) -> Result<Vec<OciStep>, OciError> {
+    /// Removes a file of the library, if it is still the one that was hashed, and holds these bytes: somebody may have put
+    /// another image under the name of a tag.
+    fn unlink(&self, place: &Place, (name, digest): (&str, &OciDigest)) -> Result<Vec<OciStep>, OciError> {
         let row: Option<FileRow> = self.0.store.oci(|rows| rows.file(name))?;
-        let Some(row) = row else { return Ok(Vec::new()) };
+        let Some(row) = row.filter(|row| lookup::is_of(row, digest)) else { return Ok(Vec::new()) };
         let Some(file) = lookup::open_as(place, &row)? else { return Ok(Vec::new()) };
-        match unlinkat(place.root(), name, AtFlags::empty()) {
+        let remove = place.failed("remove an image");
+        let (folder, last) = beneath::open_parent(place.root(), name).map_err(&remove)?;
+        match unlinkat(&folder, last, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(place.failed("remove an image")(errno).into()),
+            Err(errno) => return Err(remove(errno).into()),
         }
         info!(image = name, digest = %row.sha256.short(), "an image was deleted from the library");
         let mut steps = vec![OciStep::ForgetFiles(vec![name.to_owned()])];
-        // Other names of the file have another version from here on, and the same bytes.
-        let after = super::hash::version(&file).map_err(place.failed_io("look at an image"))?;
-        let others = self.0.store.oci(|rows| rows.files_with(&row.sha256))?;
-        let same = others.into_iter().filter(|other| other.name != name && other.version == row.version);
-        steps.extend(same.map(|other| OciStep::PutFile(FileRow { version: after.clone(), ..other })));
+        steps.extend(self.renewed(place, (&row, &file), name)?.into_iter().map(OciStep::PutFile));
         Ok(steps)
     }
 
-    /// Deletes a blob that is no image of the library.
+    /// Deletes a blob that is no image of the library and that no manifest names, in whatever repository.
     ///
     /// # Errors
-    /// [`OciError::UnknownBlob`]; [`OciError::Unsupported`] for images, which go with their manifests.
-    pub async fn delete_blob(&self, repository: &Repository, digest: &OciDigest) -> Result<(), OciError> {
-        let (of, wanted) = (repository.clone(), digest.clone());
-        let removed = self.on_disk(move |registry| {
+    /// [`OciError::UnknownBlob`]; [`OciError::Unsupported`] for blobs that go with manifests.
+    pub async fn delete_blob(&self, digest: &OciDigest) -> Result<(), OciError> {
+        let wanted = digest.clone();
+        let removed = self.on_names(move |registry| {
             let place = registry.0.library.place()?;
-            stored::remove(&place, &stored::blob_name(&wanted)).map(|removed| (of, wanted, removed))
+            if registry.0.store.oci(|rows| rows.is_used(&wanted))? {
+                return Ok(false);
+            }
+            stored::remove(&place, &stored::blob_name(&wanted))
         });
-        let (of, wanted, removed) = removed.await?;
-        if removed {
+        if removed.await? {
             return Ok(());
         }
-        self.blob(&of, &wanted).await?;
-        let why = format!("{wanted} is an image of the library: delete the manifest that names it");
+        self.blob(digest).await?;
+        let why =
+            format!("{digest} belongs to an image or another artifact: delete the manifests that name it");
         Err(OciError::Unsupported { why })
     }
 }

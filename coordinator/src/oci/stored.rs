@@ -106,5 +106,9 @@ pub(super) fn check_room(place: &Place, more: u64, (keep_free, quota): (u64, u64
         return Err(LibraryError::NoSpace { dir, free, needed: more, floor: keep_free }.into());
     }
     let used = list(place)?.iter().fold(0_u64, |used, entry| used.saturating_add(entry.size));
-    if used.saturating_add(more) > quota { Err(OciError::Quota { quota }) } else { Ok(()) }
+    if used.saturating_add(more) > quota {
+        Err(OciError::Quota { what: "blobs and uploads", quota })
+    } else {
+        Ok(())
+    }
 }

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::error::OciError;
-use super::{Registry, stored};
+use super::{Registry, lookup, stored};
+use crate::library::Place;
 use crate::store::oci::OciStep;
 
 /// How often it is looked whether the library holds something new.
@@ -52,7 +53,11 @@ impl Registry {
 
     /// Hashes what the library's inventory shows and the store does not know.
     async fn hash_one_by_one(&self, stop: &CancellationToken) -> Result<(), OciError> {
-        for name in self.on_disk(Self::unhashed).await? {
+        let (unknown, gone) = self.on_disk(Self::unhashed).await?;
+        if !gone.is_empty() {
+            self.on_names(move |registry| registry.forget(&gone)).await?;
+        }
+        for name in unknown {
             if stop.is_cancelled() {
                 break;
             }
@@ -64,24 +69,27 @@ impl Registry {
         Ok(())
     }
 
-    fn unhashed(&self) -> Result<Vec<ImageName>, OciError> {
+    /// Lists the images that are unknown or another version than was hashed, and the names of files that are gone.
+    pub(super) fn unhashed(&self) -> Result<(Vec<ImageName>, Vec<String>), OciError> {
         let place = self.0.library.place()?;
-        let known = self.0.store.oci(|rows| rows.files())?;
+        let mut known = self.0.store.oci(|rows| rows.files())?;
         let view = self.0.handle.views.load();
-        let gone = |name: &str| {
-            matches!(statat(place.root(), name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT | Errno::NOTDIR))
-        };
         let forgotten: Vec<String> =
-            known.iter().filter(|file| gone(&file.name)).map(|file| file.name.clone()).collect();
-        if !forgotten.is_empty() {
-            self.commit(vec![OciStep::ForgetFiles(forgotten)])?;
-        }
+            known.iter().filter(|file| is_gone(&place, &file.name)).map(|file| file.name.clone()).collect();
+        known.retain(|file| lookup::open_as(&place, file).is_ok_and(|open| open.is_some()));
         let is_known = |name: &ImageName, digests: &[_]| {
             let at = known.binary_search_by(|file| file.name.as_str().cmp(name.as_str())).ok();
             at.and_then(|at| known.get(at)).is_some_and(|file| digests.contains(&file.blake3))
         };
         let unknown = view.library_images().filter(|(name, digests)| !is_known(name, digests));
-        Ok(unknown.map(|(name, _)| name.clone()).collect())
+        Ok((unknown.map(|(name, _)| name.clone()).collect(), forgotten))
+    }
+
+    fn forget(&self, names: &[String]) -> Result<(), OciError> {
+        let place = self.0.library.place()?;
+        // One of them may have been pushed meanwhile.
+        let gone = names.iter().filter(|name| is_gone(&place, name)).cloned().collect();
+        self.commit(vec![OciStep::ForgetFiles(gone)])
     }
 
     /// Throws away uploads that nobody goes on with, and blobs that nobody names or that the library holds.
@@ -107,4 +115,8 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+fn is_gone(place: &Place, name: &str) -> bool {
+    matches!(statat(place.root(), name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT | Errno::NOTDIR))
 }

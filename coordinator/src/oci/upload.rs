@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use sifleet_common::beneath;
 use sifleet_common::chunk::MAX_IMAGE;
 use sifleet_common::image::{Format, PROBE_LEN, probe};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::digest::{Algorithm, Hasher, OciDigest};
 use super::error::OciError;
@@ -22,17 +23,27 @@ use crate::library::{Busy, Place, Turn, UploadId};
 
 /// An upload that was touched within this time counts as going on.
 const ACTIVE: Duration = Duration::from_secs(600);
-/// How often an upload that grows looks whether there is room.
-const LOOK: u64 = 64 << 20;
+/// How often an upload that grows looks whether there is room, at most and at least: what all of them write in between
+/// has to fit into what is kept free.
+const LOOK: (u64, u64) = (1 << 20, 64 << 20);
 
 /// Who writes, and what is hashed so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Uploads {
     busy: Arc<Busy>,
     hashers: Mutex<BTreeMap<UploadId, (u64, Hasher)>>,
+    /// One upload begins at a time, so that each counts those before it.
+    beginning: Mutex<()>,
+    /// Requests whose bytes are taken: each takes a thread and some memory.
+    writers: Arc<Semaphore>,
 }
 
 impl Uploads {
+    pub(super) fn new(max: usize) -> Self {
+        let writers = Arc::new(Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { busy: Arc::default(), hashers: Mutex::default(), beginning: Mutex::default(), writers }
+    }
+
     fn hashers(&self) -> MutexGuard<'_, BTreeMap<UploadId, (u64, Hasher)>> {
         self.hashers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,6 +61,7 @@ pub struct Receiving {
     /// At which length it is looked again whether there is room.
     look_at: u64,
     _turn: Turn,
+    _writer: OwnedSemaphorePermit,
 }
 
 impl Registry {
@@ -64,6 +76,7 @@ impl Registry {
             let active =
                 |entry: &&stored::Entry| entry.name.starts_with(stored::UPLOAD) && entry.touched >= since;
             let max = registry.0.options.max_uploads;
+            let _beginning = registry.0.uploads.beginning.lock().unwrap_or_else(PoisonError::into_inner);
             if stored::list(&place)?.iter().filter(active).count() >= max {
                 return Err(OciError::TooMany { what: "uploads", max });
             }
@@ -92,19 +105,24 @@ impl Registry {
     /// Opens an upload for the bytes from `offset` on, or for those that follow.
     ///
     /// # Errors
-    /// [`OciError::OutOfOrder`], [`OciError::UnknownUpload`], [`OciError::Busy`].
+    /// [`OciError::OutOfOrder`], [`OciError::UnknownUpload`], [`OciError::Busy`], [`OciError::TooMany`].
     pub async fn receive(&self, id: UploadId, offset: Option<u64>) -> Result<Receiving, OciError> {
+        let max = self.0.options.max_uploads;
+        let writer = Arc::clone(&self.0.uploads.writers).try_acquire_owned();
+        let writer = writer.map_err(|_full| OciError::TooMany { what: "uploads", max })?;
         self.on_disk(move |registry| {
             let place = registry.0.library.place()?;
-            let file = open(&place, id)?;
             let turn = registry.0.uploads.busy.take(id).ok_or(OciError::Busy { id })?;
+            // Opened before its turn, it could be a blob by now that was held against its digest.
+            let file = open(&place, id)?;
             let has = length(&place, &file)?;
             if let Some(offset) = offset.filter(|offset| *offset != has) {
                 return Err(OciError::OutOfOrder { id, has, offset });
             }
             let hasher = registry.0.uploads.hashers().remove(&id);
             let hasher = hasher.filter(|(seen, _)| *seen == has).map(|(_, hasher)| hasher);
-            Ok(Receiving { registry: registry.clone(), id, file, has, hasher, look_at: has, _turn: turn })
+            let registry = registry.clone();
+            Ok(Receiving { registry, id, file, has, hasher, look_at: has, _turn: turn, _writer: writer })
         })
         .await
     }
@@ -116,8 +134,8 @@ impl Registry {
     pub async fn cancel_upload(&self, id: UploadId) -> Result<(), OciError> {
         self.on_disk(move |registry| {
             let place = registry.0.library.place()?;
-            open(&place, id)?;
             let _turn = registry.0.uploads.busy.take(id).ok_or(OciError::Busy { id })?;
+            open(&place, id)?;
             registry.discard(&place, id)
         })
         .await
@@ -136,6 +154,13 @@ impl Registry {
             Some(_turn) => self.discard(place, id).map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// After how many bytes an upload looks again whether there is room.
+    pub(super) fn look_every(&self) -> u64 {
+        let uploads = u64::try_from(self.0.options.max_uploads).unwrap_or(u64::MAX).max(1);
+        let (least, most) = LOOK;
+        self.0.library.keep_free().checked_div(uploads).unwrap_or(least).clamp(least, most)
     }
 
     pub(super) fn check_room(&self, place: &Place, more: u64) -> Result<(), OciError> {
@@ -171,7 +196,7 @@ impl Receiving {
         let place = self.registry.0.library.place()?;
         if self.has >= self.look_at {
             self.registry.check_room(&place, more)?;
-            self.look_at = self.has.saturating_add(LOOK);
+            self.look_at = self.has.saturating_add(self.registry.look_every());
         }
         let max = self.registry.0.options.max_blob;
         if length > MAX_IMAGE || (length > max && !self.is_sif(bytes)) {

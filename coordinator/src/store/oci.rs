@@ -24,6 +24,15 @@ pub struct ManifestRow {
     pub pushed: UnixMillis,
 }
 
+/// A part of a long list of manifests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ManifestPage {
+    /// Those that read back.
+    pub rows: Vec<ManifestRow>,
+    /// Digest of the last one, if more follow.
+    pub more_behind: Option<String>,
+}
+
 /// What a file of the library was found to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileRow {

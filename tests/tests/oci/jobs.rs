@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 
 use sifleet_coordinator::oci::digest::Algorithm;
+use sifleet_tests::cluster::LIMIT;
+use sifleet_tests::wait::until;
 
 use crate::client::{Lab, image};
 
@@ -55,4 +58,21 @@ fn a_pull_of_something_nobody_knows_or_that_cannot_come_says_so() {
     fs::create_dir(lab.cluster.root("viz001").join("foreign_v1.sif")).unwrap();
     let refused = lab.get(&format!("{own}/v2/foreign/blobs/{layer}")).says(503, "UNAVAILABLE");
     assert!(String::from_utf8_lossy(&refused.body).contains("p-0000"), "it names the push");
+}
+
+#[test]
+fn an_image_that_only_another_node_holds_is_not_brought_for_a_job() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let settings = format!("[pull]\nport = {port}");
+    let lab = Lab::laid_out("oci_jobs_licensed", &[("viz001", &settings)], vec!["head", "viz001", "viz002"]);
+    let file = lab.cluster.root("viz002").join("lic.sif");
+    fs::write(&file, image(23)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    until("the coordinator knows the image", LIMIT, || {
+        lab.cluster.get("/v1/images/lic.sif").map(drop).map_err(|error| error.to_string())
+    })
+    .unwrap();
+    lab.get(&format!("http://127.0.0.1:{port}/v2/lic/manifests/latest")).says(404, "MANIFEST_UNKNOWN");
+    assert_eq!(lab.cluster.get("/v1/pushes").unwrap()["pushes"].as_array().unwrap().len(), 0);
+    assert!(!lab.cluster.library().join("lic.sif").exists());
 }

@@ -67,6 +67,8 @@ fn end_2_blobs_are_read_whole_and_in_part() {
         let none = lab.send(("GET", &path), &[("range", range)], None).is(416);
         assert_eq!(none.header("content-range"), "bytes */2000000");
     }
+    let head = lab.send(("HEAD", &path), &[("range", "bytes=0-9")], None).is(200);
+    assert_eq!(head.header("content-length"), "2000000", "a part is only ever sent");
     let held = format!("\"{digest}\"");
     let asked =
         |tag: &str| lab.send(("GET", &path), &[("range", "bytes=0-9"), ("if-range", tag)], None).status;

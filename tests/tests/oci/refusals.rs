@@ -50,6 +50,18 @@ fn every_error_has_the_code_of_the_specification() {
 }
 
 #[test]
+fn a_push_that_would_take_another_tags_file_and_a_blob_that_is_needed_are_refused() {
+    let lab = Lab::start("oci_taken");
+    lab.push_image("openfoam_dev", "v1", &image(22)).is(201);
+    lab.push_image("openfoam", "dev_v1", &image(23)).says(409, "DENIED");
+    lab.push_artifact("a", "v1", "x");
+    let needed = Algorithm::Sha256.of(b"x");
+    lab.delete(&format!("/v2/b/blobs/{needed}")).says(405, "UNSUPPORTED");
+    lab.get(&format!("/v2/a/blobs/{needed}")).is(200);
+    assert_eq!(lab.get(&format!("/v2/sigs/blobs/{}", Algorithm::Sha256.of(b"{}"))).is(200).body, b"{}");
+}
+
+#[test]
 fn what_is_taken_is_bounded_and_images_are_larger_than_the_rest() {
     let lab = Lab::with("oci_bounds", "[oci]\nmax_blob = \"100KiB\"\nquota = \"1MiB\"", vec!["head"]);
     let zeros = vec![0; 150_000];

@@ -13,7 +13,6 @@ use super::{CONTENT_DIGEST, Call, bare, set};
 use crate::http::problem::ApiError;
 use crate::oci::digest::OciDigest;
 use crate::oci::error::OciError;
-use crate::oci::name::Repository;
 use crate::oci::{Blob, Piece, Registry};
 
 /// A piece that is being read.
@@ -21,30 +20,27 @@ type Ahead = JoinHandle<(Piece, io::Result<Option<Vec<u8>>>)>;
 
 pub(super) async fn serve(
     registry: &Registry,
-    (name, digest): (&Repository, &OciDigest),
+    digest: &OciDigest,
     call: &Call,
 ) -> Result<Response, ApiError> {
     match call.method {
-        Method::GET | Method::HEAD => get(registry, (name, digest), call).await,
+        Method::GET | Method::HEAD => get(registry, digest, call).await,
         Method::DELETE => {
-            registry.delete_blob(name, digest).await?;
+            registry.delete_blob(digest).await?;
             Ok(bare(StatusCode::ACCEPTED))
         }
         _ => Err(call.not_allowed()),
     }
 }
 
-async fn get(
-    registry: &Registry,
-    (name, digest): (&Repository, &OciDigest),
-    call: &Call,
-) -> Result<Response, ApiError> {
-    let blob = registry.blob(name, digest).await?;
+async fn get(registry: &Registry, digest: &OciDigest, call: &Call) -> Result<Response, ApiError> {
+    let blob = registry.blob(digest).await?;
     let size = blob.size;
     let tag = format!("\"{digest}\"");
     // Whoever has a part of something else is given all.
     let is_same = call.header(&header::IF_RANGE).is_none_or(|held| held == tag);
-    let asked = call.header(&header::RANGE).filter(|_| is_same);
+    // A part can only be asked for of what is sent (RFC 9110 section 14.2).
+    let asked = call.header(&header::RANGE).filter(|_| is_same && !call.is_head());
     let (status, range) = match wanted(asked, size) {
         Wanted::All => (StatusCode::OK, 0..size),
         Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),

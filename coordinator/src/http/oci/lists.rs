@@ -46,10 +46,10 @@ pub(super) async fn referrers(
     reads(call)?;
     let kind = call.query("artifactType").map(str::to_owned);
     let last = call.query("last").unwrap_or_default().to_owned();
-    let (found, more) = registry.referrers(name, subject, (kind.clone(), last)).await?;
-    let next = found.last().filter(|_| more).map(|last| {
+    let (found, more_behind) = registry.referrers(name, subject, (kind.clone(), last)).await?;
+    let next = more_behind.map(|last| {
         let kind = kind.as_deref().map(|kind| format!("&artifactType={}", escaped(kind))).unwrap_or_default();
-        format!("</v2/{name}/referrers/{subject}?last={}{kind}>; rel=\"next\"", last.digest)
+        format!("</v2/{name}/referrers/{subject}?last={last}{kind}>; rel=\"next\"")
     });
     let mut response = text(call, INDEX, index_of(found));
     if kind.is_some() {

@@ -94,6 +94,7 @@ fn row_of(error: &OciError) -> Option<(StatusCode, OciCode)> {
         OciError::TooLarge { .. } | OciError::ManifestTooLarge { .. } => {
             (S::PAYLOAD_TOO_LARGE, OciCode::SizeInvalid)
         }
+        OciError::NameTaken { .. } => (S::CONFLICT, OciCode::Denied),
         OciError::Quota { .. } => (S::INSUFFICIENT_STORAGE, OciCode::Denied),
         OciError::TooMany { .. } => (S::TOO_MANY_REQUESTS, OciCode::TooManyRequests),
         OciError::BadRange { .. } => (S::RANGE_NOT_SATISFIABLE, OciCode::BlobUnknown),
@@ -129,6 +130,7 @@ pub(in crate::http) fn code(error: &OciError) -> Code {
         OciError::Busy { .. } => Code::UploadBusy,
         OciError::OutOfOrder { .. } => Code::WrongOffset,
         OciError::TooLarge { .. } | OciError::ManifestTooLarge { .. } => Code::BodyTooLarge,
+        OciError::NameTaken { .. } => Code::InTheWay,
         OciError::Quota { .. } => Code::NoSpace,
         OciError::TooMany { .. } => Code::TooManyUploads,
         OciError::NotFetched { .. } => Code::NoHolder,

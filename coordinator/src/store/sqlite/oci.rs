@@ -6,7 +6,7 @@ use sifleet_common::time::UnixMillis;
 
 use super::{Store, StoreError};
 use crate::oci::digest::OciDigest;
-use crate::store::oci::{FileRow, ManifestRow, OciStep};
+use crate::store::oci::{FileRow, ManifestPage, ManifestRow, OciStep};
 
 /// Most rows that one question reads: a library has hundreds of images, a catalogue some thousand.
 const MAX_ROWS: i64 = 100_000;
@@ -159,22 +159,41 @@ impl OciRows<'_> {
         self.list(sql, &[&repository], |row| row.get::<_, i64>(0)).map(|rows| !rows.is_empty())
     }
 
-    /// Lists the manifests that refer to one, those behind `last` in the order of their digests.
+    /// Lists the manifests that refer to one, those behind `last` in the order of their digests: at most so many, and none
+    /// once those before it have so many bytes.
     ///
     /// # Errors
     /// [`StoreError::Read`].
     pub fn referrers(
         &self,
         repository: &str,
-        (subject, last, limit): (&OciDigest, &str, usize),
-    ) -> std::result::Result<Vec<ManifestRow>, StoreError> {
+        (subject, last): (&OciDigest, &str),
+        (most, most_bytes): (usize, usize),
+    ) -> std::result::Result<ManifestPage, StoreError> {
         let sql = format!(
             "SELECT {MANIFEST} FROM oci_manifest WHERE subject = ?1 AND repository = ?2 AND digest > ?3
-             ORDER BY digest LIMIT ?4"
+             ORDER BY digest"
         );
-        let limit = i64::try_from(limit).unwrap_or(MAX_ROWS);
-        let rows = self.list(&sql, &[&subject.to_string(), &repository, &last, &limit], manifest);
-        rows.map(|rows| rows.into_iter().flatten().collect())
+        let read = || -> Result<ManifestPage> {
+            let mut select = self.0.prepare_cached(&sql)?;
+            let mut rows = select.query(params![subject.to_string(), repository, last])?;
+            let (mut page, mut count, mut bytes) = (ManifestPage::default(), 0_usize, 0_usize);
+            let mut behind = None;
+            while let Some(row) = rows.next()? {
+                if count >= most || bytes >= most_bytes {
+                    page.more_behind = behind;
+                    break;
+                }
+                behind = Some(row.get(1)?);
+                count = count.saturating_add(1);
+                if let Some(row) = manifest(row)? {
+                    bytes = bytes.saturating_add(row.bytes.len());
+                    page.rows.push(row);
+                }
+            }
+            Ok(page)
+        };
+        read().map_err(|source| StoreError::Read { what: WHAT, source })
     }
 
     /// Tells whether a manifest names a blob.

@@ -13,14 +13,16 @@ use tokio::time::Sleep;
 
 /// Wraps a stream; a write that waits longer than the limit fails with [`io::ErrorKind::TimedOut`].
 #[derive(Debug)]
-pub(super) struct Patient<T> {
+pub struct Patient<T> {
     inner: T,
     limit: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Patient<T> {
-    pub(super) fn new(inner: T, limit: Duration) -> Self {
+    /// Wraps a stream.
+    #[must_use]
+    pub fn new(inner: T, limit: Duration) -> Self {
         Self { inner, limit, waiting: None }
     }
 
