@@ -15,7 +15,7 @@ super::body! {
 
     /// How an import stands.
     pub struct ImportBody {
-        /// What it is called, such as `i-000042`.
+        /// What it is called, such as `i-1795363200`.
         pub id: String,
         /// Where the image comes from.
         pub source: String,

@@ -53,7 +53,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Json<ImportList> {
 /// Tells how an import stands.
 #[utoipa::path(
     get, path = "/v1/imports/{id}", tag = "library", operation_id = "import_shown",
-    params(("id" = String, Path, description = "What the import is called, such as i-000042.")),
+    params(("id" = String, Path, description = "What the import is called, such as i-1795363200.")),
     responses((status = 200, description = "How it stands.", body = ImportBody), ShowProblems)
 )]
 pub(super) async fn show(

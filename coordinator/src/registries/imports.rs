@@ -31,7 +31,8 @@ const MAX_WAITING: usize = 64;
 /// Most that ended and are kept.
 const MAX_ENDED: usize = 100;
 
-/// Numbers imports in the order in which they were asked for; shown as `i-000042`.
+/// Numbers imports in the order in which they were asked for, from the second on in which the first one was: no number of an earlier
+/// life of the coordinator stands for something else. Shown as `i-1795363200`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ImportNo(pub u64);
 
@@ -198,7 +199,8 @@ impl Imports {
         if let Some(same) = table.imports.values().find(same) {
             return Ok((same.body(), false));
         }
-        let no = ImportNo(table.last.saturating_add(1));
+        let since = u64::try_from(now.0 / 1_000).unwrap_or(0);
+        let no = ImportNo(table.last.saturating_add(1).max(since));
         let wish = Wish { no, reference, name, registry: registry.id.clone(), pass };
         self.0.queue.try_send(wish.clone()).map_err(|_full| ImportError::TooMany)?;
         table.last = no.0;
@@ -290,5 +292,29 @@ impl Import {
             created: self.created.to_string(),
             ended: self.ended.map(|at| at.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_number_of_before_a_restart_is_nobody_elses_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = crate::store::sqlite::open(&folder.path().join("coordinator.db")).unwrap();
+        let catalogue = Catalogue::new(store);
+        let request = serde_json::json!({"name": "r", "public_url": "https://r.example"});
+        catalogue.add(serde_json::from_value(request).unwrap(), UnixMillis(0)).await.unwrap();
+        let wanted = |tag| Wanted { source: tag, name: None, pass: None };
+        let begin = |imports: &Imports, tag, seconds: i64| {
+            imports.begin(&catalogue, wanted(tag), UnixMillis(seconds * 1_000)).unwrap().0.id
+        };
+        let before = Imports::default();
+        let ids = ["oras://r.example/a:1", "oras://r.example/a:2"].map(|tag| begin(&before, tag, 50));
+        assert_eq!(ids, ["i-000050", "i-000051"]);
+        let after = Imports::default();
+        begin(&after, "oras://r.example/b", 60);
+        assert!(ids.iter().all(|id| matches!(after.look(id), Err(ImportError::Unknown { .. }))));
     }
 }
