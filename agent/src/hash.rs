@@ -334,6 +334,7 @@ fn wrong_arch(image: Arch, node: Arch) -> Unusable {
 fn refusal(error: &SifError) -> Unusable {
     let code = match error {
         SifError::NotAnImage { .. } => UnusableCode::NotAnImage,
+        SifError::NothingToRun { .. } => UnusableCode::NothingToRun,
         SifError::HeaderTruncated { .. }
         | SifError::TableTruncated { .. }
         | SifError::Truncated { .. }

@@ -13,7 +13,7 @@ use std::fmt;
 
 pub use arch::Arch;
 pub(crate) use probe::{Ext, Squashfs};
-pub use probe::{PROBE_LEN, classify, probe};
+pub use probe::{PROBE_LEN, classify, probe, runnable};
 
 /// Longest text kept, in bytes: the longest definition files seen are a fifth of it.
 pub const MAX_TEXT: usize = 64 * 1024;

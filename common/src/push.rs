@@ -107,6 +107,8 @@ pub enum FailCode {
     SignatureBad,
     /// The image is signed, but by nobody whom the node's partitions trust.
     SignerNotTrusted,
+    /// The node's agent cannot look into the root: it is not there, or not mounted.
+    RootUnknown,
 }
 
 impl FailCode {
@@ -131,6 +133,7 @@ impl FailCode {
             Self::NotSigned => "not_signed",
             Self::SignatureBad => "signature_bad",
             Self::SignerNotTrusted => "signer_not_trusted",
+            Self::RootUnknown => "root_unknown",
         }
     }
 
@@ -147,6 +150,9 @@ impl FailCode {
             }
             Self::Permission => "let the agent's user write to the root, or name another one with --root",
             Self::NoRoot => "name a directory that the agent watches; `sifleet node show NODE` lists them",
+            Self::RootUnknown => {
+                "make the directory or mount it, and let the agent's user pass its folders; tried again when the agent can look into it"
+            }
             Self::Io => "look into the kernel's log of the node: its disk reports errors",
             Self::NoSource => {
                 "see that a node which holds the image is online, and that nodes reach one another's transfer port"
@@ -278,6 +284,7 @@ mod tests {
             FailCode::NotSigned,
             FailCode::SignatureBad,
             FailCode::SignerNotTrusted,
+            FailCode::RootUnknown,
         ];
         for code in codes {
             assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{code}\""));

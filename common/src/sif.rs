@@ -80,6 +80,12 @@ pub enum SifError {
         #[source]
         source: io::Error,
     },
+    /// An image that no job could run.
+    #[error("there is nothing in it to run: {why}")]
+    NothingToRun {
+        /// Why not.
+        why: crate::image::Runnable,
+    },
     /// Not an image of any format.
     #[error("not an image: it is {found}")]
     NotAnImage {

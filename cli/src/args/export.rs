@@ -12,7 +12,7 @@ Examples:
 
 Any web server can serve the directory, and whoever reads it needs nothing but curl and jq:
   curl -s https://www.example/images/compute/openfoam/tags/ | jq -r '.tags[]'
-  curl -sLO \"$(curl -s https://www.example/images/compute/openfoam/manifests/v2312/ | jq -r '.layers[0].urls[0]')\"
+  curl -sLo openfoam.sif \"$(curl -s https://www.example/images/compute/openfoam/manifests/v2312/ | jq -r '.layers[0].urls[0]')\"
 
 index.html lists all images. What a README.md beside the tags of an image says is shown there, else what the image says of
 itself. Files that are as they should be are not touched, images that left the library leave the directory, and nothing

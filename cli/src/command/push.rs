@@ -27,10 +27,12 @@ use file::Local;
 use watch::{Ended, watch};
 
 /// Between two looks at whether the library's agent has seen what was uploaded.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
 /// How long that may take, besides the reading: an agent waits until a file is quiet, and looks every ten minutes where
 /// nothing tells it of changes.
 const SEEN: Duration = Duration::from_secs(120);
+/// How long it may take until the library is known to have the file's name, where its bytes are known already.
+const NAMED: Duration = Duration::from_secs(30);
 /// Bytes a second that an agent reads at least, on a busy disk.
 const READ: u64 = 50_000_000;
 
@@ -177,20 +179,25 @@ fn plan(
     let (begun, mut told) = (Instant::now(), false);
     loop {
         match client.send::<PushPlan>(&target, request, None) {
-            Err(error) if uploaded.is_some() && is_unheard_of(&error) && begun.elapsed() < patience => {
-                if !told {
-                    let words = "waiting until the library's agent has seen the image";
-                    live.remark(screen, &json!({"event": "waiting", "for": "library"}), words)?;
-                    told = true;
-                }
-                pause(LOOK);
-            }
+            Err(error) if uploaded.is_some() && is_unheard_of(&error) && begun.elapsed() < patience => {}
             Err(error) => {
                 let image = request.image.as_deref().unwrap_or_default();
                 return Err(library::advised(client, image, error));
             }
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                // Nodes may hold the bytes under another name. What the library expects under this one decides what is ready.
+                let is_shown = uploaded.map_or(Ok(true), |local| library::shows(client, local))?;
+                if is_shown || begun.elapsed() > NAMED {
+                    return Ok(answer);
+                }
+            }
         }
+        if !told {
+            let words = "waiting until the library's agent has seen the image";
+            live.remark(screen, &json!({"event": "waiting", "for": "library"}), words)?;
+            told = true;
+        }
+        pause(LOOK);
     }
 }
 

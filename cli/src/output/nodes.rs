@@ -45,7 +45,10 @@ impl Render for NodeList {
         };
         let mut table = Table::new(header);
         for node in &self.nodes {
-            let (word, tone) = state(node.state);
+            let (word, tone) = match node.revoked {
+                Some(_) => ("revoked", Tone::Bad),
+                None => state(node.state),
+            };
             let mut row = vec![
                 Cell::new(&node.name).tone(Tone::Strong),
                 Cell::new(word).tone(tone),

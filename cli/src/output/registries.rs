@@ -108,6 +108,7 @@ fn plain(object: &Map<String, Value>) -> String {
 impl Render for RegistryHealth {
     fn blocks(&self, _wide: bool) -> Vec<Block> {
         let (word, tone) = match (self.oci, self.reachable) {
+            _ if self.problem.as_deref() == Some("refused_address") => ("is not asked", Tone::Bad),
             (true, _) => ("answers", Tone::Good),
             (false, true) => ("is no registry", Tone::Bad),
             (false, false) => ("does not answer", Tone::Bad),

@@ -50,6 +50,15 @@ pub fn classify(file: &impl ReadAt) -> Result<ImageMetadata, SifError> {
     }
 }
 
+/// Reads what an image is, like [`classify`], and refuses one that no job could run.
+///
+/// # Errors
+/// [`SifError::NothingToRun`], and those of [`classify`].
+pub fn runnable(file: &impl ReadAt) -> Result<ImageMetadata, SifError> {
+    let found = classify(file)?;
+    if found.runnable.is_yes() { Ok(found) } else { Err(SifError::NothingToRun { why: found.runnable }) }
+}
+
 fn bare_squashfs(head: &[u8], size: u64) -> Result<ImageMetadata, SifError> {
     let start = launch_len(head);
     let superblock = head.get(start..).and_then(Squashfs::read);

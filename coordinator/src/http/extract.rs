@@ -69,21 +69,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
 /// A JSON body: of a request, read within the limits of size and time; of an answer, never cached by anybody.
 pub(super) struct Json<T>(pub(super) T);
 
-/// A JSON body that may be left out, together with its type: `curl -X POST` sends neither.
+/// A JSON body that may be left out: `curl -X POST` sends neither it nor its type, browsers send the type.
 pub(super) struct MaybeJson<T>(pub(super) Option<T>);
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for MaybeJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        if request.headers().contains_key(header::CONTENT_TYPE) {
-            return Ok(Self(Some(Json::from_request(request, app).await?.0)));
-        }
         let (parts, body) = request.into_parts();
-        if read_in_time(&parts.headers, body, app.limits()).await?.is_empty() {
+        if parts.headers.contains_key(header::CONTENT_TYPE) {
+            check_content_type(&parts.headers)?;
+        }
+        let bytes = read_in_time(&parts.headers, body, app.limits()).await?;
+        if bytes.is_empty() {
             return Ok(Self(None));
         }
-        Err(ApiError::UnsupportedMediaType { found: String::new() })
+        check_content_type(&parts.headers)?;
+        parse(&bytes).map(|body| Self(Some(body)))
     }
 }
 
@@ -94,14 +96,16 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         let (parts, body) = request.into_parts();
         check_content_type(&parts.headers)?;
         let bytes = read_in_time(&parts.headers, body, app.limits()).await?;
-        // Every body is an object; serde would take a list of its fields as well.
-        if bytes.trim_ascii_start().starts_with(b"[") {
-            return Err(ApiError::BadJson { detail: "it is a list, and has to be an object".to_owned() });
-        }
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|refused| ApiError::BadJson { detail: cut(&refused.to_string()) })
+        parse(&bytes).map(Self)
     }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // Every body is an object; serde would take a list of its fields as well.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::BadJson { detail: "it is a list, and has to be an object".to_owned() });
+    }
+    serde_json::from_slice(bytes).map_err(|refused| ApiError::BadJson { detail: cut(&refused.to_string()) })
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {

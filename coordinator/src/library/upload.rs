@@ -244,7 +244,7 @@ pub(super) fn verify(place: &Place, wish: &Wish, file: &File) -> Result<Digest, 
         let (name, digest) = (wish.name.clone(), wish.expected);
         return Err(LibraryError::WrongDigest { name, digest, found: found.said });
     }
-    match image::classify(file) {
+    match image::runnable(file) {
         Ok(_) => Ok(found.digest),
         Err(reason) => Err(LibraryError::NotAnImage { name: wish.name.clone(), reason }),
     }

@@ -120,7 +120,7 @@ fn verified(place: &Place, file: &File, sif: &SifLayer) -> Result<hash::Hashes, 
     }
     check_size(sif, hashes.size)?;
     let bad = |why: String| OciError::BadManifest { why: format!("the layer is no SIF image: {why}") };
-    match image::classify(file) {
+    match image::runnable(file) {
         Ok(found) if found.format == Format::Sif => Ok(hashes),
         Ok(found) => Err(bad(format!("it is {}", found.format))),
         Err(reason) => Err(bad(reason.to_string())),

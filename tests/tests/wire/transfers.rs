@@ -20,7 +20,7 @@ use sifleet_common::wire::assignment::{
 };
 use sifleet_common::wire::chunk::{Choice, MapPart, Offer, Opening, Run, Turn, Wish};
 
-const CODES: [FailCode; 17] = [
+const CODES: [FailCode; 18] = [
     FailCode::NoSpace,
     FailCode::Quota,
     FailCode::ReadOnly,
@@ -38,6 +38,7 @@ const CODES: [FailCode; 17] = [
     FailCode::NotSigned,
     FailCode::SignatureBad,
     FailCode::SignerNotTrusted,
+    FailCode::RootUnknown,
 ];
 
 const WHYS: [Why; 20] = [

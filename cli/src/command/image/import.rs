@@ -42,11 +42,15 @@ pub(super) fn run(client: &Client, screen: &mut Screen, wish: &Importing) -> any
         let hint = "write oras://HOST/REPOSITORY:TAG, docker-archive:FILE, or name a file";
         return Err(Wrong::new(format!("images are not imported by {scheme}://"), hint).into());
     }
-    let path = if source.contains('/') { source.to_owned() } else { format!("./{source}") };
-    let Some(found) = file::find(&path, wish.name.as_ref())? else {
+    let nothing = || {
         let hint = "name a file of this machine, oras://HOST/REPOSITORY:TAG or docker-archive:FILE";
-        return Err(Wrong::new(format!("{source} is no file of this machine"), hint).into());
+        Wrong::new(format!("{source} is no file of this machine"), hint)
     };
+    let path = if source.contains('/') { source.to_owned() } else { format!("./{source}") };
+    if !Path::new(&path).exists() {
+        return Err(nothing().into());
+    }
+    let Some(found) = file::find(&path, wish.name.as_ref())? else { return Err(nothing().into()) };
     let local = found.read(&mut live, screen)?;
     send(client, screen, &mut live, &local)
 }

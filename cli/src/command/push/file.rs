@@ -90,10 +90,10 @@ impl Found {
     pub(in crate::command) fn read(self, live: &mut Live, screen: &mut Screen) -> anyhow::Result<Local> {
         let Self { path, name } = self;
         let mut file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        if let Err(error) = image::classify(&file) {
+        if let Err(error) = image::runnable(&file) {
             let hint =
                 "push a SIF, a squashfs or an ext3 file system; build the image again if it is damaged";
-            let what = format!("{} is no image: {error}", path.display());
+            let what = format!("{} is no image that can be run: {error}", path.display());
             return Err(Wrong::new(what, hint).ending(Outcome::Unverified).into());
         }
         let total = file.metadata()?.len();

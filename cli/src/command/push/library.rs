@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sifleet_common::api::images::{ImageDetail, ImageList, ImageSummary};
+use sifleet_common::api::images::{DigestUse, ImageDetail, ImageList, ImageSummary};
 
 use super::file::Local;
 use crate::client::{Client, ClientError, Target};
@@ -41,6 +41,23 @@ pub(super) fn replaced_by(client: &Client, local: &Local) -> Result<Option<Repla
     Ok(other.map(|held| Replaced { name, digest: held.digest }))
 }
 
+/// Tells whether the library is known to hold a file's bytes under its name; so it is, too, where that cannot be told.
+///
+/// # Errors
+/// [`ClientError`] when nobody answers.
+pub(super) fn shows(client: &Client, local: &Local) -> Result<bool, ClientError> {
+    let name = local.name.to_string();
+    match client.get::<ImageDetail>(&Target::v1("images").segment(&name)) {
+        Ok(answer) => {
+            let (summary, digest) = (answer.value.summary, local.digest.to_string());
+            let held = |held: &DigestUse| held.in_library && held.digest == digest;
+            Ok(summary.name == name && summary.digests.iter().any(held))
+        }
+        Err(error) if error.may_pass() => Err(error),
+        Err(error) => Ok(error.code() != Some("unknown_image")),
+    }
+}
+
 /// Adds what this side knows to a refusal of the coordinator.
 pub(super) fn advised(client: &Client, image: &str, error: ClientError) -> anyhow::Error {
     let advice = match error.code() {
@@ -76,7 +93,6 @@ fn in_folder(found: &ImageSummary, stem: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sifleet_common::api::images::DigestUse;
 
     #[test]
     fn only_the_library_and_only_that_very_name_are_pointed_at() {

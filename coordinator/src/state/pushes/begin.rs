@@ -295,7 +295,7 @@ fn root_of(inventory: &Inventory, wish: Option<&str>) -> Result<Place, (FailCode
         }
     }
     Err(match (unknown, wish) {
-        (Some(words), _) => (FailCode::Io, words),
+        (Some(words), _) => (FailCode::RootUnknown, words),
         (None, Some(wish)) => (FailCode::NoRoot, format!("its agent does not watch {wish}")),
         (None, None) => (FailCode::NoRoot, "its agent watches no root but libraries".to_owned()),
     })
