@@ -104,6 +104,7 @@ fn a_partition_that_is_called_shared_is_a_partition() {
 fn only_what_the_library_holds_and_no_node_does_is_in_the_library_alone() {
     let mut site = site();
     site.agent("login", vec![root(RootState::Watched), image("stray.sif", 4)]);
+    site.agent("n3", vec![root(RootState::Watched), image("all.sif", 1)]);
     let (view, now) = (site.view(), site.now);
     let find = |id: &str, partition| {
         let row = view.row_of(id, partition, now).unwrap();
@@ -113,7 +114,8 @@ fn only_what_the_library_holds_and_no_node_does_is_in_the_library_alone() {
     assert_eq!(find("loose", Some("shared")), (true, true, 1));
     assert_eq!(find("never", None), (true, true, 1));
     assert_eq!(find("b", Some("shared")), (true, false, 0), "only a node holds it");
-    assert_eq!(find("a", Some("shared")), (true, false, 1), "nodes hold it, too");
+    assert_eq!(find("a", Some("shared")), (true, false, 0), "the library holds it for a partition");
+    assert_eq!(find("all", Some("shared")), (true, false, 1), "a node holds it, too");
     assert_eq!(find("stray", Some("shared")), (true, false, 0));
     assert_eq!(find("stray", None), (false, false, 0), "no partition and no library holds it");
 }
