@@ -24,6 +24,7 @@ use ureq::{Agent, Body, RequestBuilder, SendBody};
 use crate::args::Connection;
 
 pub(crate) use error::ClientError;
+pub(crate) use registry::DownloadError;
 pub(crate) use sse::EventStream;
 pub(crate) use target::Target;
 pub(crate) use token::stays_here;

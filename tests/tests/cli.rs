@@ -5,6 +5,8 @@
 
 #[path = "cli/early.rs"]
 mod early;
+#[path = "cli/export.rs"]
+mod export;
 #[path = "cli/limits.rs"]
 mod limits;
 #[path = "cli/push.rs"]

@@ -16,7 +16,8 @@ Any web server can serve the directory, and whoever reads it needs nothing but c
 
 index.html lists all images. What a README.md beside the tags of an image says is shown there, else what the image says of
 itself. Files that are as they should be are not touched, images that left the library leave the directory, and nothing
-that an export did not write is removed. Ends with 0 when all images are there, 3 when some had to be left out.";
+that an export did not write is removed. Links below the directory are not followed. Ends with 0 when all images are there, 3 when some
+had to be left out, 1 while another export writes there.";
 
 /// Where the tree goes, and where its images are.
 #[derive(Debug, Args)]

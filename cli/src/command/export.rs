@@ -2,7 +2,7 @@
 //!
 //! Reads what the coordinator's registry lists, has `export` decide what lies where, and does it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write};
 
@@ -12,8 +12,8 @@ use serde_json::Value;
 use sifleet_common::api::images::ImageDetail;
 
 use crate::args::ExportArgs;
-use crate::client::{Answer, Client, ClientError, Target};
-use crate::export::disk::Directory;
+use crate::client::{Answer, Client, ClientError, DownloadError, Target};
+use crate::export::disk::{Directory, DiskError, part_of};
 use crate::export::{Blob, Image, Kind, LeftOut, Plan, Sif, Tree, description, is_repository, is_tag, read};
 use crate::outcome::{Outcome, Wrong};
 use crate::output::{Exported, Screen};
@@ -41,16 +41,32 @@ pub(super) fn run(client: &Client, screen: &mut Screen, args: &ExportArgs) -> an
             "say with --base-url where they are for those who read the tree"
         )),
     };
-    let found = find(client)?;
-    let directory = Directory::new(&args.to);
+    let mut found = find(client)?;
+    let to = args.to.display().to_string();
+    let Some(directory) = Directory::open(&args.to)? else {
+        let what = format!("another export is writing to {to}");
+        bail!(Wrong::new(what, "wait until it has ended").ending(Outcome::No));
+    };
     let earlier = directory.earlier()?;
-    let mut tree = Tree::new(found.images, &base, args.blobs, |name| directory.readme(name));
-    let plan = Plan::new(&tree, &earlier, |path| directory.look(&tree, path));
+    let lay_out =
+        |images: &[Image]| Tree::new(images.to_vec(), &base, args.blobs, |name| directory.readme(name));
+    let mut tree = lay_out(&found.images);
+    let mut plan = Plan::new(&tree, &earlier, |path| directory.look(&tree, path));
     check(&tree, &plan, &earlier, args)?;
-    act(client, &directory, &tree, &plan, &earlier)?;
+    let mut known = announce(&directory, &tree, &plan, &earlier)?;
+    let unread = fetch_all(client, &directory, &tree, &plan)?;
+    if !unread.is_empty() {
+        plan.fetch.retain(|path| !unread.contains_key(path));
+        let fetched = std::mem::take(&mut plan.fetch);
+        found.give_up(unread)?;
+        tree = lay_out(&found.images);
+        plan = Plan::new(&tree, &known, |path| directory.look(&tree, path));
+        plan.have_fetched(fetched);
+        known = announce(&directory, &tree, &plan, &known)?;
+    }
+    plan.remove = act(&directory, &tree, &plan, &known)?;
     tree.left_out.extend(found.left_out);
     let outcome = if tree.left_out.is_empty() { Outcome::Yes } else { Outcome::Partial };
-    let to = args.to.display().to_string();
     let value = Exported::new(to, base, &tree, plan, found.others);
     let text = serde_json::to_string(&value)?;
     screen.show(&Answer { value, text })?;
@@ -76,36 +92,74 @@ fn check(tree: &Tree, plan: &Plan, earlier: &BTreeSet<String>, args: &ExportArgs
     Ok(())
 }
 
-/// Has the directory be the tree. What is to come is remembered before, what went is forgotten after.
-fn act(
-    client: &Client,
+/// Remembers what is to come before it is there; returns all that is known then.
+fn announce(
     directory: &Directory,
     tree: &Tree,
     plan: &Plan,
     earlier: &BTreeSet<String>,
-) -> anyhow::Result<()> {
-    let wanted = tree.paths();
-    let both: BTreeSet<String> = earlier.union(&wanted).cloned().collect();
-    if both != *earlier {
-        directory.remember(&both)?;
+) -> Result<BTreeSet<String>, DiskError> {
+    let unfinished = plan.fetch.iter().chain(&plan.write).map(|path| part_of(path));
+    let known: BTreeSet<String> =
+        tree.paths().into_iter().chain(unfinished).chain(earlier.iter().cloned()).collect();
+    if known != *earlier {
+        directory.remember(&known)?;
     }
+    Ok(known)
+}
+
+/// Fetches the images. One that cannot be read holds up no other: says why, by its path.
+fn fetch_all(
+    client: &Client,
+    directory: &Directory,
+    tree: &Tree,
+    plan: &Plan,
+) -> anyhow::Result<BTreeMap<String, anyhow::Error>> {
+    let mut unread = BTreeMap::new();
     for path in &plan.fetch {
-        if let Some(blob) = tree.blobs.get(path) {
-            directory.fill(path, |file| fetch(client, blob, file))?;
+        let Some(blob) = tree.blobs.get(path) else { continue };
+        match directory.fill(path, |file| fetch(client, blob, file)) {
+            Ok(()) => {}
+            Err(error) if is_of_the_image(&error) => drop(unread.insert(path.clone(), error)),
+            Err(error) => return Err(error),
         }
     }
+    Ok(unread)
+}
+
+/// Tells whether another image may go well where this one did not: the disk is in order, and somebody answers who may be asked.
+fn is_of_the_image(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<DownloadError>() {
+        Some(DownloadError::Refused(
+            ClientError::Refused { status, .. } | ClientError::Stranger { status, .. },
+        )) => !matches!(status, 401 | 403 | 429 | 502..=504),
+        Some(DownloadError::Refused(_) | DownloadError::Written { .. }) => false,
+        Some(DownloadError::Broken { .. }) => true,
+        None => error.downcast_ref::<Wrong>().is_some(),
+    }
+}
+
+/// Has the directory be the tree. What went is forgotten after; returns that.
+fn act(
+    directory: &Directory,
+    tree: &Tree,
+    plan: &Plan,
+    known: &BTreeSet<String>,
+) -> Result<Vec<String>, DiskError> {
     for path in &plan.write {
         if let Some(bytes) = tree.files.get(path) {
             directory.write(path, bytes)?;
         }
     }
+    let mut removed = Vec::new();
     for path in &plan.remove {
-        directory.remove(path)?;
+        removed.extend(directory.remove(path)?.then(|| path.clone()));
     }
-    if both != wanted {
+    let wanted = tree.paths();
+    if *known != wanted {
         directory.remember(&wanted)?;
     }
-    Ok(())
+    Ok(removed)
 }
 
 /// Lists all images, with what is said of them.
@@ -143,6 +197,22 @@ impl Found {
     fn left_out(&mut self, repository: &str, tag: &str, reason: &str) {
         let [repository, tag, reason] = [repository, tag, reason].map(str::to_owned);
         self.left_out.push(LeftOut { repository, tag, reason });
+    }
+
+    /// Leaves out images whose bytes did not come; fails where none is left, for that is no tree but an outage.
+    fn give_up(&mut self, unread: BTreeMap<String, anyhow::Error>) -> anyhow::Result<()> {
+        let (gone, kept) = std::mem::take(&mut self.images)
+            .into_iter()
+            .partition::<Vec<_>, _>(|image| unread.contains_key(&image.place()));
+        self.images = kept;
+        for image in gone {
+            let why = unread.get(&image.place()).map(|error| format!("{error:#}")).unwrap_or_default();
+            self.left_out(&image.repository, &image.tag, &format!("it could not be fetched: {why}"));
+        }
+        match unread.into_values().next() {
+            Some(error) if self.images.is_empty() => Err(error),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

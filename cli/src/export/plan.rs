@@ -51,6 +51,14 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Counts what was fetched before this was planned as that, and not as what was there already.
+    pub(crate) fn have_fetched(&mut self, paths: Vec<String>) {
+        self.unchanged = self.unchanged.saturating_sub(paths.len());
+        self.fetch = paths;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::manifest::tests::sif;

@@ -29,6 +29,13 @@ pub(crate) struct Image {
     pub(crate) description: Option<String>,
 }
 
+impl Image {
+    /// Returns where its bytes lie in the tree.
+    pub(crate) fn place(&self) -> String {
+        format!("{BLOBS}/{}/blobs/{}", self.repository, self.sif.layer.digest)
+    }
+}
+
 /// An image that is not in the tree, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct LeftOut {
@@ -109,7 +116,7 @@ impl Tree {
 
     fn place<'a>(&mut self, image: &'a Image, base: &str, with_blobs: bool) -> Version<'a> {
         let (name, layer) = (&image.repository, &image.sif.layer);
-        let path = format!("{BLOBS}/{name}/blobs/{}", layer.digest);
+        let path = image.place();
         let url = format!("{base}/{path}");
         let manifest = format!("{name}/manifests/{}/", image.tag);
         self.files.insert(format!("{manifest}index.html"), image.sif.published(url.clone()));
