@@ -273,6 +273,11 @@ fn a_scan_waits_for_what_nodes_find_and_names_those_that_do_not_answer() {
         (&json!("Scan completed"), &json!("c1")),
         "{answer}"
     );
+    // Of a name that is ready everywhere other bytes are not.
+    let valid = |id: &str| get(&cluster, &format!("/api/apptainer/validate/{id}"));
+    let other = valid(&format!("fresh@blake3:{}", "7".repeat(64)));
+    assert_eq!(valid("fresh")["valid"], true);
+    assert_eq!((&other["valid"], &other["reason"]), (&json!(false), &json!("wrong_digest")), "{other}");
     // Without a body everything is scanned, and a node that nobody ever heard is named at once.
     let begun = Instant::now();
     let answer = scan(None);

@@ -9,6 +9,8 @@
 mod callers;
 #[path = "http/conformance.rs"]
 mod conformance;
+#[path = "http/dashboards.rs"]
+mod dashboards;
 #[path = "http/imports.rs"]
 mod imports;
 #[path = "http/limits.rs"]

@@ -54,10 +54,12 @@ super::body! {
 
     /// The images of a cluster, as dashboards list them.
     pub struct ApptainerImages {
-        /// One for each image on each partition.
+        /// One for each image on each partition; at most 2,000.
         pub images: Vec<ApptainerImage>,
-        /// How many.
+        /// How many there are, shown or not.
         pub total: usize,
+        /// Whether there are more than are shown.
+        pub truncated: bool,
         /// When this was true.
         pub as_of: String,
     }
@@ -130,7 +132,8 @@ super::body! {
         pub path: Option<String>,
         /// One sentence for people.
         pub message: String,
-        /// The partition it was looked for on; the one where it stands best unless one was named.
+        /// The partition it was looked for on; the one where it stands best unless one was named, and one where it may turn out to be
+        /// where only the library is known to hold it.
         pub partition: String,
         /// Yes, no, or not known.
         pub satisfied: Satisfied,

@@ -24,7 +24,7 @@ use super::extract::{Json, Params, Segment};
 use super::language::{Told, Wanted};
 use super::problem::{ApiError, problems};
 use crate::view::about::About;
-use crate::view::apptainer::Row;
+use crate::view::apptainer::{MAX_ROWS, Row};
 use crate::view::verdict::Question;
 use crate::words::Reason;
 pub(super) use scan::{__path_scan, scan};
@@ -57,12 +57,13 @@ pub(super) struct OnQuery {
 #[utoipa::path(
     get, path = "/api/apptainer/images", tag = "dashboard", operation_id = "apptainer_images",
     params(
-        ("partition" = Option<String>, Query, description = "Only this partition; `shared` for what only the library holds."),
+        ("partition" = Option<String>, Query, description = "Only this partition; `shared` for what only the library holds, \
+            unless a partition is called so."),
         ("type" = Option<String>, Query, description = "Only this type: `viz`, `compute` or `custom`."),
         ("is_active" = Option<String>, Query, pattern = "^(true|false|1|0)$", description = "Only images that are ready on a \
             node, or only others."),
     ),
-    responses((status = 200, description = "The images; at most 2,000.", body = ApptainerImages), ListProblems)
+    responses((status = 200, description = "The images; at most 2,000, of which `total` counts all.", body = ApptainerImages), ListProblems)
 )]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -72,16 +73,34 @@ pub(super) async fn list(
     check_filter("type", query.r#type.as_deref())?;
     let active = query.is_active.as_deref().map(read_flag).transpose()?;
     let (view, now) = (app.handle().views.load_full(), app.now());
-    let mut rows = view.rows(query.partition.as_deref(), now).map_err(|error| view.suggest(error))?;
-    rows.retain(|row| active.is_none_or(|active| active == (row.counts.ready > 0)));
-    let abouts = abouts(&app, &rows).await?;
+    let spots = view.spots(query.partition.as_deref()).map_err(|error| view.suggest(error))?;
     let as_of = now.wall.to_string();
-    let mut images: Vec<ApptainerImage> = rows
-        .iter()
-        .map(|row| image(&app, row, row.described.and_then(|digest| abouts.get(&digest)), &as_of))
-        .collect();
-    images.retain(|image| query.r#type.as_ref().is_none_or(|kind| image.kind == *kind));
-    Ok(Json(ApptainerImages { total: images.len(), images, as_of }))
+    let (mut images, mut total) = (Vec::new(), 0);
+    // Filters come before the limit: what they leave is shown, wherever among all it stands.
+    for spots in spots.chunks(MAX_ROWS) {
+        let is_full = images.len() >= MAX_ROWS;
+        if is_full && active.is_none() && query.r#type.is_none() {
+            total += spots.len();
+            continue;
+        }
+        let mut rows = view.rows_at(spots, now);
+        rows.retain(|row| active.is_none_or(|active| active == (row.counts.ready > 0)));
+        if is_full && query.r#type.is_none() {
+            total += rows.len();
+            continue;
+        }
+        let abouts = abouts(&app, &rows).await?;
+        let about = |row: &Row| row.described.and_then(|digest| abouts.get(&digest));
+        let shown = rows.iter().map(|row| image(&app, row, about(row), &as_of));
+        let fitting = shown.filter(|image| query.r#type.as_ref().is_none_or(|kind| image.kind == *kind));
+        for image in fitting {
+            total += 1;
+            if images.len() < MAX_ROWS {
+                images.push(image);
+            }
+        }
+    }
+    Ok(Json(ApptainerImages { truncated: images.len() < total, total, images, as_of }))
 }
 
 /// Shows everything known of one image, on the partition where it stands best unless one is named.
@@ -131,8 +150,11 @@ pub(super) async fn validate(
     Segment(image_id): Segment,
     Params(query): Params<OnQuery>,
 ) -> Result<Told<ApptainerValidation>, ApiError> {
-    let (row, as_of) = find(&app, &image_id, query.partition.as_deref())?;
-    let (satisfied, shown) = if row.in_library {
+    check(&image_id, query.partition.as_deref())?;
+    let (view, now) = (app.handle().views.load_full(), app.now());
+    let row = view.row_to_judge(&image_id, query.partition.as_deref(), now);
+    let row = row.map_err(|error| view.suggest(error))?;
+    let (satisfied, shown) = if row.only_in_library {
         let facts = crate::words::Facts { image: row.name.clone(), ..crate::words::Facts::default() };
         let reason = Reason::OnlyInLibrary;
         let shown = Shown {
@@ -145,15 +167,16 @@ pub(super) async fn validate(
         };
         (Satisfied::No, shown)
     } else {
+        // As it was written: a digest that stands in it counts.
         let question = Question {
-            image: &row.name,
+            image: &image_id,
             partition: &row.partition,
             nodes: None,
             require: Require::All,
             digest: None,
             signer: None,
         };
-        let finding = app.view().verdict(&question, app.now());
+        let finding = view.verdict(&question, now);
         (finding.satisfied, Shown::of(&finding, language))
     };
     let Shown { reason, message, hint, counts, nodeset, path } = shown;
@@ -168,17 +191,21 @@ pub(super) async fn validate(
         hint,
         nodeset,
         counts,
-        as_of,
+        as_of: now.wall.to_string(),
     };
     Ok(Told(language, answer))
 }
 
 fn find(app: &App, id: &str, partition: Option<&str>) -> Result<(Row, String), ApiError> {
-    super::check_length("id", id, MAX_ID)?;
-    check_filter("partition", partition)?;
+    check(id, partition)?;
     let (view, now) = (app.view(), app.now());
     let row = view.row_of(id, partition, now).map_err(|error| view.suggest(error))?;
     Ok((row, now.wall.to_string()))
+}
+
+fn check(id: &str, partition: Option<&str>) -> Result<(), ApiError> {
+    super::check_length("id", id, MAX_ID)?;
+    check_filter("partition", partition)
 }
 
 fn check_filter(name: &str, text: Option<&str>) -> Result<(), ApiError> {
@@ -209,7 +236,7 @@ fn image(app: &App, row: &Row, about: Option<&About>, as_of: &str) -> ApptainerI
     let vnc = app.dashboard().vnc_partition.as_str();
     let kind = match row.partition.as_str() {
         partition if partition == vnc => "viz",
-        _ if row.in_library => "custom",
+        _ if row.of_library => "custom",
         _ => "compute",
     };
     ApptainerImage {

@@ -1,10 +1,13 @@
 //! The images of a cluster as dashboards know them: one row for each image on each partition.
 //!
 //! An image is on a partition if a node of it holds it, did when it was last heard of, or should by the library's folder
-//! of that partition. What only the library holds for nobody in particular stands under `shared`.
+//! of that partition. What only the library holds for nobody in particular stands under `shared`, unless a partition is
+//! called so: then the word means that partition, and such images stand nowhere. [`one`] finds a single one.
 
-use std::cmp::Reverse;
+mod one;
+
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use sifleet_common::availability::{Counts, Verdict};
@@ -13,8 +16,9 @@ use sifleet_common::name::ImageName;
 use sifleet_common::time::Now;
 
 use super::availability::Split;
-use super::resolve::{Expected, SHARED, Target, unheard_of};
+use super::resolve::{Expected, SHARED, Target};
 use super::{PartitionInfo, QueryError, View};
+use crate::state::index::{NameEntry, Place};
 
 /// Most rows of one answer: some megabytes.
 pub const MAX_ROWS: usize = 2_000;
@@ -28,8 +32,10 @@ pub struct Row {
     pub name: String,
     /// The partition, or `shared`.
     pub partition: String,
-    /// Whether only the library holds it.
-    pub in_library: bool,
+    /// Whether it says how the image stands in the library, and not on a partition.
+    pub of_library: bool,
+    /// Whether the library holds it, and no node of a partition does or did when it was last heard of.
+    pub only_in_library: bool,
     /// The bytes that count, or those that all ready nodes hold.
     pub digest: Option<Digest>,
     /// Bytes that anybody holds under the name: what they say of themselves is shown.
@@ -48,60 +54,60 @@ pub struct Row {
     pub nodeset: String,
 }
 
+/// An image that stands somewhere; how is worked out where somebody wants to know.
+#[derive(Clone, Debug)]
+pub struct Spot<'a> {
+    name: ImageName,
+    /// Which partition; none for the library.
+    partition: Option<&'a PartitionInfo>,
+}
+
 impl View {
     /// Lists images, by partition and name; at most [`MAX_ROWS`].
     ///
     /// # Errors
     /// [`QueryError::UnknownPartition`].
     pub fn rows(&self, partition: Option<&str>, now: Now) -> Result<Vec<Row>, QueryError> {
-        let live = self.live_at(now);
-        let mut rows = Vec::new();
-        let wanted = match partition {
-            Some(name) if name != SHARED || self.partitions.contains_key(SHARED) => {
-                vec![self.partition_info(name)?]
-            }
-            Some(_) => Vec::new(),
-            None => self.partitions.values().collect(),
-        };
-        for partition in wanted {
-            let names = self.names_on(partition);
-            let left = MAX_ROWS.saturating_sub(rows.len());
-            rows.extend(names.iter().take(left).map(|name| self.row(name, partition, &live)));
-        }
-        if partition.is_none_or(|name| name == SHARED) {
-            let left = MAX_ROWS.saturating_sub(rows.len());
-            rows.extend(self.shared_names().take(left).map(|name| self.shared_row(name, &live)));
-        }
-        Ok(rows)
+        let mut spots = self.spots(partition)?;
+        spots.truncate(MAX_ROWS);
+        Ok(self.rows_at(&spots, now))
     }
 
-    /// Finds the row of an image, on the partition where it stands best unless one is named.
+    /// Lists where images stand, by partition and name: all of them.
     ///
     /// # Errors
-    /// [`QueryError`] when nobody ever heard of the image or the partition, or several images are meant.
-    pub fn row_of(&self, id: &str, partition: Option<&str>, now: Now) -> Result<Row, QueryError> {
+    /// [`QueryError::UnknownPartition`].
+    pub fn spots(&self, partition: Option<&str>) -> Result<Vec<Spot<'_>>, QueryError> {
+        let wanted = match partition {
+            Some(name) if self.is_library(name) => Vec::new(),
+            Some(name) => vec![self.partition_info(name)?],
+            None => self.partitions.values().collect(),
+        };
+        let mut spots = Vec::new();
+        for partition in wanted {
+            let names = self.names_on(partition).into_iter();
+            spots.extend(names.map(|name| Spot { name, partition: Some(partition) }));
+        }
+        if self.is_library(partition.unwrap_or(SHARED)) {
+            spots.extend(self.shared_names().map(|name| Spot { name: name.clone(), partition: None }));
+        }
+        Ok(spots)
+    }
+
+    /// Tells how images stand where they do.
+    #[must_use]
+    pub fn rows_at(&self, spots: &[Spot<'_>], now: Now) -> Vec<Row> {
         let live = self.live_at(now);
-        if let Some(name) = partition.filter(|name| *name != SHARED) {
-            let partition = self.partition_info(name)?;
-            let target = self.resolve(id, Some(&partition.name))?;
-            let name = target.names.first().filter(|_| target.heard_of);
-            return name.map(|name| self.row(name, partition, &live)).ok_or_else(|| unheard_of(id));
-        }
-        let target = self.resolve(id, None)?;
-        if partition.is_none() {
-            let on = self.partitions.values().filter_map(|partition| {
-                let target = self.resolve(id, Some(&partition.name)).ok()?;
-                let name = target.names.first().filter(|_| target.heard_of)?;
-                let row = self.row(name, partition, &live);
-                let held = self.is_on(name, partition) || row.counts.ready > 0;
-                held.then_some(row)
-            });
-            if let Some(best) = on.min_by_key(|row| (standing(row), Reverse(row.counts.ready))) {
-                return Ok(best);
-            }
-        }
-        let name = target.names.first().filter(|_| target.heard_of).ok_or_else(|| unheard_of(id))?;
-        Ok(self.shared_row(name, &live))
+        let row = |spot: &Spot<'_>| match spot.partition {
+            Some(partition) => self.row(&Target::named(&spot.name), partition, &live),
+            None => Row { only_in_library: true, ..self.library_row(&Target::named(&spot.name), &live) },
+        };
+        spots.iter().map(row).collect()
+    }
+
+    /// Tells whether a name of a partition means what only the library holds: no partition is called so.
+    fn is_library(&self, name: &str) -> bool {
+        name == SHARED && !self.partitions.contains_key(SHARED)
     }
 
     /// Counts the images that are ready on at least one node of a partition; of `shared`, those that the library holds.
@@ -110,7 +116,7 @@ impl View {
     /// [`QueryError::UnknownPartition`].
     pub fn images_ready_on(&self, partition: &str, now: Now) -> Result<u32, QueryError> {
         let live = self.live_at(now);
-        let count = if partition == SHARED && !self.partitions.contains_key(SHARED) {
+        let count = if self.is_library(partition) {
             let in_library = self.names.values().filter(|entry| {
                 entry.ready.iter().any(|(place, nodes)| place.library && !nodes.is_disjoint(&live))
             });
@@ -118,7 +124,7 @@ impl View {
         } else {
             let partition = self.partition_info(partition)?;
             let names = self.names_on(partition);
-            names.iter().filter(|name| self.row(name, partition, &live).counts.ready > 0).count()
+            names.iter().filter(|name| self.is_ready_on(name, partition, &live)).count()
         };
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
@@ -128,7 +134,7 @@ impl View {
     pub fn places_to_scan(&self) -> Vec<String> {
         let mut places: Vec<String> = self.partitions.keys().map(ToString::to_string).collect();
         let library = self.nodes_to_scan(SHARED).is_ok_and(|nodes| !nodes.is_empty());
-        if library && !self.partitions.contains_key(SHARED) {
+        if library && self.is_library(SHARED) {
             places.push(SHARED.to_owned());
         }
         places
@@ -142,7 +148,7 @@ impl View {
         match self.partition_info(partition) {
             Ok(known) => Ok(known.members.clone()),
             Err(_) if partition == SHARED => {
-                let watch = |(node, _): &(&std::sync::Arc<super::NodeInfo>, u32)| {
+                let watch = |(node, _): &(&Arc<super::NodeInfo>, u32)| {
                     node.inventory.roots().any(|(_, root)| root.kind.is_library())
                 };
                 Ok(self.nodes.iter().zip(0..).filter(watch).map(|(_, id)| id).collect())
@@ -168,7 +174,7 @@ impl View {
         let live = self.live_at(now);
         let partition = self.partition_info(partition)?;
         let names = self.names_on(partition);
-        let ready = |name: &&ImageName| self.row(name, partition, &live).counts.ready > 0;
+        let ready = |name: &&ImageName| self.is_ready_on(name, partition, &live);
         Ok(names.iter().filter(ready).take(most).map(ToString::to_string).collect())
     }
 
@@ -182,19 +188,15 @@ impl View {
                 if own(name) {
                     names.insert(self.meant_on(Some(&partition.name), name));
                 }
-            } else if self.is_on(name, partition) {
+            } else if lies_on(entry, partition, |_| true) {
                 names.insert(name.clone());
             }
         }
         names
     }
 
-    /// Tells whether a node of a partition holds an image, or did when it was last heard of.
-    fn is_on(&self, name: &ImageName, partition: &PartitionInfo) -> bool {
-        self.names.get(name).is_some_and(|entry| {
-            let known = entry.ready.iter().chain(&entry.last_known);
-            known.filter(|(place, _)| !place.library).any(|(_, nodes)| !nodes.is_disjoint(&partition.members))
-        })
+    fn is_ready_on(&self, name: &ImageName, partition: &PartitionInfo, live: &RoaringBitmap) -> bool {
+        self.row(&Target::named(name), partition, live).counts.ready > 0
     }
 
     /// Lists what the library holds for no partition in particular.
@@ -206,30 +208,22 @@ impl View {
         loose.map(|(name, _)| name)
     }
 
-    fn row(&self, name: &ImageName, partition: &PartitionInfo, live: &RoaringBitmap) -> Row {
-        let expected = self.expected(name, Some(&partition.name), live);
-        let target = Target::named(name);
-        let split = self.split(&target, expected, &partition.members, live);
-        self.row_as(name, partition.name.to_string(), (&target, expected), &split)
+    fn row(&self, target: &Target, partition: &PartitionInfo, live: &RoaringBitmap) -> Row {
+        let expected = self.expected_of(target, &partition.name, live);
+        let split = self.split(target, expected, &partition.members, live);
+        self.row_as(partition.name.to_string(), (target, expected), &split)
     }
 
-    fn shared_row(&self, name: &ImageName, live: &RoaringBitmap) -> Row {
-        let holders = self.names.get(name).into_iter().flat_map(|entry| entry.ready.values());
-        let holders = holders.fold(RoaringBitmap::new(), |all, nodes| all | nodes);
-        let target = Target::named(name);
-        let split = self.split(&target, Expected::Any, &holders, live);
-        let mut row = self.row_as(name, SHARED.to_owned(), (&target, Expected::Any), &split);
-        row.in_library = true;
-        row
+    /// Tells how an image stands in the library alone.
+    fn library_row(&self, target: &Target, live: &RoaringBitmap) -> Row {
+        let held = self.entries(target).flat_map(|entry| &entry.ready).filter(|(place, _)| place.library);
+        let holders = held.fold(RoaringBitmap::new(), |all, (_, nodes)| all | nodes);
+        let expected = target.digest.map_or(Expected::Any, Expected::Bytes);
+        let split = self.split(target, expected, &holders, live);
+        Row { of_library: true, ..self.row_as(SHARED.to_owned(), (target, expected), &split) }
     }
 
-    fn row_as(
-        &self,
-        name: &ImageName,
-        partition: String,
-        (target, expected): (&Target, Expected),
-        split: &Split,
-    ) -> Row {
+    fn row_as(&self, partition: String, (target, expected): (&Target, Expected), split: &Split) -> Row {
         let held: Vec<Digest> = self
             .digests_of(target, &split.ready)
             .iter()
@@ -239,17 +233,19 @@ impl View {
             [only] => Some(*only),
             _ => None,
         });
-        let known = self.names.get(name).into_iter().flat_map(|entry| entry.ready.keys());
-        let described = digest.or(held.first().copied()).or_else(|| known.map(|place| place.digest).next());
+        let mut known = self.entries(target).flat_map(|entry| entry.ready.keys()).map(|place| place.digest);
+        let described = digest.or(held.first().copied()).or_else(|| known.next());
+        let described = described.filter(|_| expected != Expected::Unheard);
         let size = described.and_then(|digest| self.digests.get(&digest)).map_or(0, |known| known.size);
         let counts = split.counts();
-        let shown = name.as_str();
+        let shown = target.names.first().map_or(target.shown.as_str(), ImageName::as_str);
         let id = shown.strip_prefix("shared/").filter(|_| partition == SHARED).unwrap_or(shown);
         Row {
             id: id.strip_suffix(".sif").unwrap_or(id).to_owned(),
             name: shown.to_owned(),
             partition,
-            in_library: false,
+            of_library: false,
+            only_in_library: false,
             digest,
             described,
             size,
@@ -266,75 +262,11 @@ impl View {
     }
 }
 
-/// Where a row stands among those of the same image: the smaller the better.
-const fn standing(row: &Row) -> u8 {
-    match row.verdict {
-        Verdict::Ready => 0,
-        Verdict::Partial => 1,
-        Verdict::Unknown => 2,
-        Verdict::Missing => 3,
-    }
+/// Tells whether a node of a partition holds an image with bytes that are meant, or did when it was last heard of.
+fn lies_on(entry: &NameEntry, partition: &PartitionInfo, is_meant: impl Fn(&Place) -> bool) -> bool {
+    let mut known = entry.ready.iter().chain(&entry.last_known);
+    known.any(|(place, nodes)| !place.library && is_meant(place) && !nodes.is_disjoint(&partition.members))
 }
 
 #[cfg(test)]
-mod tests {
-    use sifleet_common::inventory::RootState;
-
-    use super::*;
-    use crate::state::testing::{Site, image, library, root};
-
-    fn rows(site: &mut Site, partition: Option<&str>) -> Vec<String> {
-        let now = site.now;
-        let rows = site.view().rows(partition, now).unwrap();
-        rows.iter()
-            .map(|row| format!("{} {} {} {}", row.partition, row.id, row.nodeset, row.counts.ready))
-            .collect()
-    }
-
-    fn site() -> Site {
-        let mut site = Site::new();
-        site.partition("p", "n[1-3]");
-        let held = ["shared/all.sif", "p/a.sif", "loose.sif", "p/never.sif"];
-        let held = held.into_iter().map(|name| image(name, 1));
-        site.agent("head", [library(RootState::Watched)].into_iter().chain(held).collect());
-        site.agent("n1", vec![root(RootState::Watched), image("a.sif", 1), image("b.sif", 2)]);
-        site.agent("n2", vec![root(RootState::Watched), image("a.sif", 9)]);
-        site
-    }
-
-    #[test]
-    fn each_image_is_listed_on_its_partition_and_what_is_for_nobody_under_shared() {
-        let mut site = site();
-        let all = ["p a n1 1", "p b n1 1", "p never  0", "shared loose head 1", "shared all head 1"];
-        assert_eq!(rows(&mut site, None), all);
-        assert_eq!(rows(&mut site, Some("p")), all[..3]);
-        assert_eq!(rows(&mut site, Some("shared")), all[3..]);
-        assert!(site.view().rows(Some("q"), site.now).is_err());
-    }
-
-    #[test]
-    fn an_image_is_found_where_it_stands_best() {
-        let mut site = site();
-        let (view, now) = (site.view(), site.now);
-        let find = |id: &str, partition| {
-            view.row_of(id, partition, now).map(|row| (row.partition, row.counts.ready))
-        };
-        assert_eq!(find("a", None), Ok(("p".into(), 1)));
-        assert_eq!(find("loose", None), Ok(("shared".into(), 1)));
-        assert_eq!(find("loose", Some("p")), Ok(("p".into(), 0)));
-        assert!(matches!(find("nothing", None), Err(QueryError::UnknownImage { .. })));
-        assert!(matches!(find("a", Some("q")), Err(QueryError::UnknownPartition { .. })));
-    }
-
-    #[test]
-    fn a_node_that_fell_silent_is_ready_no_longer_and_its_image_stays_listed() {
-        let mut site = site();
-        site.outlive(&["head"]);
-        assert_eq!(rows(&mut site, Some("p"))[..2], ["p a  0", "p b  0"]);
-        let (view, now) = (site.view(), site.now);
-        assert_eq!(view.row_of("b", None, now).unwrap().verdict, Verdict::Unknown);
-        assert_eq!(view.images_ready_on("p", now), Ok(0));
-        assert_eq!(view.images_ready_on("shared", now), Ok(4));
-        assert_eq!(view.available_on("p", 9, now), Ok(vec![]));
-    }
-}
+mod tests;
