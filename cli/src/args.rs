@@ -36,7 +36,7 @@ use crate::output::Format;
 const EXAMPLES: &str = "\
 Examples:
   sifleet available vnc_desktop -p viz            can it run on every node of viz?
-  sifleet available vnc_desktop -p viz --require any && sbatch job.sh
+  sifleet available vnc_desktop -p viz && sbatch -p viz job.sh
   sifleet push vnc_desktop.sif -p viz             puts a file onto every node of viz
   sifleet image show vnc_desktop                  where it is, what it says of itself
   sifleet node show viz001                        what is on one node

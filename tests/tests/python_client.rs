@@ -175,13 +175,17 @@ impl Drop for Dashboard {
 }
 
 #[test]
-fn a_flask_dashboard_lists_what_is_on_the_node_alone_and_never_takes_silence_for_missing() {
+fn a_flask_dashboard_lists_what_is_on_all_nodes_alone_and_never_takes_silence_for_missing() {
     let Some(programs) = environment() else { return };
-    let mut cluster = cluster("python-flask", "viz001", Duration::from_secs(3));
+    let mut cluster = cluster("python-flask", "viz[001-002]", Duration::from_secs(3));
     let dashboard = Dashboard::serve(programs, &cluster);
+    let one_of_two = dashboard.shows("vnc_gnome", "no");
+    assert_eq!(one_of_two["available"], false, "Slurm may choose the other node");
+    fs::copy(cluster.root("viz001").join("vnc_gnome.sif"), cluster.root("viz002").join("vnc_gnome.sif"))
+        .unwrap();
     let gnome = dashboard.shows("vnc_gnome", "yes");
     assert_eq!((&gnome["available"], &gnome["name"]), (&json!(true), &json!("GNOME")));
-    assert!(!cluster.root("head").join("vnc_gnome.sif").exists(), "it is on the node alone");
+    assert!(!cluster.root("head").join("vnc_gnome.sif").exists(), "it is on the nodes alone");
     assert_eq!(dashboard.shows("vnc_xfce", "no")["available"], false);
     cluster.stop("viz001").unwrap();
     assert_eq!(dashboard.shows("vnc_gnome", "unknown")["available"], false);

@@ -6,7 +6,8 @@ Before, it looked at the wrong machine, and a plain no could not be told from "n
     def desktops():
         return jsonify([d for d in DESKTOPS if os.path.exists(f"/opt/apptainers/{d}.sif")])
 
-After: one question for the whole page, three answers, and the old field ``available`` is true only for a certain yes.
+After: one question for the whole page, three answers, and the old field ``available`` is true only for a certain yes:
+on every node of the partition, for Slurm may start the desktop on any of them.
 Run it with ``SIFLEET_URL`` and ``SIFLEET_TOKEN_FILE`` set: ``flask --app flask_dashboard run``.
 """
 
@@ -23,7 +24,7 @@ fleet = sifleet.Client(timeout=2.0)
 
 def standing() -> list[tuple[str, str]]:
     """Tell of each desktop whether it can be started, ``yes``, ``no`` or ``unknown``, and why."""
-    questions = [sifleet.Query(f"{image}.sif", PARTITION, require="any") for image in DESKTOPS]
+    questions = [sifleet.Query(f"{image}.sif", PARTITION) for image in DESKTOPS]
     try:
         return [(entry.satisfied, entry.message) for entry in fleet.batch(questions)]
     except sifleet.SifleetError as error:

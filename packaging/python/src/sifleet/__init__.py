@@ -3,7 +3,7 @@
     import sifleet
 
     fleet = sifleet.Client("https://head01:7440", token_file="/etc/portal/token")
-    answer = fleet.available("vnc_gnome", partition="viz", require="any")
+    answer = fleet.available("vnc_gnome", partition="viz")
     print(answer.is_ready, answer.satisfied, answer.message)
 
 An answer is ``yes``, ``no`` or ``unknown``. Whatever keeps the coordinator from answering is a :class:`SifleetError`,

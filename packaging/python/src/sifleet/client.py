@@ -43,7 +43,7 @@ class Client(Pushing, Deciding):
     """Asks one coordinator.
 
     >>> client = sifleet.Client("https://head01:7440", token_file="/etc/portal/token")  # doctest: +SKIP
-    >>> client.available("vnc_gnome", partition="viz", require="any").is_ready         # doctest: +SKIP
+    >>> client.available("vnc_gnome", partition="viz").is_ready                        # doctest: +SKIP
     True
     """
 
@@ -100,7 +100,8 @@ class Client(Pushing, Deciding):
     def available(self, image: str, *, partition: str, require: Require = "all") -> Availability:
         """Tell whether an image is ready on a partition: on ``all`` its nodes, on ``any``, or on so many.
 
-        The answer is from memory and comes at once. It is ``unknown`` rather than a guess.
+        The answer is from memory and comes at once. It is ``unknown`` rather than a guess. Ask for ``any`` only to
+        send the job to one of ``nodes.ready``: Slurm may choose any other node.
 
         Raises:
             NotFound: When nobody ever heard of the image or the partition.
@@ -114,7 +115,7 @@ class Client(Pushing, Deciding):
     def batch(self, queries: Iterable[Query]) -> tuple[BatchEntry, ...]:
         """Answer all questions of a page at once, in their order; more than 1,000 take several requests.
 
-        >>> page = client.batch(sifleet.Query(name, "viz", "any") for name in names)  # doctest: +SKIP
+        >>> page = client.batch(sifleet.Query(name, "viz") for name in names)         # doctest: +SKIP
         >>> [entry.satisfied for entry in page]                                      # doctest: +SKIP
         ['yes', 'unknown', 'no']
 

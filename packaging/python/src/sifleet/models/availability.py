@@ -71,7 +71,7 @@ class Availability:
     It has no truth value of its own: ``if not client.available(…)`` would take "unknown" for "missing", so that raises
     ``TypeError``.
 
-    >>> answer = client.available("vnc_gnome", partition="viz", require="any")  # doctest: +SKIP
+    >>> answer = client.available("vnc_gnome", partition="viz")                # doctest: +SKIP
     >>> answer.is_ready, answer.satisfied, answer.nodes.ready                   # doctest: +SKIP
     (True, 'yes', 'viz[001-003]')
     """
