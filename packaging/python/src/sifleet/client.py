@@ -100,8 +100,8 @@ class Client(Pushing, Deciding):
     def available(self, image: str, *, partition: str, require: Require = "all") -> Availability:
         """Tell whether an image is ready on a partition: on ``all`` its nodes, on ``any``, or on so many.
 
-        The answer is from memory and comes at once. It is ``unknown`` rather than a guess. Ask for ``any`` only to send the
-        job to one of ``nodes.ready``: Slurm may choose any other node.
+        The answer is from memory and comes at once. It is ``unknown`` rather than a guess. Ask for ``any`` only to
+        send the job to one of ``nodes.ready``: Slurm may choose any other node.
 
         Raises:
             NotFound: When nobody ever heard of the image or the partition.
