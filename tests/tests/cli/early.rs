@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -24,7 +25,10 @@ fn image(dir: &Path) -> (String, Vec<u8>) {
 
 /// What is known of an image that the library holds, in other bytes.
 fn held(name: &str, in_library: bool) -> Value {
-    let digest = format!("blake3:{}", "5".repeat(64));
+    held_as(name, in_library, &format!("blake3:{}", "5".repeat(64)))
+}
+
+fn held_as(name: &str, in_library: bool, digest: &str) -> Value {
     json!({"name": name, "drift": false, "nodes": "head", "count": 1, "last_known": "", "digests": [
         {"digest": digest, "size": 5, "arch": "amd64", "format": "sif", "mutable": false,
          "in_library": in_library, "count": 1, "nodes": "head"}]})
@@ -34,6 +38,44 @@ fn detail(name: &str) -> String {
     json!({"summary": held(name, true), "paths": [], "problems": [], "metadata": [],
         "as_of": "2026-03-01T12:00:00Z"})
     .to_string()
+}
+
+/// Answers that the library holds other bytes under the name of a file until it was asked `looks` times, then the file's.
+fn changing(bytes: &[u8], looks: usize) -> impl Fn() -> Reply + Send + 'static {
+    let (asked, digest) = (AtomicUsize::new(0), format!("blake3:{}", blake3::hash(bytes).to_hex()));
+    move || {
+        if asked.fetch_add(1, Ordering::Relaxed) < looks {
+            return Reply::json(&detail("l.sif"));
+        }
+        let mut detail: Value = serde_json::from_str(&detail("l.sif")).unwrap();
+        detail["summary"] = held_as("l.sif", true, &digest);
+        Reply::json(&detail.to_string())
+    }
+}
+
+#[test]
+fn bytes_that_are_known_elsewhere_are_pushed_once_the_library_shows_their_new_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, bytes) = image(dir.path());
+    let shown = changing(&bytes, 3);
+    let stub = Stub::http_with_body(move |asked, body| {
+        match asked {
+        "GET /v1/images/l.sif" => shown(),
+        "POST /v1/library/uploads" => Reply::json(
+            &json!({"state": "deduplicated", "id": null, "offset": 0, "name": "l.sif", "size": 1, "digest": "blake3:00"})
+                .to_string(),
+        ),
+        "POST /v1/pushes" if String::from_utf8_lossy(body).contains("\"dry_run\":true") => Reply::json(&plan()),
+        "POST /v1/pushes" | "GET /v1/pushes/7" => Reply::json(&push("done", 2, 0).to_string()),
+        _ => Reply::problem(404, "{}"),
+    }
+    });
+    let output = run(&stub.url(), &["push", &path, "-p", "viz", "--progress", "json"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(events_in(&output).contains(&"waiting".to_owned()), "{}", out(&output));
+    let asked = stub.asked();
+    let looks = asked.iter().filter(|asked| *asked == "GET /v1/images/l.sif").count();
+    assert_eq!(looks, 4, "one look at what is replaced, and until the name is there: {asked:?}");
 }
 
 #[test]
@@ -67,9 +109,9 @@ fn an_image_of_the_library_that_is_replaced_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let (path, bytes) = image(dir.path());
     let stub = || {
-        let others = library_routes(&Arc::default(), None, bytes.len());
+        let (others, shown) = (library_routes(&Arc::default(), None, bytes.len()), changing(&bytes, 1));
         Stub::http_with_body(move |asked, body| match asked {
-            "GET /v1/images/l.sif" => Reply::json(&detail("l.sif")),
+            "GET /v1/images/l.sif" => shown(),
             _ => others(asked, body),
         })
     };
