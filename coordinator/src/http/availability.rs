@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use sifleet_common::api::availability::{Availability, Batch, BatchAnswer, BatchEntry, Query};
+use sifleet_common::api::availability::{Availability, Batch, BatchAnswer, Query};
 use sifleet_common::availability::Require;
 use sifleet_common::time::Now;
 
@@ -17,6 +17,8 @@ use crate::view::View;
 
 /// Most questions in a batch: a dashboard page shows fewer, and a thousand take some tens of milliseconds.
 pub const MAX_QUERIES: usize = 1_000;
+/// Bytes that most answers need.
+const ANSWER: usize = 1_200;
 /// Answers of a batch between which other requests get their turn.
 const TURN: usize = 32;
 /// Longest image reference, in bytes: a path, `@` and a digest.
@@ -48,13 +50,11 @@ pub(super) async fn get(
     Params(query): Params<Query>,
 ) -> Result<Response, ApiError> {
     let (view, now) = (app.view(), app.now());
-    let require = check(&query)?;
-    let answer = view
-        .cached_availability(&query.image, &query.partition, require, now)
-        .map_err(|error| view.suggest(error))?;
-    let json = answer.json(now.wall.to_string(), view.generation);
-    let json = json.map_err(|error| ApiError::Encode { detail: error.to_string() })?;
-    Ok(extract::answer("application/json", json))
+    match answer(&view, &query, now) {
+        Ok(json) => Ok(extract::answer("application/json", json)),
+        Err(ApiError::Query(error)) => Err(view.suggest(error).into()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Answers several questions at once; what is wrong with one does not hold up the others.
@@ -69,31 +69,53 @@ pub(super) async fn get(
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     Json(batch): Json<Batch>,
-) -> Result<Json<BatchAnswer>, ApiError> {
+) -> Result<Response, ApiError> {
     let count = batch.queries.len();
     if count > MAX_QUERIES {
         return Err(ApiError::TooManyQueries { count, max: MAX_QUERIES });
     }
     // One view for all: the answers of a batch belong to the same moment.
     let (view, now) = (app.handle().views.load_full(), app.now());
-    let mut answers = Vec::with_capacity(count);
+    // A `BatchAnswer` of the answers' JSON as it was written before: writing them anew would be most of the work.
+    let mut json = Vec::with_capacity(count.saturating_mul(ANSWER));
+    json.extend_from_slice(br#"{"answers":["#);
+    let mut comma: &[u8] = b"";
     for turn in batch.queries.chunks(TURN) {
-        answers.extend(turn.iter().map(|query| entry(&view, query, now)));
+        for query in turn {
+            json.extend_from_slice(comma);
+            write_entry(&mut json, &view, query, now)?;
+            comma = b",";
+        }
         tokio::task::yield_now().await;
     }
-    Ok(Json(BatchAnswer { answers }))
+    json.extend_from_slice(b"]}");
+    Ok(extract::answer("application/json", json))
 }
 
-fn entry(view: &View, query: &Query, now: Now) -> BatchEntry {
+/// Writes a [`BatchEntry`](sifleet_common::api::availability::BatchEntry).
+fn write_entry(json: &mut Vec<u8>, view: &View, query: &Query, now: Now) -> Result<(), ApiError> {
     match answer(view, query, now) {
-        Ok(answer) => BatchEntry { answer: Some(answer), problem: None },
-        Err(error) => BatchEntry { answer: None, problem: Some(error.problem(None)) },
+        Ok(answer) => {
+            json.extend_from_slice(br#"{"answer":"#);
+            json.extend_from_slice(&answer);
+            json.extend_from_slice(br#","problem":null}"#);
+        }
+        Err(error) => {
+            json.extend_from_slice(br#"{"answer":null,"problem":"#);
+            let problem = serde_json::to_vec(&error.problem(None));
+            json.extend(problem.map_err(|error| ApiError::Encode { detail: error.to_string() })?);
+            json.push(b'}');
+        }
     }
+    Ok(())
 }
 
-fn answer(view: &View, query: &Query, now: Now) -> Result<Availability, ApiError> {
+/// Answers a question, as JSON.
+fn answer(view: &View, query: &Query, now: Now) -> Result<Vec<u8>, ApiError> {
     let require = check(query)?;
-    Ok(view.availability(&query.image, &query.partition, require, now)?)
+    let answer = view.cached_availability(&query.image, &query.partition, require, now)?;
+    let json = answer.json(now.wall.to_string(), view.generation);
+    json.map_err(|error| ApiError::Encode { detail: error.to_string() })
 }
 
 /// Refuses what cannot be meant, and reads the requirement.

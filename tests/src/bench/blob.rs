@@ -106,16 +106,18 @@ fn push(head: &Head, folder: &Path) -> anyhow::Result<(String, u64)> {
     let hex = String::from_utf8(summed.stdout)?;
     let digest = format!("sha256:{}", hex.split(' ').next().context("sha256sum said nothing")?);
     let base = format!("https://{}/v2/bench", head.host());
-    let ask = |arguments: &[&str]| -> anyhow::Result<()> {
-        let output = head.curl().arg("--fail").args(arguments).output()?;
+    let ask = |arguments: &[&str]| -> anyhow::Result<String> {
+        let output = head.curl().args(["--fail", "-w", "%header{location}"]).args(arguments).output()?;
         ensure!(output.status.success(), "curl: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
+        Ok(String::from_utf8(output.stdout)?)
     };
-    let begin = |digest: &str| format!("{base}/blobs/uploads/?digest={digest}");
-    ask(&["-X", "POST", "-T", &file.display().to_string(), &begin(&digest)])?;
+    let begin = format!("{base}/blobs/uploads/");
+    let place = ask(&["-X", "POST", &begin])?;
+    let url = format!("https://{}{place}?digest={digest}", head.host());
+    ask(&["-T", &file.display().to_string(), &url])?;
     fs::remove_file(&file)?;
     let config = Algorithm::Sha256.of(b"{}");
-    ask(&["-X", "POST", "--data-binary", "{}", &begin(&config.to_string())])?;
+    ask(&["-X", "POST", "--data-binary", "{}", &format!("{begin}?digest={config}")])?;
     let manifest = format!(
         r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.empty.v1+json","size":2,"digest":"{config}"}},"layers":[{{"mediaType":"{LAYER}","size":{length},"digest":"{digest}"}}]}}"#
     );

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use serde_json::json;
+use sifleet_common::api::availability::BatchAnswer;
 use sifleet_coordinator::http::Limits;
 
 use crate::site::{Site, steady};
@@ -48,7 +49,11 @@ async fn a_batch_answers_each_question_by_itself() {
         {"image": "vnc_desktop", "partition": "viz", "require": "some"},
     ]});
     let answer = site.post("/v1/availability", &queries).await;
-    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "application/json"));
+    let alone = site.get("/v1/availability?image=vnc_desktop&partition=viz&require=1").await;
+    assert_eq!(steady(answer.json())["answers"][0]["answer"], steady(alone.json()));
+    let body: BatchAnswer = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(body.answers.iter().filter(|entry| entry.problem.is_some()).count(), 2);
     check("batch", answer.json());
 }
 
