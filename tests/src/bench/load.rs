@@ -3,12 +3,15 @@
 //! Owns the sizes at which is measured and the flow of inventory events. Only the agents' disks are invented.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustix::process::{Pid, setpriority_process};
+use rustix::thread::gettid;
 use sifleet_common::inventory::Change;
 use sifleet_common::task::Tasks;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
@@ -78,7 +81,12 @@ pub struct Load {
     scale: Scale,
     fleets: Vec<Fleet>,
     runtime: Runtime,
+    /// The threads of that runtime.
+    threads: Threads,
 }
+
+/// The kernel's numbers of the threads in which agents live.
+type Threads = Arc<Mutex<Vec<Pid>>>;
 
 impl Load {
     /// Starts everything; returns when all agents are current.
@@ -98,7 +106,10 @@ impl Load {
         cluster.issue(all)?;
         cluster.start_coordinator()?;
         let empty = process::memory(cluster.pid(COORDINATOR).context("the coordinator has ended")?)?;
-        let runtime = Runtime::new()?;
+        let threads = Threads::default();
+        let started = Arc::clone(&threads);
+        let note = move || started.lock().unwrap_or_else(PoisonError::into_inner).push(gettid());
+        let runtime = Builder::new_multi_thread().enable_all().on_thread_start(note).build()?;
         let (mut fleets, begun) = (Vec::new(), Instant::now());
         for first in (1..=scale.nodes).step_by(COMPANY) {
             let last = (first + COMPANY - 1).min(scale.nodes);
@@ -106,7 +117,7 @@ impl Load {
             fleets.push(runtime.block_on(Fleet::start(&cluster, &nodes, IMAGES))?);
             wait_for_online(&cluster, last)?;
         }
-        Ok(Self { cluster, empty, filled_in: begun.elapsed(), scale: *scale, fleets, runtime })
+        Ok(Self { cluster, empty, filled_in: begun.elapsed(), scale: *scale, fleets, runtime, threads })
     }
 
     /// Waits until all agents are current.
@@ -115,6 +126,13 @@ impl Load {
     /// When they are not in time.
     pub fn wait_until_current(&self) -> anyhow::Result<()> {
         wait_for_online(&self.cluster, self.scale.nodes)
+    }
+
+    /// Has agents use only what others leave of the processor until what is returned is dropped: real ones have their own.
+    #[must_use]
+    pub fn aside(&self) -> Aside {
+        set_priority(&self.threads, 19);
+        Aside { threads: Arc::clone(&self.threads) }
     }
 
     /// Returns the process number of the coordinator.
@@ -170,6 +188,26 @@ impl Load {
         // What was cached before is of no use any longer.
         pause(Duration::from_secs(1));
         Flow { tasks }
+    }
+}
+
+/// Agents that use only what others leave of the processor.
+#[derive(Debug)]
+pub struct Aside {
+    threads: Threads,
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        set_priority(&self.threads, 0);
+    }
+}
+
+/// Sets the priority of threads. Back to the usual one it takes root; without, agents stay aside.
+fn set_priority(threads: &Threads, priority: i32) {
+    for thread in threads.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        // A thread that has ended needs none.
+        let _ended_or_not_allowed = setpriority_process(Some(*thread), priority);
     }
 }
 

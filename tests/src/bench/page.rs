@@ -25,10 +25,11 @@ pub fn round(load: &Load, plan: &Plan, events: u32) -> anyhow::Result<Pages> {
     let address = url.strip_prefix("http://").context("an address")?;
     let bearer = load.cluster.callers().bearer(Role::Viewer);
     let questions = questions(address, &bearer, &load.partitions());
+    let aside = load.aside();
     let quiet = paced::run_raw(address, &questions, RATE, plan.busy)?;
     let flow = load.flow(events);
     let busy = paced::run_raw(address, &questions, RATE, plan.busy)?;
-    drop(flow);
+    drop((flow, aside));
     Ok(Pages([quiet, busy]))
 }
 
@@ -61,7 +62,7 @@ pub fn table(nodes: usize, events: u32, rounds: &[Pages]) -> Table {
     }
     table.note(format!(
         "{RATE} pages a second over 64 connections, each partition in turn, from when a page was due until its last byte \
-         was there. Events: {} asked for a second.",
+         was there. The agents' threads have the lowest priority meanwhile. Events: {} asked for a second.",
         number(f64::from(events))
     ));
     table
