@@ -49,7 +49,7 @@ Examples:
   sifleet available vnc_desktop@blake3:5f0c9e1b7a2d -p viz -o json
   sifleet available vnc_desktop -p viz -o name    the ready nodes, folded
 
-Ends with 0 when the requirement is met, 1 when it is not and no node is ready,
+Ends with 0 when the requirement is met, 1 when it is not and no node is ready, \
 3 when only some nodes are ready or it depends on nodes that do not report.";
 
 /// Tells which container image is on which node.
@@ -308,6 +308,24 @@ mod tests {
             } else {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Examples:"), "{}", command.get_name());
+            }
+        }
+        check(&Args::command());
+    }
+
+    #[test]
+    fn examples_fit_into_a_line_and_sentences_are_left_to_be_wrapped() {
+        fn check(command: &clap::Command) {
+            command.get_subcommands().for_each(check);
+            let help = command.get_after_help().filter(|_| command.get_name() != "sifleet");
+            let help = help.map(ToString::to_string).unwrap_or_default();
+            let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+            let lines: Vec<&str> = help.lines().collect();
+            for line in lines.iter().filter(|line| line.starts_with(' ')) {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+            }
+            for pair in lines.windows(2) {
+                assert!(!pair.iter().all(|line| is_prose(line)), "{}: {pair:?}", command.get_name());
             }
         }
         check(&Args::command());

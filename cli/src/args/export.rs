@@ -11,12 +11,13 @@ Examples:
   sifleet export --to /srv/www/images --base-url https://www.example/images --blobs -o json
 
 Any web server can serve the directory, and whoever reads it needs nothing but curl and jq:
-  curl -s https://www.example/images/compute/openfoam/tags/ | jq -r '.tags[]'
-  curl -sLo openfoam.sif \"$(curl -s https://www.example/images/compute/openfoam/manifests/v2312/ | jq -r '.layers[0].urls[0]')\"
+  curl -s https://www.example/images/a/openfoam/tags/ | jq -r '.tags[]'
+  url=$(curl -s https://www.example/images/a/openfoam/manifests/v2312/ | jq -r '.layers[0].urls[0]')
+  curl -sLo openfoam.sif \"$url\"
 
-index.html lists all images. What a README.md beside the tags of an image says is shown there, else what the image says of
-itself. Files that are as they should be are not touched, images that left the library leave the directory, and nothing
-that an export did not write is removed. Links below the directory are not followed. Ends with 0 when all images are there, 3 when some
+index.html lists all images. What a README.md beside the tags of an image says is shown there, else what the image says of \
+itself. Files that are as they should be are not touched, images that left the library leave the directory, and nothing \
+that an export did not write is removed. Links below the directory are not followed. Ends with 0 when all images are there, 3 when some \
 had to be left out, 1 while another export writes there.";
 
 /// Where the tree goes, and where its images are.

@@ -13,7 +13,7 @@ Examples:
   sifleet limits set --busy-up 50M --busy-down 50M --busy-concurrent 1
   sifleet limits set --total none                 no limit any longer
 
-What is not named stays as it is. It holds at once, for pushes that run too, and after a restart of the coordinator.
+What is not named stays as it is. It holds at once, for pushes that run too, and after a restart of the coordinator. \
 Images fetched beyond a lower --concurrent go on to their end. `sifleet push rate` limits one push.";
 
 /// What to do with limits.

@@ -20,22 +20,22 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 const PUSH_HELP: &str = "\
 Examples:
   sifleet push vnc_desktop -p viz                  an image that some node or the library holds
-  sifleet push ./vnc_desktop.sif -p viz            a file of this machine: into the library, then onto the nodes
+  sifleet push ./vnc_desktop.sif -p viz            a file: into the library, then onto the nodes
   sifleet push vnc_desktop.sif --as viz/vnc_desktop.sif --missing-on viz
   sifleet push vnc_desktop -w 'viz[001-004]' --rate 100M --completion 80%
   sifleet push vnc_desktop -p viz --dry-run        which nodes, how many bytes, how long
   id=$(sifleet push vnc_desktop -p viz --detach -o name); sifleet push watch $id
 
-IMAGE is a file of this machine if it contains a slash or ends in .sif, and is one; else the name or digest of an
+IMAGE is a file of this machine if it contains a slash or ends in .sif, and is one; else the name or digest of an \
 image. An image that is called like a command (ls) is written ./ls or ls.sif.
 
-A FILE that takes the place of another image of the library is asked about on a terminal unless -y is given, and elsewhere
+A FILE that takes the place of another image of the library is asked about on a terminal unless -y is given, and elsewhere \
 replaces it at once. Nothing is sent before the coordinator has said that the push can be meant.
 
-Ctrl-C before the push has begun ends with 130, and nothing is pushed; the same command goes on with the upload. Later it only
-stops watching: the push goes on, and ends with 3. Progress is told on standard error, with --progress json as events on
-standard output: hashing, uploading, verifying, published, waiting, plan, begun, push, ended; replaces for an image of the library.
-Ends with 0 when the push is done (with --detach: was begun), 3 when some nodes have the image or nodes that are away will get
+Ctrl-C before the push has begun ends with 130, and nothing is pushed; the same command goes on with the upload. Later it only \
+stops watching: the push goes on, and ends with 3. Progress is told on standard error, with --progress json as events on \
+standard output: hashing, uploading, verifying, published, waiting, plan, begun, push, ended; replaces for an image of the library. \
+Ends with 0 when the push is done (with --detach: was begun), 3 when some nodes have the image or nodes that are away will get \
 it when they are back, 1 when none has it and none is away.";
 
 pub(super) const TOP_HELP: &str = "\

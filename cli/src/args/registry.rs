@@ -16,21 +16,21 @@ Examples:
   sifleet image import ./vnc_desktop.sif                  a file of this machine
   sifleet image import docker-archive:openfoam.tar        built here with apptainer, then sent
 
-The host of oras:// is that of a registry in the catalogue (`sifleet registry add`), and the coordinator fetches the image itself.
-Ctrl-C only stops watching then: the same command watches again, and nothing is fetched twice.
-Ends with 0 when the image is in the library, 11 when the registry denies it, 12 when there is no such image or registry, 13 when it is
+The host of oras:// is that of a registry in the catalogue (`sifleet registry add`), and the coordinator fetches the image itself. \
+Ctrl-C only stops watching then: the same command watches again, and nothing is fetched twice. \
+Ends with 0 when the image is in the library, 11 when the registry denies it, 12 when there is no such image or registry, 13 when it is \
 no SIF or not what the registry announced, 14 when the library has too little space, 1 when it failed otherwise.";
 
 const ADD_HELP: &str = "\
 Examples:
   sifleet registry add hub https://registry.example:5000 --tag internal --set metadata.owner=mlops
-  sifleet registry add ghcr https://ghcr.io --username robot --password-file token.txt";
+  sifleet registry add team https://team.example --username robot --password-file token.txt";
 
 const SET_HELP: &str = "\
 Examples:
   sifleet registry set hub metadata.owner=mlops config.max_layer_size_mb=500
   sifleet registry set hub 'tags=[\"ai\",\"internal\"]'
-  sifleet registry set hub public_url=https://new.example     credentials for the old one are forgotten
+  sifleet registry set hub public_url=https://new.example     forgets the credentials
   sifleet registry set hub --username robot --password-file token.txt
   sifleet registry set hub --no-credentials";
 

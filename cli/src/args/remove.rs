@@ -17,10 +17,10 @@ Examples:
   sifleet image rm vnc_desktop -p viz --dry-run        which nodes, how many bytes
   sifleet image rm openfoam@blake3:5f0c9e1b7a2d -p compute --when-idle --deadline 12h -y
 
-A file that a job has open, mapped or mounted stays; --when-idle tries again until the deadline. The library is not
+A file that a job has open, mapped or mounted stays; --when-idle tries again until the deadline. The library is not \
 removed from, and the last ready replica of an image stays unless it is forced. NAME.sif.json beside an image stays.
 
-Ctrl-C only stops watching: the removal goes on, and ends with 3; `sifleet image removals` tells of it.
+Ctrl-C only stops watching: the removal goes on, and ends with 3; `sifleet image removals` tells of it. \
 Ends with 0 when no node has the image any longer, 3 when some still have it or are away, 1 when all have.";
 
 pub(super) const REMOVALS_HELP: &str = "\

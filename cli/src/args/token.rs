@@ -15,7 +15,7 @@ Examples:
   sifleet token create --nodes 'viz[001-004]' --ttl 1h
   sifleet token create --nodes viz001 --from 10.1.0.0/16 -o name > token
 
-The secret is shown this one time; it is stored nowhere. A viewer reads, an operator pushes and removes images too, an
+The secret is shown this one time; it is stored nowhere. A viewer reads, an operator pushes and removes images too, an \
 admin says who may do what. Revoke a token that somebody else may have seen.";
 
 const AUDIT_HELP: &str = "\
@@ -24,7 +24,7 @@ Examples:
   sifleet audit --who dashboard --since 2026-11-21T10:30:00Z
   sifleet audit --limit 1000 -o csv > audit.csv
 
-Shows who asked for changes and who was refused, newest first. --who takes the id of a token, a name, anonymous, or the
+Shows who asked for changes and who was refused, newest first. --who takes the id of a token, a name, anonymous, or the \
 number of a user as uid:1000. Refusals that are alike are counted for a minute.";
 
 /// What to do with tokens.
