@@ -185,16 +185,14 @@ impl Registry {
         (sif, staged): (&SifLayer, Option<&Staged>),
         name: &ImageName,
     ) -> Result<Step<(Digest, Vec<FileRow>)>, OciError> {
-        let Some(staged) = staged.filter(|staged| staged.is_there(place)) else {
+        let there = staged.and_then(|staged| Some((staged, staged.open(place)?)));
+        let Some((staged, file)) = there else {
             return self.publish_again(place, sif, name);
         };
         let target = Target::look(place, name)?;
         let replaced = self.known(place, name)?;
-        library::publish(place, &staged.file, &staged.name, target)?;
-        let after = hash::version(&staged.file).map_err(place.failed_io("look at an image"))?;
-        if !hash::is_same_file(&staged.version, &after) {
-            return Err(OciError::Unsettled { name: name.to_string() });
-        }
+        library::publish(place, &file, &staged.name, target)?;
+        let after = hash::version(&file).map_err(place.failed_io("look at an image"))?;
         let hashes = staged.hashes.clone();
         let (image, size) = (hashes.blake3, hashes.size);
         info!(image = %name, digest = %hashes.sha256.short(), bytes = size, "an image was pushed into the library");

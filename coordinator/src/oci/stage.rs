@@ -29,19 +29,18 @@ pub(super) enum Source {
 pub(super) struct Staged {
     /// Its name there.
     pub(super) name: String,
-    pub(super) file: File,
-    /// Which version was read.
-    pub(super) version: String,
     pub(super) hashes: hash::Hashes,
     source: Source,
 }
 
 impl Staged {
-    /// Tells whether the file is where it was and what it was. Another push of the same image may have published it.
-    pub(super) fn is_there(&self, place: &Place) -> bool {
-        beneath::open_file(place.folder(), &self.name, OFlags::RDONLY).is_ok_and(|there| {
-            hash::version(&there).is_ok_and(|version| hash::is_same_file(&version, &self.version))
-        })
+    /// Opens what is to get the name; none if another push of the image has published it.
+    ///
+    /// It need not be the file that was read: whoever pushes the blob anew puts another in its place, with the same bytes
+    /// or it would not have got this name.
+    pub(super) fn open(&self, place: &Place) -> Option<File> {
+        let there = beneath::open_file(place.folder(), &self.name, OFlags::RDONLY).ok()?;
+        (there.metadata().ok()?.len() == self.hashes.size).then_some(there)
     }
 
     /// Throws a copy away that nobody needed in the end.
@@ -69,7 +68,8 @@ impl Registry {
         let read = move |registry: &Self| match source {
             Source::Blob => {
                 let place = registry.0.library.place()?;
-                staged(&place, (stored::blob_name(&sif.digest), file), &sif, source)
+                let (name, hashes) = (stored::blob_name(&sif.digest), verified(&place, &file, &sif)?);
+                Ok(Staged { name, hashes, source })
             }
             Source::Copy => registry.copied(&file, &sif),
         };
@@ -87,26 +87,14 @@ impl Registry {
             .and_then(|()| std::io::copy(&mut from, &mut copy))
             .map_err(place.failed_io("copy an image"))
             .and_then(|_bytes| fsync(&copy).map_err(place.failed("make a copy of an image durable")));
-        let staged = match copied {
-            Ok(()) => staged(&place, (name.clone(), copy), sif, Source::Copy),
-            Err(error) => Err(error.into()),
-        };
-        if staged.is_err() {
-            stored::remove(&place, &name)?;
+        match copied.map_err(OciError::from).and_then(|()| verified(&place, &copy, sif)) {
+            Ok(hashes) => Ok(Staged { name, hashes, source: Source::Copy }),
+            Err(error) => {
+                stored::remove(&place, &name)?;
+                Err(error)
+            }
         }
-        staged
     }
-}
-
-fn staged(
-    place: &Place,
-    (name, file): (String, File),
-    sif: &SifLayer,
-    source: Source,
-) -> Result<Staged, OciError> {
-    let version = hash::version(&file).map_err(place.failed_io("look at a blob"))?;
-    let hashes = verified(place, &file, sif)?;
-    Ok(Staged { name, file, version, hashes, source })
 }
 
 /// Holds a file against the digest that a manifest names, and looks whether it is a SIF image.

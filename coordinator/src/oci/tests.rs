@@ -1,5 +1,7 @@
 //! The registry over a real library and a real store; what the inventory shows is said by hand.
 
+mod at_once;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -178,45 +180,6 @@ async fn tags_that_differ_in_capitals_are_different_tags() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_is_tagged_many_times_at_once_is_found_under_every_tag_at_every_moment() {
-    let lab = lab(Options::default());
-    let bytes = sif(1);
-    let layer = lab.push_blob(&bytes, Algorithm::Sha256).await;
-    let body = manifest(&layer, bytes.len());
-    lab.put("viz/vnc", "v1", body.clone()).await.unwrap();
-    let tags: Vec<String> = (0..16).map(|n| format!("t{n}")).collect();
-    let tagged = futures_util::future::join_all(tags.iter().map(|tag| async {
-        let (put, found) = tokio::join!(lab.put("viz/vnc", tag, body.clone()), lab.find("viz/vnc", "v1"));
-        put.and(found)
-    }));
-    for found in tagged.await {
-        assert_eq!(found.unwrap().layer.unwrap().digest, layer);
-    }
-    for tag in &tags {
-        assert_eq!(lab.find("viz/vnc", tag).await.unwrap().bytes, body, "{tag}");
-        assert!(lab.is(&format!("viz/vnc_{tag}.sif"), &bytes));
-    }
-    // Those that are left are known, though every one that goes changes their file.
-    let deleted = futures_util::future::join_all(tags.iter().map(|tag| lab.delete("viz/vnc", tag)));
-    deleted.await.into_iter().for_each(|deleted| deleted.unwrap());
-    lab.push("viz/vnc", "v2", &bytes).await.unwrap();
-    lab.push("viz/vnc", "v1", &sif(2)).await.unwrap();
-    assert_eq!(lab.find("viz/vnc", "v2").await.unwrap().layer.unwrap().digest, layer);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_image_that_is_pushed_by_many_at_once_is_published_by_all() {
-    let lab = lab(Options::default());
-    let bytes = sif(1);
-    let names: Vec<String> = (0..12).map(|n| format!("r{n}")).collect();
-    let pushed = names.iter().map(|name| lab.push(name, "v1", &bytes));
-    futures_util::future::join_all(pushed).await.into_iter().for_each(|taken| drop(taken.unwrap()));
-    for name in &names {
-        assert!(lab.find(name, "v1").await.unwrap().layer.is_some(), "{name}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_push_never_replaces_the_image_of_another_tag_whose_file_has_the_same_name() {
     let mut lab = lab(Options::default());
     let (first, second) = (sif(1), sif(2));
@@ -333,27 +296,6 @@ async fn no_more_uploads_begin_or_are_written_at_once_than_are_allowed() {
 async fn what_uploads_write_between_two_looks_fits_into_what_is_kept_free() {
     let lab = lab_with(Options::default(), 256 << 20);
     assert_eq!(lab.registry.look_every(), 4 << 20);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_is_published_where_a_file_can_have_no_second_name() {
-    let lab = lab(Options::default());
-    let bytes = sif(1);
-    let layer = lab.push_blob(&bytes, Algorithm::Sha256).await;
-    let body = manifest(&layer, bytes.len());
-    lab.put("a", "v1", body.clone()).await.unwrap();
-    let sif = manifest::read(&body, None).unwrap().sif.unwrap();
-    let staged = lab.registry.stage(&sif, stage::Source::Copy).await.unwrap().unwrap();
-    let (repository, reference) = (of("a"), meant("v2"));
-    let pushed = Pushed { repository, reference, tags: Vec::new(), content_type: None, bytes: body };
-    let wish = publish::Wish::read(pushed, sifleet_common::time::UnixMillis(0)).unwrap();
-    lab.registry.on_names(move |registry| registry.take(&wish, Some(staged)).map(drop)).await.unwrap();
-    assert!(lab.is("a_v2.sif", &bytes));
-    let ino = |name: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(lab.path(name)).unwrap());
-    assert_ne!(ino("a_v1.sif"), ino("a_v2.sif"));
-    assert!(lab.find("a", "v2").await.is_ok() && lab.find("a", "v1").await.is_ok());
-    let hidden = fs::read_dir(lab.path(".sifleet")).unwrap().count();
-    assert_eq!(hidden, 0, "no draft is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -244,6 +244,8 @@ impl Receiving {
             return Err(OciError::BadDigest { why });
         }
         fsync(&self.file).map_err(place.failed("make a blob durable"))?;
+        // Whoever publishes the blob that is there now names the file that was looked at.
+        let _naming = registry.0.naming.blocking_lock();
         renameat(place.folder(), file_name(self.id), place.folder(), stored::blob_name(digest))
             .map_err(place.failed("name a blob"))?;
         fsync(place.folder()).map_err(place.failed("make a blob's name durable"))?;
