@@ -49,7 +49,7 @@ pub enum Satisfied {
 }
 
 /// How many nodes of a partition a caller needs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Require {
     /// Every node: a job may land on any of them.
     #[default]

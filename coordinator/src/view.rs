@@ -150,6 +150,8 @@ pub struct View {
     pub generation: u64,
     /// Counts changes of who counts: leases, roots, memberships.
     pub(crate) liveness: u64,
+    /// Counts changes of what nodes hold.
+    pub(crate) changes: u64,
     /// When the first lease in `live` ends: from then on this view alone cannot be believed.
     pub(crate) next_expiry: Monotonic,
     pub(crate) nodes: imbl::Vector<Arc<NodeInfo>>,

@@ -3,6 +3,7 @@
 //! The GET is the coordinator's busiest route: it reads the newest view, never waits and never locks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -14,13 +15,14 @@ use super::App;
 use super::extract::{self, Json, Params};
 use super::problem::{ApiError, problems};
 use crate::view::View;
+use crate::view::rendered::{Ending, Rendered};
 
 /// Most questions in a batch: a dashboard page shows fewer, and a thousand take some tens of milliseconds.
 pub const MAX_QUERIES: usize = 1_000;
 /// Bytes that most answers need.
 const ANSWER: usize = 1_200;
-/// Answers of a batch between which other requests get their turn.
-const TURN: usize = 32;
+/// How long a batch is answered before other requests get their turn.
+const TURN: Duration = Duration::from_micros(500);
 /// Longest image reference, in bytes: a path, `@` and a digest.
 const MAX_REFERENCE: usize = sifleet_common::name::MAX_IMAGE_NAME + 72;
 /// Longest partition asked about, in bytes: twice what a partition's name may have.
@@ -50,8 +52,10 @@ pub(super) async fn get(
     Params(query): Params<Query>,
 ) -> Result<Response, ApiError> {
     let (view, now) = (app.view(), app.now());
-    match answer(&view, &query, now) {
-        Ok(json) => Ok(extract::answer("application/json", json)),
+    let mut json = Vec::with_capacity(ANSWER);
+    let written = find(&view, &query, now).and_then(|answer| write(&mut json, &answer, &ending(&view, now)?));
+    match written {
+        Ok(()) => Ok(extract::answer("application/json", json)),
         Err(ApiError::Query(error)) => Err(view.suggest(error).into()),
         Err(error) => Err(error),
     }
@@ -77,27 +81,32 @@ pub(super) async fn post(
     // One view for all: the answers of a batch belong to the same moment.
     let (view, now) = (app.handle().views.load_full(), app.now());
     // A `BatchAnswer` of the answers' JSON as it was written before: writing them anew would be most of the work.
-    let mut json = Vec::with_capacity(count.saturating_mul(ANSWER));
+    let (mut json, ending) = (Vec::with_capacity(count.saturating_mul(ANSWER)), ending(&view, now)?);
     json.extend_from_slice(br#"{"answers":["#);
-    let mut comma: &[u8] = b"";
-    for turn in batch.queries.chunks(TURN) {
-        for query in turn {
-            json.extend_from_slice(comma);
-            write_entry(&mut json, &view, query, now)?;
-            comma = b",";
+    let (mut comma, mut begun): (&[u8], _) = (b"", now.mono);
+    for query in &batch.queries {
+        json.extend_from_slice(comma);
+        write_entry(&mut json, find(&view, query, now), &ending)?;
+        comma = b",";
+        if app.now().mono >= begun.after(TURN) {
+            tokio::task::yield_now().await;
+            begun = app.now().mono;
         }
-        tokio::task::yield_now().await;
     }
     json.extend_from_slice(b"]}");
     Ok(extract::answer("application/json", json))
 }
 
 /// Writes a [`BatchEntry`](sifleet_common::api::availability::BatchEntry).
-fn write_entry(json: &mut Vec<u8>, view: &View, query: &Query, now: Now) -> Result<(), ApiError> {
-    match answer(view, query, now) {
+fn write_entry(
+    json: &mut Vec<u8>,
+    answer: Result<Arc<Rendered>, ApiError>,
+    ending: &Ending,
+) -> Result<(), ApiError> {
+    match answer {
         Ok(answer) => {
             json.extend_from_slice(br#"{"answer":"#);
-            json.extend_from_slice(&answer);
+            write(json, &answer, ending)?;
             json.extend_from_slice(br#","problem":null}"#);
         }
         Err(error) => {
@@ -110,12 +119,19 @@ fn write_entry(json: &mut Vec<u8>, view: &View, query: &Query, now: Now) -> Resu
     Ok(())
 }
 
-/// Answers a question, as JSON.
-fn answer(view: &View, query: &Query, now: Now) -> Result<Vec<u8>, ApiError> {
+/// Answers a question.
+fn find(view: &View, query: &Query, now: Now) -> Result<Arc<Rendered>, ApiError> {
     let require = check(query)?;
-    let answer = view.cached_availability(&query.image, &query.partition, require, now)?;
-    let json = answer.json(now.wall.to_string(), view.generation);
-    json.map_err(|error| ApiError::Encode { detail: error.to_string() })
+    Ok(view.cached_availability(&query.image, &query.partition, require, now)?)
+}
+
+fn ending(view: &View, now: Now) -> Result<Ending, ApiError> {
+    Ending::new(now.wall.to_string(), view.generation)
+        .map_err(|error| ApiError::Encode { detail: error.to_string() })
+}
+
+fn write(json: &mut Vec<u8>, answer: &Rendered, ending: &Ending) -> Result<(), ApiError> {
+    answer.write(json, ending).map_err(|error| ApiError::Encode { detail: error.to_string() })
 }
 
 /// Refuses what cannot be meant, and reads the requirement.

@@ -219,6 +219,8 @@ pub struct Index {
     /// Names without replicas, longest first.
     faded: BTreeMap<u64, ImageName>,
     steps: u64,
+    /// Counts changes.
+    changes: u64,
 }
 
 impl Index {
@@ -240,6 +242,12 @@ impl Index {
         &self.stems
     }
 
+    /// Counts changes: as long as this is the same, all of the index is.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Lists where an image lies whole, with the nodes.
     pub fn places_of(&self, image: &Digest) -> impl Iterator<Item = (&Place, &RoaringBitmap)> {
         let digest = *image;
@@ -259,6 +267,7 @@ impl Index {
         if self.heard_of.contains_key(name) {
             return false;
         }
+        self.changes += 1;
         self.heard_of.insert(name.clone(), None);
         if !self.names.contains_key(name) {
             self.place(name, false, Arc::default());
@@ -269,6 +278,7 @@ impl Index {
     /// Derives what `node` holds under `name` anew from its inventory; returns whether the name is there,
     /// whole, for the first time ever.
     pub fn refresh(&mut self, node: NodeId, name: &ImageName, inventory: &Inventory) -> bool {
+        self.changes += 1;
         let known = self.names.get(name).cloned();
         let mut entry = known.clone().unwrap_or_default();
         let before = entry.digests();

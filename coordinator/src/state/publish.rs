@@ -64,6 +64,7 @@ impl State {
         View {
             generation: self.shown.generation,
             liveness: self.shown.liveness,
+            changes: self.index.changes(),
             next_expiry: self.next_expiry().unwrap_or(Monotonic(std::time::Duration::MAX)),
             nodes: self.shown.nodes.clone(),
             table: Arc::clone(&self.shown.table),

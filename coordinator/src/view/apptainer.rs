@@ -6,6 +6,7 @@
 
 mod one;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use sifleet_common::digest::Digest;
 use sifleet_common::name::ImageName;
 use sifleet_common::time::Now;
 
-use super::availability::Split;
+use super::availability::{Split, by_digest};
 use super::resolve::{Expected, SHARED, Target};
 use super::{PartitionInfo, QueryError, View};
 use crate::state::index::{NameEntry, Place};
@@ -223,18 +224,16 @@ impl View {
         Row { of_library: true, ..self.row_as(SHARED.to_owned(), (target, expected), &split) }
     }
 
-    fn row_as(&self, partition: String, (target, expected): (&Target, Expected), split: &Split) -> Row {
-        let held: Vec<Digest> = self
-            .digests_of(target, &split.ready)
-            .iter()
-            .filter_map(|held| held.digest.parse().ok())
-            .collect();
+    fn row_as(&self, partition: String, (target, expected): (&Target, Expected), split: &Split<'_>) -> Row {
+        let mut held: Vec<(Digest, RoaringBitmap)> = by_digest(&split.held).into_iter().collect();
+        held.retain(|(digest, _)| expected.allows(*digest));
+        held.sort_by_key(|(_, nodes)| Reverse(nodes.len()));
         let digest = expected.digest().or(match held.as_slice() {
-            [only] => Some(*only),
+            [(only, _)] => Some(*only),
             _ => None,
         });
         let mut known = self.entries(target).flat_map(|entry| entry.ready.keys()).map(|place| place.digest);
-        let described = digest.or(held.first().copied()).or_else(|| known.next());
+        let described = digest.or(held.first().map(|(digest, _)| *digest)).or_else(|| known.next());
         let described = described.filter(|_| expected != Expected::Unheard);
         let size = described.and_then(|digest| self.digests.get(&digest)).map_or(0, |known| known.size);
         let counts = split.counts();
@@ -249,7 +248,7 @@ impl View {
             digest,
             described,
             size,
-            path: self.paths_of(target, expected, &split.ready).into_iter().next().map(|place| place.path),
+            path: self.paths_of(&split.held, expected).into_iter().next().map(|place| place.path),
             node: self
                 .table
                 .first(&split.ready)

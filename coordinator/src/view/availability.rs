@@ -8,18 +8,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use roaring::RoaringBitmap;
+use roaring::{MultiOps as _, RoaringBitmap};
 use sifleet_common::api::availability::{Availability, DigestNodes, Nodes, PathNodes};
 use sifleet_common::availability::{Counts, Require, Verdict};
 use sifleet_common::digest::Digest;
 use sifleet_common::name::{ImageName, PartitionName};
 use sifleet_common::time::Now;
 
-use super::cache::{Basis, Key};
+use super::cache::{Answered, Asked, Basis};
 use super::rendered::Rendered;
 use super::resolve::{Expected, Target, unheard_of};
 use super::{PartitionInfo, QueryError, View};
-use crate::state::index::NameEntry;
+use crate::state::index::{NameEntry, Place};
 
 /// Most groups of reasons, digests or paths in one answer; the nodes are in the nodesets all the same.
 pub(super) const MAX_GROUPS: usize = 32;
@@ -54,20 +54,25 @@ impl View {
         require: Require,
         now: Now,
     ) -> Result<Arc<Rendered>, QueryError> {
+        let asked = Asked { image, partition, require };
+        // Past the first lease's end this view no longer knows who counts without looking closely.
+        let fresh = now.mono < self.next_expiry;
+        let known = if fresh { self.cache.get(&asked) } else { None };
+        if let Some(answer) = known.as_ref().and_then(|known| known.at(self.liveness, self.changes)) {
+            return Ok(answer);
+        }
         let partition = self.partition_info(partition)?;
         let target = self.resolve(image, Some(&partition.name))?;
         if !target.heard_of && self.is_certain(&target, &partition.members, &self.live_at(now)) {
             return Err(unheard_of(image));
         }
-        // Past the first lease's end this view no longer knows who counts without looking closely.
-        let stale = now.mono >= self.next_expiry;
-        let (key, basis) = (self.key(&target, partition, require), self.basis(&target, partition));
-        if !stale && let Some(answer) = self.cache.get(&key, &basis) {
+        let basis = self.basis(&target, partition);
+        if let Some(answer) = known.and_then(|known| known.resting_on(&target, &basis, self.changes)) {
             return Ok(answer);
         }
         let answer = Arc::new(Rendered::new(self.work_out(&target, partition, require, now)));
-        if !stale {
-            self.cache.put(key, basis, Arc::clone(&answer));
+        if fresh {
+            self.cache.put(&asked, Answered::new(target, basis, self.changes, Arc::clone(&answer)));
         }
         Ok(answer)
     }
@@ -99,19 +104,6 @@ impl View {
             && self.entries(target).all(|entry| entry.open().is_disjoint(members))
     }
 
-    fn key(&self, target: &Target, partition: &PartitionInfo, require: Require) -> Key {
-        let image = match (&target.digest, target.by_digest) {
-            (Some(digest), false) => format!("{}@{digest}", target.shown),
-            _ => target.shown.clone(),
-        };
-        let require = match require {
-            Require::All => 0,
-            Require::Any => u32::MAX,
-            Require::AtLeast(nodes) => nodes.min(u32::MAX - 1),
-        };
-        Key { image, partition: partition.name.to_string(), require }
-    }
-
     fn basis(&self, target: &Target, partition: &PartitionInfo) -> Basis {
         let mut entries: Vec<Arc<NameEntry>> =
             target.names.iter().filter_map(|name| self.names.get(name).cloned()).collect();
@@ -141,7 +133,7 @@ impl View {
             missing: self.fold(&split.missing),
             unknown: self.fold(&split.unknown),
         };
-        let impaired = &partition.members & &*live & &self.degraded;
+        let impaired = &self.degraded & &partition.members & &*live;
         Availability {
             image: target.shown.clone(),
             partition: partition.name.to_string(),
@@ -151,8 +143,8 @@ impl View {
             message: message(&target.shown, partition, counts, &nodes),
             expected_digest: expected.digest().map(|digest| digest.to_string()),
             counts,
-            digests: self.digests_of(target, &(&partition.members & &*live)),
-            paths: self.paths_of(target, expected, &split.ready),
+            digests: self.digests_of(&split.held),
+            paths: self.paths_of(&split.held, expected),
             reasons: self.reasons(target, &split, &live),
             degraded: self.impaired(&impaired),
             membership: partition.membership.clone(),
@@ -178,35 +170,30 @@ impl View {
     }
 
     /// Gives every member its one answer.
-    pub(super) fn split(
-        &self,
+    pub(super) fn split<'a>(
+        &'a self,
         target: &Target,
         expected: Expected,
         members: &RoaringBitmap,
         live: &RoaringBitmap,
-    ) -> Split {
+    ) -> Split<'a> {
         let counted = members & live;
-        let (mut right, mut other, mut open) =
-            (RoaringBitmap::new(), RoaringBitmap::new(), RoaringBitmap::new());
-        for entry in self.entries(target) {
-            for (place, nodes) in &entry.ready {
-                let set = if expected.allows(place.digest) { &mut right } else { &mut other };
-                *set |= nodes;
-            }
-            open |= entry.open();
-        }
-        if target.by_digest {
-            other.clear();
-        }
-        let ready = &counted & right;
-        let rest = &counted - &ready;
-        let unsure = &rest & (open | &self.root_unknown);
+        let held = self.held(target, &counted);
+        let (right, other): (Vec<_>, Vec<_>) =
+            held.iter().partition(|held| expected.allows(held.place.digest));
+        let union = |held: Vec<&Held<'_>>| held.into_iter().map(|held| &held.nodes).union();
+        let ready = union(right);
+        let rest = without(&counted, &ready);
+        let mut open = self.root_unknown.clone();
+        self.entries(target).for_each(|entry| open |= entry.open());
+        let unsure = &rest & open;
         let rest = rest - &unsure;
-        let other = &rest & other;
+        let other = &rest & union(other);
         let missing = rest - &other;
-        let unknown = (members - live) | unsure;
+        let unknown = without(members, &counted) | unsure;
         match expected {
             Expected::Unsure(_) => Split {
+                held,
                 ready,
                 outdated: RoaringBitmap::new(),
                 missing,
@@ -214,7 +201,7 @@ impl View {
                 unjudged: other,
             },
             Expected::Any | Expected::Bytes(_) | Expected::Unheard => {
-                Split { ready, outdated: other, missing, unknown, unjudged: RoaringBitmap::new() }
+                Split { held, ready, outdated: other, missing, unknown, unjudged: RoaringBitmap::new() }
             }
         }
     }
@@ -223,28 +210,19 @@ impl View {
         target.names.iter().filter_map(|name: &ImageName| self.names.get(name))
     }
 
-    /// Tells which of `nodes` hold which bytes: all of them, and not only as many as an answer shows.
-    pub(super) fn holders_of(
-        &self,
-        target: &Target,
-        nodes: &RoaringBitmap,
-    ) -> BTreeMap<Digest, RoaringBitmap> {
-        let mut groups: BTreeMap<Digest, RoaringBitmap> = BTreeMap::new();
-        for entry in self.entries(target) {
-            for (place, holders) in &entry.ready {
-                if !target.by_digest || target.digest == Some(place.digest) {
-                    *groups.entry(place.digest).or_default() |= holders & nodes;
-                }
-            }
-        }
-        groups.retain(|_, holders| !holders.is_empty());
-        groups
+    /// Tells which of `nodes` hold what may be meant, name by name and place by place.
+    pub(super) fn held<'a>(&'a self, target: &Target, nodes: &RoaringBitmap) -> Vec<Held<'a>> {
+        let entries = target.names.iter().filter_map(|name| self.names.get_key_value(name));
+        let places =
+            entries.flat_map(|(name, entry)| entry.ready.iter().map(move |(place, all)| (name, place, all)));
+        let meant = places.filter(|(_, place, _)| !target.by_digest || target.digest == Some(place.digest));
+        let held = meant.map(|(name, place, all)| Held { name, place, nodes: all & nodes });
+        held.filter(|held| !held.nodes.is_empty()).collect()
     }
 
-    /// Groups the holders among `nodes` by digest, most nodes first.
-    pub(super) fn digests_of(&self, target: &Target, nodes: &RoaringBitmap) -> Vec<DigestNodes> {
-        let mut bodies: Vec<DigestNodes> = self
-            .holders_of(target, nodes)
+    /// Groups holders by digest, most nodes first.
+    pub(super) fn digests_of(&self, held: &[Held<'_>]) -> Vec<DigestNodes> {
+        let mut bodies: Vec<DigestNodes> = by_digest(held)
             .into_iter()
             .map(|(digest, holders)| DigestNodes {
                 digest: digest.to_string(),
@@ -257,39 +235,51 @@ impl View {
         bodies
     }
 
-    /// Groups ready nodes by where the file is.
-    pub(super) fn paths_of(
-        &self,
-        target: &Target,
-        expected: Expected,
-        ready: &RoaringBitmap,
-    ) -> Vec<PathNodes> {
-        let mut bodies = Vec::new();
-        for name in &target.names {
-            let Some(entry) = self.names.get(name) else { continue };
-            let mut by_root: BTreeMap<&str, RoaringBitmap> = BTreeMap::new();
-            for (place, holders) in &entry.ready {
-                if expected.allows(place.digest) {
-                    *by_root.entry(&place.root).or_default() |= holders & ready;
-                }
-            }
-            bodies.extend(by_root.into_iter().filter(|(_, holders)| !holders.is_empty()).map(
-                |(root, holders)| PathNodes {
-                    path: format!("{}/{name}", root.trim_end_matches('/')),
-                    count: count(&holders),
-                    nodes: self.fold(&holders),
-                },
-            ));
+    /// Groups holders of the bytes that count by where the file is, most nodes first.
+    pub(super) fn paths_of(&self, held: &[Held<'_>], expected: Expected) -> Vec<PathNodes> {
+        let mut places: BTreeMap<(&ImageName, &str), RoaringBitmap> = BTreeMap::new();
+        for held in held.iter().filter(|held| expected.allows(held.place.digest)) {
+            *places.entry((held.name, &held.place.root)).or_default() |= &held.nodes;
         }
+        let body = |((name, root), holders): ((&ImageName, &str), RoaringBitmap)| PathNodes {
+            path: format!("{}/{name}", root.trim_end_matches('/')),
+            count: count(&holders),
+            nodes: self.fold(&holders),
+        };
+        let mut bodies: Vec<PathNodes> = places.into_iter().map(body).collect();
         bodies.sort_by_key(|body| std::cmp::Reverse(body.count));
         bodies.truncate(MAX_GROUPS);
         bodies
     }
 }
 
+/// Nodes that hold a whole image under one name at one place.
+#[derive(Clone, Debug)]
+pub(super) struct Held<'a> {
+    name: &'a ImageName,
+    place: &'a Place,
+    nodes: RoaringBitmap,
+}
+
+/// Tells who holds which bytes: all of them, and not only as many as an answer shows.
+pub(super) fn by_digest(held: &[Held<'_>]) -> BTreeMap<Digest, RoaringBitmap> {
+    let mut groups: BTreeMap<Digest, RoaringBitmap> = BTreeMap::new();
+    for held in held {
+        *groups.entry(held.place.digest).or_default() |= &held.nodes;
+    }
+    groups
+}
+
+/// Takes some nodes away from a set that they are all in.
+fn without(all: &RoaringBitmap, some: &RoaringBitmap) -> RoaringBitmap {
+    if all.len() == some.len() { RoaringBitmap::new() } else { all - some }
+}
+
 /// The members of a partition by their answer: four disjoint sets that are all of them together.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Split {
+#[derive(Clone, Debug)]
+pub(super) struct Split<'a> {
+    /// What those hold whose answers count.
+    pub(super) held: Vec<Held<'a>>,
     pub(super) ready: RoaringBitmap,
     pub(super) outdated: RoaringBitmap,
     pub(super) missing: RoaringBitmap,
@@ -298,7 +288,7 @@ pub(super) struct Split {
     pub(super) unjudged: RoaringBitmap,
 }
 
-impl Split {
+impl Split<'_> {
     pub(super) fn counts(&self) -> Counts {
         Counts {
             ready: count(&self.ready),

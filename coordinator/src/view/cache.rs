@@ -1,31 +1,57 @@
 //! Answers worked out before, kept while nothing they rest on has changed.
+//!
+//! A question that comes again in the same words, while no image and no lease has changed, costs one look-up. After a change
+//! elsewhere it costs a look at what it means and at the names that the answer rests on.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quick_cache::{Equivalent, Weighter, sync};
+use sifleet_common::availability::Require;
 
 use super::rendered::Rendered;
+use super::resolve::Target;
 use crate::state::index::NameEntry;
 
-/// Most answers kept: more than 200 images on 100 partitions; beyond it the cache starts over.
-const MAX_ANSWERS: usize = 32_768;
+/// Bytes of memory for answers, about: more than 200 images on 100 partitions take, unless their nodesets are ragged.
+const MAX_BYTES: u64 = 128 << 20;
+/// Bytes that most answers take.
+const USUAL: u64 = 4 << 10;
 
-/// Answers by question. Shared by all views; an answer carries what it rests on.
-#[derive(Debug, Default)]
-pub struct Cache {
-    answers: RwLock<HashMap<Key, Entry>>,
-}
-
-/// What was asked, in resolved form.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) image: String,
-    pub(super) partition: String,
-    pub(super) require: u32,
-}
-
+/// Answers by question, shared by all views; those that are asked for least go first.
 #[derive(Debug)]
-struct Entry {
+pub struct Cache {
+    answers: sync::Cache<Asked<String>, Arc<Answered>, Bytes>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        let usually = usize::try_from(MAX_BYTES / USUAL).unwrap_or_default();
+        Self { answers: sync::Cache::with_weighter(usually, MAX_BYTES, Bytes) }
+    }
+}
+
+/// A question in the words in which it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Asked<Text> {
+    pub(super) image: Text,
+    pub(super) partition: Text,
+    pub(super) require: Require,
+}
+
+impl Equivalent<Asked<String>> for Asked<&str> {
+    fn equivalent(&self, key: &Asked<String>) -> bool {
+        self.image == key.image && self.partition == key.partition && self.require == key.require
+    }
+}
+
+/// An answer, and what it rests on.
+#[derive(Debug)]
+pub(super) struct Answered {
+    target: Target,
     basis: Basis,
+    /// The last change of the index that was seen to leave it as it is.
+    seen: AtomicU64,
     answer: Arc<Rendered>,
 }
 
@@ -44,17 +70,49 @@ impl PartialEq for Basis {
     }
 }
 
-impl Cache {
-    pub(super) fn get(&self, key: &Key, basis: &Basis) -> Option<Arc<Rendered>> {
-        let answers = self.answers.read().unwrap_or_else(PoisonError::into_inner);
-        answers.get(key).filter(|entry| entry.basis == *basis).map(|entry| Arc::clone(&entry.answer))
+impl Answered {
+    /// Keeps an answer that is true after so many changes of the index.
+    pub(super) fn new(target: Target, basis: Basis, changes: u64, answer: Arc<Rendered>) -> Self {
+        Self { target, basis, seen: AtomicU64::new(changes), answer }
     }
 
-    pub(super) fn put(&self, key: Key, basis: Basis, answer: Arc<Rendered>) {
-        let mut answers = self.answers.write().unwrap_or_else(PoisonError::into_inner);
-        if answers.len() >= MAX_ANSWERS {
-            answers.clear();
+    /// Returns the answer if nothing at all has changed.
+    pub(super) fn at(&self, liveness: u64, changes: u64) -> Option<Arc<Rendered>> {
+        let same = self.basis.liveness == liveness && self.seen.load(Ordering::Relaxed) == changes;
+        same.then(|| Arc::clone(&self.answer))
+    }
+
+    /// Returns the answer if nothing has changed that it rests on.
+    pub(super) fn resting_on(&self, target: &Target, basis: &Basis, changes: u64) -> Option<Arc<Rendered>> {
+        if self.target != *target || self.basis != *basis {
+            return None;
         }
-        answers.insert(key, Entry { basis, answer });
+        self.seen.store(changes, Ordering::Relaxed);
+        Some(Arc::clone(&self.answer))
+    }
+}
+
+impl Cache {
+    pub(super) fn get(&self, asked: &Asked<&str>) -> Option<Arc<Answered>> {
+        self.answers.get(asked)
+    }
+
+    pub(super) fn put(&self, asked: &Asked<&str>, answered: Answered) {
+        let Asked { image, partition, require } = *asked;
+        let asked = Asked { image: image.to_owned(), partition: partition.to_owned(), require };
+        self.answers.insert(asked, Arc::new(answered));
+    }
+}
+
+/// Weighs answers by the memory that they take.
+#[derive(Clone, Debug)]
+struct Bytes;
+
+impl Weighter<Asked<String>, Arc<Answered>> for Bytes {
+    fn weight(&self, asked: &Asked<String>, answered: &Arc<Answered>) -> u64 {
+        // The texts are kept as fields and as JSON.
+        let texts = answered.answer.json_len().saturating_mul(2);
+        let bytes = texts.saturating_add(asked.image.len()).saturating_add(asked.partition.len());
+        u64::try_from(bytes.saturating_add(size_of::<Answered>())).unwrap_or(u64::MAX)
     }
 }

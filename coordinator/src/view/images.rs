@@ -81,7 +81,8 @@ impl View {
         }
         Ok(ImageDetail {
             summary,
-            paths: self.paths_of(&target, target.digest.map_or(Expected::Any, Expected::Bytes), &live),
+            paths: self
+                .paths_of(&self.held(&target, &live), target.digest.map_or(Expected::Any, Expected::Bytes)),
             problems: self.problems(&target, &live),
             metadata: Vec::new(),
             as_of: now.wall.to_string(),

@@ -14,7 +14,7 @@ use super::availability::{MAX_GROUPS, Split, count};
 use super::resolve::Target;
 
 impl View {
-    pub(super) fn reasons(&self, target: &Target, split: &Split, live: &RoaringBitmap) -> Vec<Reason> {
+    pub(super) fn reasons(&self, target: &Target, split: &Split<'_>, live: &RoaringBitmap) -> Vec<Reason> {
         let mut reasons = Reasons { view: self, bodies: Vec::new() };
         self.explain_unleased(target, &(&split.unknown - live), &mut reasons);
         let mut unsure = &split.unknown & live;

@@ -3,8 +3,6 @@
 //! The two fields that differ from request to request are the last ones of the body: when the answer is true, and
 //! the number of the view. Everything before them is written once.
 
-use std::sync::OnceLock;
-
 use sifleet_common::api::availability::Availability;
 
 /// What most answers fit into.
@@ -15,14 +13,34 @@ const BUFFER: usize = 1024;
 pub struct Rendered {
     body: Availability,
     /// The JSON up to `as_of`; absent should that and the generation not be its end.
-    unchanging: OnceLock<Option<Box<[u8]>>>,
+    unchanging: Option<Box<[u8]>>,
+}
+
+/// The end of all answers of one moment.
+#[derive(Debug)]
+pub struct Ending {
+    as_of: String,
+    generation: u64,
+    json: String,
+}
+
+impl Ending {
+    /// Writes the end of answers that are true at `as_of`, by the view of that number.
+    ///
+    /// # Errors
+    /// Whatever serde says; it knows no reason.
+    pub fn new(as_of: String, generation: u64) -> serde_json::Result<Self> {
+        let json = format!(r#""as_of":{},"generation":{generation}}}"#, serde_json::to_string(&as_of)?);
+        Ok(Self { as_of, generation, json })
+    }
 }
 
 impl Rendered {
-    /// Keeps an answer; its JSON is made when it is first asked for.
+    /// Keeps an answer, and writes its JSON.
     #[must_use]
     pub fn new(body: Availability) -> Self {
-        Self { body, unchanging: OnceLock::new() }
+        let unchanging = unchanging(&body);
+        Self { body, unchanging }
     }
 
     /// Borrows the answer, with the time and generation at which it was worked out.
@@ -31,27 +49,31 @@ impl Rendered {
         &self.body
     }
 
-    /// Returns the answer's JSON as of a time and a generation.
+    /// Returns how long its JSON is, but for the end.
+    pub(super) fn json_len(&self) -> usize {
+        self.unchanging.as_ref().map_or(0, |json| json.len())
+    }
+
+    /// Writes the answer's JSON as of a moment.
     ///
     /// # Errors
     /// Whatever serde says; it knows no reason.
-    pub fn json(&self, as_of: String, generation: u64) -> serde_json::Result<Vec<u8>> {
-        match self.unchanging.get_or_init(|| unchanging(&self.body)) {
-            Some(unchanging) => Ok([unchanging, changing(&as_of, generation)?.as_bytes()].concat()),
-            None => serde_json::to_vec(&Availability { as_of, generation, ..self.body.clone() }),
+    pub fn write(&self, json: &mut Vec<u8>, ending: &Ending) -> serde_json::Result<()> {
+        if let Some(unchanging) = &self.unchanging {
+            json.extend_from_slice(unchanging);
+            json.extend_from_slice(ending.json.as_bytes());
+            return Ok(());
         }
+        let (as_of, generation) = (ending.as_of.clone(), ending.generation);
+        serde_json::to_writer(json, &Availability { as_of, generation, ..self.body.clone() })
     }
 }
 
 fn unchanging(body: &Availability) -> Option<Box<[u8]>> {
     let mut json = Vec::with_capacity(BUFFER);
     serde_json::to_writer(&mut json, body).ok()?;
-    json.strip_suffix(changing(&body.as_of, body.generation).ok()?.as_bytes()).map(Box::from)
-}
-
-/// Writes the end of a body.
-fn changing(as_of: &str, generation: u64) -> serde_json::Result<String> {
-    Ok(format!(r#""as_of":{},"generation":{generation}}}"#, serde_json::to_string(as_of)?))
+    let ending = Ending::new(body.as_of.clone(), body.generation).ok()?;
+    json.strip_suffix(ending.json.as_bytes()).map(Box::from)
 }
 
 #[cfg(test)]
@@ -72,7 +94,7 @@ mod tests {
             require: Require::All.to_string(),
             satisfied: counts.satisfied(Require::All),
             // What looks like the end must not be taken for it.
-            message: changing("long ago", 1).unwrap(),
+            message: Ending::new("long ago".to_owned(), 1).unwrap().json,
             expected_digest: None,
             counts,
             nodes: Nodes { ready: "viz1".to_owned(), outdated: none(), missing: none(), unknown: none() },
@@ -91,8 +113,10 @@ mod tests {
         let rendered = Rendered::new(body());
         for (as_of, generation) in [("2026-01-01T00:00:00Z", 7), ("a \"strange\" time", u64::MAX)] {
             let expected = Availability { as_of: as_of.to_owned(), generation, ..body() };
-            let json = rendered.json(as_of.to_owned(), generation).unwrap();
-            assert_eq!(json, serde_json::to_vec(&expected).unwrap());
+            let (mut json, ending) =
+                (b"before ".to_vec(), Ending::new(as_of.to_owned(), generation).unwrap());
+            rendered.write(&mut json, &ending).unwrap();
+            assert_eq!(json, [b"before ".as_slice(), &serde_json::to_vec(&expected).unwrap()].concat());
         }
     }
 

@@ -13,6 +13,8 @@ pub struct NodeTable {
     keys: Vec<FoldKey>,
     /// For each node, by its number, the last one up to which numbers and names both go on without a gap.
     stretch: Vec<u32>,
+    /// Whether the name at the next position follows the one at this: a bit for each position.
+    followed: Vec<u64>,
 }
 
 impl NodeTable {
@@ -31,8 +33,8 @@ impl NodeTable {
             };
             keys.push(key);
         }
-        let stretch = stretches(&rank, &keys);
-        Self { rank, keys, stretch }
+        let (stretch, followed) = (stretches(&rank, &keys), followed(&keys));
+        Self { rank, keys, stretch, followed }
     }
 
     /// Returns the number of nodes.
@@ -47,33 +49,41 @@ impl NodeTable {
         self.rank.is_empty()
     }
 
-    /// Lists nodes as runs of positions, in natural order.
-    fn runs(&self, nodes: &RoaringBitmap) -> Vec<(usize, usize)> {
-        let position = |id: u32| self.rank.get(usize::try_from(id).ok()?).map(|rank| *rank as usize);
-        let (mut runs, mut ranges) = (Vec::new(), nodes.iter());
+    /// Folds a set of nodes into text.
+    ///
+    /// It takes as long as there are gaps in the order in which nodes were first heard of, and at most as long as there are
+    /// nodes: nothing is sorted.
+    #[must_use]
+    pub fn fold(&self, nodes: &RoaringBitmap) -> String {
+        let present = self.positions(nodes);
+        let word = |at: usize| present.get(at).copied().unwrap_or_default();
+        let goes_on = |at: usize| word(at) & self.followed.get(at).copied().unwrap_or_default();
+        let before = |at: usize| at.checked_sub(1).map_or(0, &goes_on) >> 63;
+        let first = |at: usize| word(at) & !(goes_on(at) << 1 | before(at));
+        let last = |at: usize| word(at) & !(goes_on(at) & (word(at) >> 1 | word(at + 1) << 63));
+        let runs = set_bits(present.len(), first).zip(set_bits(present.len(), last));
+        nodeset::fold_runs(
+            runs.filter_map(|(first, last)| Some((self.keys.get(first)?, self.keys.get(last)?))),
+        )
+    }
+
+    /// Marks the positions of nodes: a bit for each.
+    fn positions(&self, nodes: &RoaringBitmap) -> Vec<u64> {
+        let mut present = vec![0; self.followed.len()];
+        let mut ranges = nodes.iter();
         while let Some(range) = ranges.next_range() {
             let mut from = *range.start();
             // A node without a stretch came after this table was made; so did all behind it.
-            while let Some(end) = usize::try_from(from).ok().and_then(|id| self.stretch.get(id)) {
+            while let Some((end, first)) = self.stretch.get(from as usize).zip(self.rank.get(from as usize)) {
                 let to = (*end).min(*range.end());
-                runs.extend(position(from).zip(position(to)));
+                mark(&mut present, *first as usize, (to - from) as usize + 1);
                 if to == *range.end() {
                     break;
                 }
                 from = to + 1;
             }
         }
-        if !runs.is_sorted() {
-            runs.sort_unstable();
-        }
-        runs
-    }
-
-    /// Folds a set of nodes into text.
-    #[must_use]
-    pub fn fold(&self, nodes: &RoaringBitmap) -> String {
-        let keys = |(first, last): (usize, usize)| Some((self.keys.get(first)?, self.keys.get(last)?));
-        nodeset::fold_runs(self.runs(nodes).into_iter().filter_map(keys))
+        present
     }
 
     /// Finds the one of these nodes that stands before the others.
@@ -105,6 +115,39 @@ fn stretches(rank: &[u32], keys: &[FoldKey]) -> Vec<u32> {
         stretch[id] = end;
     }
     stretch
+}
+
+fn followed(keys: &[FoldKey]) -> Vec<u64> {
+    let mut followed = vec![0; keys.len().div_ceil(64)];
+    for (position, pair) in keys.windows(2).enumerate() {
+        if let [one, next] = pair
+            && one.is_followed_by(next)
+        {
+            mark(&mut followed, position, 1);
+        }
+    }
+    followed
+}
+
+/// Sets so many bits from one on.
+fn mark(words: &mut [u64], mut from: usize, mut count: usize) {
+    while count > 0 {
+        let here = count.min(64 - from % 64);
+        if let Some(word) = words.get_mut(from / 64) {
+            *word |= (u64::MAX >> (64 - here)) << (from % 64);
+        }
+        from += here;
+        count -= here;
+    }
+}
+
+/// Lists which bits of so many words are set.
+fn set_bits(words: usize, word: impl Fn(usize) -> u64) -> impl Iterator<Item = usize> {
+    (0..words).flat_map(move |at| {
+        let left = |bits: u64| Some(bits).filter(|bits| *bits != 0);
+        let each = std::iter::successors(left(word(at)), move |bits| left(bits & (bits - 1)));
+        each.map(move |bits| at * 64 + bits.trailing_zeros() as usize)
+    })
 }
 
 #[cfg(test)]

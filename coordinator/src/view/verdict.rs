@@ -15,7 +15,7 @@ use sifleet_common::policy::{Fingerprint, Policy};
 use sifleet_common::push::FailCode;
 use sifleet_common::time::Now;
 
-use super::availability::MAX_GROUPS;
+use super::availability::{MAX_GROUPS, by_digest};
 use super::{QueryError, View, shorten};
 use crate::words::{Facts, Reason};
 
@@ -121,7 +121,7 @@ impl View {
         if let (Satisfied::Yes, Some(signer)) = (found.satisfied, question.signer) {
             let digests = match found.expected_digest.as_deref().and_then(|text| text.parse().ok()) {
                 Some(digest) => vec![digest],
-                None => self.held(image, (question.partition, among), now),
+                None => self.bytes_held(image, (question.partition, among), now),
             };
             self.judge_signatures(signer, &digests, &mut finding);
         }
@@ -130,14 +130,19 @@ impl View {
     }
 
     /// Lists all bytes that nodes hold as an image: an answer shows only some of them.
-    fn held(&self, image: &str, (partition, among): (&str, Option<&RoaringBitmap>), now: Now) -> Vec<Digest> {
+    fn bytes_held(
+        &self,
+        image: &str,
+        (partition, among): (&str, Option<&RoaringBitmap>),
+        now: Now,
+    ) -> Vec<Digest> {
         let Ok(partition) = self.partition_info(partition) else { return Vec::new() };
         let Ok(target) = self.resolve(image, Some(&partition.name)) else { return Vec::new() };
         let mut nodes = &partition.members & &*self.live_at(now);
         if let Some(among) = among {
             nodes &= among;
         }
-        self.holders_of(&target, &nodes).into_keys().collect()
+        by_digest(&self.held(&target, &nodes)).into_keys().collect()
     }
 
     /// Looks whether one key has signed all the bytes that are ready.
