@@ -53,7 +53,7 @@ impl Plan {
 pub type Benchmark = fn(&Plan) -> anyhow::Result<Vec<Table>>;
 
 /// All of them, in the order in which they run.
-pub const ALL: [(&str, Benchmark); 11] = [
+pub const ALL: [(&str, Benchmark); 12] = [
     ("hash", hash::measure),
     ("agent", agent::measure),
     ("cost", cost::measure),
@@ -63,6 +63,7 @@ pub const ALL: [(&str, Benchmark); 11] = [
     ("blob", blob::measure),
     ("availability-1000", availability::measure_1000),
     ("availability-10000", availability::measure_10000),
+    ("page", page::measure),
     ("push-simulated", simulated::measure),
     ("planner", planner::measure),
 ];

@@ -11,7 +11,6 @@ use sifleet_common::role::Role;
 use super::load::{IMAGES, Load, Scale, TEN_THOUSAND, THOUSAND};
 use super::nginx::{self, Nginx};
 use super::paced::{self, Latencies};
-use super::page;
 use super::report::{Figure, Table, number};
 use super::wrk::{Answered, Wrk};
 use super::{Plan, process};
@@ -46,13 +45,8 @@ fn measure(scale: &Scale, plan: &Plan) -> anyhow::Result<Vec<Table>> {
     let load = Load::start(scale)?;
     let memory = memory_table(&load, scale, plan)?;
     let mut bench = Bench::prepare(&load, plan);
-    let (mut rounds, mut pages) = (Vec::new(), Vec::new());
-    for _ in 0..plan.rounds {
-        rounds.push(bench.round()?);
-        pages.push(page::round(&load, plan, EVENTS)?);
-    }
-    let page = page::table(scale.nodes, EVENTS, &pages);
-    Ok(vec![bench.table(scale, &rounds), page, memory])
+    let rounds = (0..plan.rounds).map(|_| bench.round()).collect::<anyhow::Result<Vec<Round>>>()?;
+    Ok(vec![bench.table(scale, &rounds), memory])
 }
 
 fn memory_table(load: &Load, scale: &Scale, plan: &Plan) -> anyhow::Result<Table> {
