@@ -58,8 +58,7 @@ pub(super) async fn serve(
         Asked::Manifest(name, reference) => {
             manifests::serve(&app, &registry, (name, &reference), (call, body)).await
         }
-        // Blobs have no repository.
-        Asked::Blob(_, digest) => blobs::serve(&registry, &digest, &call).await,
+        Asked::Blob(name, digest) => blobs::serve(&registry, (&name, &digest), &call).await,
         Asked::Uploads(name) => uploads::begin(&app, &registry, &name, (call, body)).await,
         Asked::Upload(name, id) => uploads::serve(&app, &registry, (&name, &id), (call, body)).await,
     }

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Advice, fadvise};
+use sifleet_common::name::ImageName;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, trace};
 
 use super::digest::OciDigest;
 use super::error::OciError;
 use super::manifest::EMPTY;
-use super::{Registry, hash, stored};
+use super::name::Repository;
+use super::{Registry, hash, lookup, stored};
 use crate::library::Place;
 
 /// Bytes read at once: enough that handing them over costs nothing, few enough to hold them for every download.
@@ -49,14 +51,23 @@ pub struct Piece {
 }
 
 impl Registry {
-    /// Finds a blob. They are the same in all repositories: whoever may pull one may pull all.
+    /// Finds a blob. They are the same in all repositories: whoever may pull one may pull all. The empty configuration need not
+    /// have been pushed where an image or another artifact has it.
     ///
     /// # Errors
     /// [`OciError::UnknownBlob`].
-    pub async fn blob(&self, digest: &OciDigest) -> Result<Blob, OciError> {
+    pub async fn blob(&self, repository: &Repository, digest: &OciDigest) -> Result<Blob, OciError> {
         let wanted = digest.clone();
         if let Some(blob) = self.on_disk(move |registry| registry.find_blob(&wanted)).await? {
             return Ok(blob);
+        }
+        if is_empty(digest) {
+            let (of, wanted) = (repository.clone(), digest.clone());
+            let is_needed = self.on_disk(move |registry| registry.needs_empty(&of, &wanted)).await?;
+            let empty = Blob { source: Source::Empty, size: EMPTY.len() as u64 };
+            return is_needed
+                .then_some(empty)
+                .ok_or_else(|| OciError::UnknownBlob { digest: digest.clone() });
         }
         // A file that had these bytes may have them still, although its name or its permissions changed.
         let wanted = digest.clone();
@@ -72,7 +83,15 @@ impl Registry {
         found.ok_or_else(|| OciError::UnknownBlob { digest: digest.clone() })
     }
 
-    /// Tells whether a blob is here.
+    /// Tells whether something in a repository has the empty configuration: what was pushed, or a file of the library.
+    pub(super) fn needs_empty(&self, repository: &Repository, empty: &OciDigest) -> Result<bool, OciError> {
+        let view = self.0.handle.views.load();
+        let is_of = |name: &ImageName| lookup::is_file_of(repository, name.as_str());
+        Ok(self.0.store.oci(|rows| rows.is_used_in(repository.as_str(), empty))?
+            || view.library_images().any(|(name, _)| is_of(name)))
+    }
+
+    /// Tells whether a manifest may name a blob: it is here, or nobody has to push it.
     pub(super) fn has_blob(&self, place: &Place, digest: &OciDigest) -> Result<bool, OciError> {
         Ok(is_empty(digest)
             || stored::open(place, digest)?.is_some()
@@ -85,12 +104,10 @@ impl Registry {
             let size = file.metadata().map_err(place.failed_io("look at a blob"))?.len();
             return Ok(Some(Blob { source: Source::File(Arc::new(file), None), size }));
         }
-        if let Some((row, file)) = self.library_file(&place, digest)? {
+        Ok(self.library_file(&place, digest)?.map(|(row, file)| {
             let source = Source::File(Arc::new(file), Some(row.version));
-            return Ok(Some(Blob { source, size: row.size }));
-        }
-        // Nobody has to push what every image has.
-        Ok(is_empty(digest).then(|| Blob { source: Source::Empty, size: EMPTY.len() as u64 }))
+            Blob { source, size: row.size }
+        }))
     }
 
     /// Begins a download of the bytes from `at` to before `end`; waits while too many go on.
@@ -146,6 +163,6 @@ impl Piece {
     }
 }
 
-fn is_empty(digest: &OciDigest) -> bool {
+pub(super) fn is_empty(digest: &OciDigest) -> bool {
     digest.algorithm().of(EMPTY) == *digest
 }

@@ -10,7 +10,7 @@ use tracing::info;
 use super::digest::OciDigest;
 use super::error::OciError;
 use super::name::{Reference, Repository, Tag, file_of};
-use super::{Registry, lookup, stored};
+use super::{Registry, blob, lookup, stored};
 use crate::library::Place;
 use crate::store::oci::{FileRow, OciStep};
 
@@ -107,15 +107,21 @@ impl Registry {
         Ok(steps)
     }
 
-    /// Deletes a blob that is no image of the library and that no manifest names, in whatever repository.
+    /// Deletes a blob that is no image of the library and that no manifest names, in whatever repository; but the empty
+    /// configuration is not kept for other repositories, which have it without its being pushed.
     ///
     /// # Errors
     /// [`OciError::UnknownBlob`]; [`OciError::Unsupported`] for blobs that go with manifests.
-    pub async fn delete_blob(&self, digest: &OciDigest) -> Result<(), OciError> {
-        let wanted = digest.clone();
+    pub async fn delete_blob(&self, repository: &Repository, digest: &OciDigest) -> Result<(), OciError> {
+        let (of, wanted) = (repository.clone(), digest.clone());
         let removed = self.on_names(move |registry| {
             let place = registry.0.library.place()?;
-            if registry.0.store.oci(|rows| rows.is_used(&wanted))? {
+            let is_needed = if blob::is_empty(&wanted) {
+                registry.needs_empty(&of, &wanted)?
+            } else {
+                registry.0.store.oci(|rows| rows.is_used(&wanted))?
+            };
+            if is_needed {
                 return Ok(false);
             }
             stored::remove(&place, &stored::blob_name(&wanted))
@@ -123,7 +129,7 @@ impl Registry {
         if removed.await? {
             return Ok(());
         }
-        self.blob(digest).await?;
+        self.blob(repository, digest).await?;
         let why =
             format!("{digest} belongs to an image or another artifact: delete the manifests that name it");
         Err(OciError::Unsupported { why })

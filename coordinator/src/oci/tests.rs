@@ -253,16 +253,45 @@ async fn an_image_is_called_as_its_manifest_calls_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_blob_that_an_artifact_needs_is_not_deleted_and_the_empty_configuration_is_everywhere() {
+async fn a_blob_that_an_artifact_needs_is_not_deleted() {
     let lab = lab(Options::default());
     let blob = lab.push_blob(b"x", Algorithm::Sha256).await;
     let text = String::from_utf8(manifest(&blob, 1)).unwrap().replace(manifest::SIF_LAYER, "text/plain");
     let taken = lab.put("a", "v1", text.into_bytes()).await.unwrap();
-    assert!(matches!(lab.registry.delete_blob(&blob).await, Err(OciError::Unsupported { .. })));
+    let repository = of("a");
+    let delete = || lab.registry.delete_blob(&repository, &blob);
+    assert!(matches!(delete().await, Err(OciError::Unsupported { .. })));
     lab.delete("a", &taken.digest.to_string()).await.unwrap();
-    lab.registry.delete_blob(&blob).await.unwrap();
-    assert!(matches!(lab.registry.delete_blob(&blob).await, Err(OciError::UnknownBlob { .. })));
-    assert_eq!(lab.registry.blob(&Algorithm::Sha512.of(b"{}")).await.unwrap().size, 2);
+    delete().await.unwrap();
+    assert!(matches!(delete().await, Err(OciError::UnknownBlob { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_empty_configuration_is_there_where_an_image_has_it_and_elsewhere_until_it_is_deleted() {
+    let mut lab = lab(Options::default());
+    let (empty, repositories) = (Algorithm::Sha256.of(b"{}"), [of("pushed"), of("copied"), of("other")]);
+    let taken = lab.push("pushed", "v1", &sif(1)).await.unwrap();
+    lab.copy_in("copied.sif", &sif(2));
+    lab.show("copied.sif", &sif(2));
+    let [pushed, copied, other] = &repositories;
+    for has_it in [pushed, copied] {
+        assert_eq!(lab.registry.blob(has_it, &empty).await.unwrap().size, 2);
+        let refused = lab.registry.delete_blob(has_it, &empty).await;
+        assert!(matches!(refused, Err(OciError::Unsupported { .. })));
+    }
+    let missing = lab.registry.blob(other, &empty).await;
+    assert!(matches!(missing, Err(OciError::UnknownBlob { .. })));
+    lab.push_blob(b"{}", Algorithm::Sha256).await;
+    lab.registry.blob(other, &empty).await.unwrap();
+    lab.registry.delete_blob(other, &empty).await.unwrap();
+    for gone in
+        [lab.registry.blob(other, &empty).await.err(), lab.registry.delete_blob(other, &empty).await.err()]
+    {
+        assert!(matches!(gone, Some(OciError::UnknownBlob { .. })));
+    }
+    lab.registry.blob(pushed, &empty).await.unwrap();
+    lab.delete("pushed", &taken.digest.to_string()).await.unwrap();
+    assert!(lab.registry.blob(pushed, &empty).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

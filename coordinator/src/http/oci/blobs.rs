@@ -13,6 +13,7 @@ use super::{CONTENT_DIGEST, Call, bare, set};
 use crate::http::problem::ApiError;
 use crate::oci::digest::OciDigest;
 use crate::oci::error::OciError;
+use crate::oci::name::Repository;
 use crate::oci::{Blob, Piece, Registry};
 
 /// A piece that is being read.
@@ -20,21 +21,20 @@ type Ahead = JoinHandle<(Piece, io::Result<Option<Vec<u8>>>)>;
 
 pub(super) async fn serve(
     registry: &Registry,
-    digest: &OciDigest,
+    (name, digest): (&Repository, &OciDigest),
     call: &Call,
 ) -> Result<Response, ApiError> {
     match call.method {
-        Method::GET | Method::HEAD => get(registry, digest, call).await,
+        Method::GET | Method::HEAD => get(registry, registry.blob(name, digest).await?, digest, call).await,
         Method::DELETE => {
-            registry.delete_blob(digest).await?;
+            registry.delete_blob(name, digest).await?;
             Ok(bare(StatusCode::ACCEPTED))
         }
         _ => Err(call.not_allowed()),
     }
 }
 
-async fn get(registry: &Registry, digest: &OciDigest, call: &Call) -> Result<Response, ApiError> {
-    let blob = registry.blob(digest).await?;
+async fn get(registry: &Registry, blob: Blob, digest: &OciDigest, call: &Call) -> Result<Response, ApiError> {
     let size = blob.size;
     let tag = format!("\"{digest}\"");
     // Whoever has a part of something else is given all.

@@ -32,7 +32,7 @@ pub(super) async fn begin(
     if let Some(mounted) = call.query("mount") {
         let digest: OciDigest = mounted.parse()?;
         // Blobs are the same in all repositories, so that it does not matter from which.
-        match registry.blob(&digest).await {
+        match registry.blob(name, &digest).await {
             Ok(_) => return Ok(created(name, &digest)),
             Err(OciError::UnknownBlob { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -205,6 +205,16 @@ impl OciRows<'_> {
         self.list(sql, &[&blob.to_string()], |row| row.get::<_, i64>(0)).map(|rows| !rows.is_empty())
     }
 
+    /// Tells whether a manifest of a repository names a blob.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn is_used_in(&self, repository: &str, blob: &OciDigest) -> std::result::Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM oci_blob_use WHERE blob = ?1 AND repository = ?2 LIMIT 1";
+        self.list(sql, &[&blob.to_string(), &repository], |row| row.get::<_, i64>(0))
+            .map(|rows| !rows.is_empty())
+    }
+
     /// Counts the bytes of all manifests.
     ///
     /// # Errors
