@@ -15,7 +15,7 @@ use super::share::Share;
 use super::signatures::Admission;
 use crate::state::Node;
 use crate::state::index::{DigestEntry, NodeId};
-use crate::store::push::PushNo;
+use crate::store::push::{PushNo, PushRecord};
 
 /// A root as a node numbers it.
 type Place = (RootId, Arc<str>);
@@ -248,6 +248,13 @@ impl State {
         let Some(share) = self.pushes.shares.get(&id) else { return false };
         let (Some(node), Some((root, _))) = (self.node(share.node), &share.root) else { return false };
         self.is_live(share.node) && holds_as(&node.inventory, *root, &share.name, share.image)
+    }
+
+    /// Tells whether a node whose answers count holds what a push is to bring.
+    pub(super) fn holds(&self, id: NodeId, push: &PushRecord) -> bool {
+        let Some(node) = self.node(id).filter(|_| self.is_live(id)) else { return false };
+        root_of(&node.inventory, push.root.as_deref())
+            .is_ok_and(|(root, _)| holds_as(&node.inventory, root, &push.image, push.digest))
     }
 
     /// Says why a node cannot use what lies where a share was brought, if it cannot.

@@ -11,7 +11,7 @@ use sifleet_common::push::Phase;
 use sifleet_common::time::{Now, UnixMillis};
 
 use super::wish::{MAX_PARTS, MAX_RUNNING};
-use super::{Command, Push, PushError, Wish, Work};
+use super::{Command, Part, Push, PushError, Wish, Work};
 use crate::state::index::NodeId;
 use crate::state::{Effect, State};
 use crate::store::Op;
@@ -70,17 +70,22 @@ impl State {
         Ok(no)
     }
 
-    /// Takes a push that is under way for the wish, if one brings the same bytes to all of its nodes.
+    /// Takes a push that brings the same bytes for the wish: its nodes all wait in that one, or hold what it brought them.
+    ///
+    /// A wish is made of a view, which may be older than this state: what has come since is no reason for another push.
     fn ensure(&mut self, wish: Wish, now: Now) -> Result<PushNo, PushError> {
         let same = |push: &&Push| {
             let record = &push.record;
             let alike =
                 (&record.image, record.digest, &record.root) == (&wish.image, wish.digest, &wish.root);
-            alike && !record.cancelled && push.open > 0
+            alike && !record.cancelled && (push.open > 0 || push.state == PushState::Done)
         };
         let brings = |push: &&Push| {
-            let open = push.parts.iter().filter(|part| !part.settled).map(|part| part.node.0);
-            wish.nodes.is_subset(&open.collect::<RoaringBitmap>())
+            let counts = |part: &&Part| {
+                wish.nodes.contains(part.node.0) && (!part.settled || self.holds(part.node, &push.record))
+            };
+            let nodes = push.parts.iter().filter(counts).map(|part| part.node.0);
+            nodes.collect::<RoaringBitmap>() == wish.nodes
         };
         let found = self.pushes.pushes.values().filter(same).find(brings).map(|push| push.record.no);
         found.map_or_else(|| self.create(wish, now), Ok)

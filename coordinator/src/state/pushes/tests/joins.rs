@@ -1,4 +1,4 @@
-//! Nodes whose jobs pull an image join one push.
+//! Wishes for which a push is there already: of nodes whose jobs pull an image, and of people who want it ensured.
 
 use sifleet_common::api::pushes::{PushState, PushTarget};
 use sifleet_common::inventory::RootState;
@@ -6,8 +6,8 @@ use sifleet_common::push::{FailCode, Phase};
 
 use super::lab::{Lab, request};
 use super::{Transfers, site};
-use crate::state::pushes::{Command, join};
-use crate::state::testing::{image, library};
+use crate::state::pushes::{Command, Wish, join};
+use crate::state::testing::{gone, image, library};
 use crate::store::push::PushNo;
 
 /// Lets a node pull `a.sif`.
@@ -17,6 +17,47 @@ fn pull(lab: &mut Lab, node: &str) -> PushNo {
     wish.key = Some(join::key(&wish.image, wish.digest));
     wish.patience = join::PATIENCE;
     lab.command(Command::Join(Box::new(wish))).unwrap()
+}
+
+/// Wants `a.sif` on nodes, as somebody does who saw that they lack it.
+fn ensured(lab: &mut Lab, nodes: &str) -> Wish {
+    lab.wish(&request("a", PushTarget::Nodes(nodes.into())))
+}
+
+fn ensure(lab: &mut Lab, wish: &Wish) -> PushNo {
+    lab.command(Command::Ensure(Box::new(wish.clone()))).unwrap()
+}
+
+#[test]
+fn a_wish_that_came_true_a_moment_ago_begins_no_other_push() {
+    let mut lab = site("n[1-3]");
+    let (both, first) = (ensured(&mut lab, "n[1-2]"), ensured(&mut lab, "n1"));
+    let push = ensure(&mut lab, &both);
+    lab.change("n1", vec![image("a.sif", 1)]);
+    assert_eq!((ensure(&mut lab, &both), ensure(&mut lab, &first)), (push, push), "n2 goes on");
+    lab.change("n2", vec![image("a.sif", 1)]);
+    assert_eq!(lab.body(push).state, PushState::Done);
+    assert_eq!((ensure(&mut lab, &both), ensure(&mut lab, &first)), (push, push));
+    let more = ensured(&mut lab, "n[1-3]");
+    assert_ne!(ensure(&mut lab, &more), push, "n3 was none of its nodes");
+}
+
+#[test]
+fn a_node_that_lost_an_image_or_is_away_is_pushed_to_anew() {
+    let mut lab = site("n[1-2]");
+    let wish = ensured(&mut lab, "n[1-2]");
+    let push = ensure(&mut lab, &wish);
+    for node in ["n1", "n2"] {
+        lab.change(node, vec![image("a.sif", 1)]);
+    }
+    lab.change("n2", vec![gone("a.sif")]);
+    let next = ensure(&mut lab, &wish);
+    assert_ne!(next, push);
+    assert_eq!(lab.shown(next), "waiting n2; done n1");
+    lab.change("n2", vec![image("a.sif", 1)]);
+    lab.lose("n1");
+    let last = ensure(&mut lab, &wish);
+    assert_eq!(lab.shown(last), "done n2; deferred n1");
 }
 
 #[test]
