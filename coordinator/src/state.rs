@@ -304,7 +304,7 @@ impl State {
         self.live.remove(id.0);
         self.pushes.gone(id);
         self.removals.heed(id);
-        self.shown.liveness_changed(id);
+        self.shown.touch(id);
         let name = node.name.clone();
         self.announce_node(api::events::EventKind::NodeOffline, name, Some(why.to_owned()));
     }
@@ -328,7 +328,7 @@ impl State {
             None => {
                 let name = node.name.clone();
                 self.live.insert(id.0);
-                self.shown.liveness_changed(id);
+                self.shown.touch(id);
                 self.describable(id);
                 self.announce_node(api::events::EventKind::NodeOnline, name, None);
             }

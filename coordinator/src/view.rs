@@ -130,6 +130,17 @@ impl NodeInfo {
     fn is_syncing(&self) -> bool {
         self.connected && self.lease_until.is_none()
     }
+
+    /// Tells whether answers say of it what they said when it was as `before`, but for what lies on it.
+    pub(crate) fn counts_as(&self, before: &Self) -> bool {
+        let silence = |node: &Self| (node.connected, node.last_seen, node.facts.is_some());
+        match (self.lease_until, before.lease_until) {
+            (Some(_), Some(_)) => {}
+            (None, None) if silence(self) == silence(before) => {}
+            (None, None) | (Some(_), None) | (None, Some(_)) => return false,
+        }
+        (&self.unknown_roots, &self.degraded_roots) == (&before.unknown_roots, &before.degraded_roots)
+    }
 }
 
 /// One partition as queries see it.
@@ -148,7 +159,7 @@ pub struct PartitionInfo {
 pub struct View {
     /// Counts published views.
     pub generation: u64,
-    /// Counts changes of who counts: leases, roots, memberships.
+    /// Counts changes of who counts and of what is said of nodes.
     pub(crate) liveness: u64,
     /// Counts changes of what nodes hold.
     pub(crate) changes: u64,

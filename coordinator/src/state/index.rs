@@ -46,6 +46,8 @@ pub struct Place {
 /// Everything known under one name.
 #[derive(Clone, Debug, Default)]
 pub struct NameEntry {
+    /// Number of the change that made it: no other state of any name has the same.
+    pub version: u64,
     /// Nodes with a whole image, by bytes and place.
     pub ready: BTreeMap<Place, RoaringBitmap>,
     /// Nodes with a file nobody vouches for yet.
@@ -296,7 +298,8 @@ impl Index {
         ready && self.hear_of(name)
     }
 
-    fn place(&mut self, name: &ImageName, known: bool, entry: Arc<NameEntry>) {
+    fn place(&mut self, name: &ImageName, known: bool, mut entry: Arc<NameEntry>) {
+        Arc::make_mut(&mut entry).version = self.changes;
         let empty = entry.is_empty();
         match self.heard_of.get_mut(name) {
             None if empty => {

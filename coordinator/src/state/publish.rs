@@ -19,7 +19,7 @@ use crate::view::{NodeInfo, PartitionInfo, View, cache::Cache};
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     dirty: BTreeSet<NodeId>,
-    /// Counts changes of who counts: leases won and lost, roots, memberships.
+    /// Counts changes of who counts and of what is said of nodes: leases, sessions, roots, memberships.
     liveness: u64,
     generation: u64,
     nodes: imbl::Vector<Arc<NodeInfo>>,
@@ -37,17 +37,8 @@ impl Shown {
         self.dirty.insert(id);
     }
 
-    pub(super) fn liveness_changed(&mut self, id: NodeId) {
-        self.liveness += 1;
-        self.touch(id);
-    }
-
     pub(super) fn identities_changed(&mut self) {
         self.invites = None;
-    }
-
-    pub(super) fn roots_changed(&mut self, id: NodeId) {
-        self.liveness_changed(id);
     }
 }
 
@@ -118,6 +109,9 @@ impl State {
             ahead: node.ahead,
             scanned: node.scanned,
         };
+        if !self.shown.nodes.get(id.index()).is_some_and(|before| info.counts_as(before)) {
+            self.shown.liveness += 1;
+        }
         let info = Arc::new(info);
         if id.index() < self.shown.nodes.len() {
             self.shown.nodes.set(id.index(), info);

@@ -42,7 +42,7 @@ impl State {
         match (change, told) {
             (Change::Root(root, now), _) => {
                 let unknown = matches!(now.state, RootState::Unknown { .. });
-                self.shown.roots_changed(id);
+                self.shown.touch(id);
                 self.announce_node(EventKind::NodeRoots, name, Some(describe_root(&now.path, &now.state)));
                 return (before != Some(unknown)).then_some(*root);
             }

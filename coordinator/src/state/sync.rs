@@ -173,7 +173,7 @@ impl State {
         for key in differing(&old, &inventory, roots_changed) {
             self.refresh(id, &key, &inventory);
         }
-        self.shown.roots_changed(id);
+        self.shown.touch(id);
         let changes = inventory.as_changes().collect();
         self.effects.push(Effect::Store(Op::Replace { node: name, position, changes }));
     }

@@ -105,15 +105,15 @@ impl View {
     }
 
     fn basis(&self, target: &Target, partition: &PartitionInfo) -> Basis {
-        let mut entries: Vec<Arc<NameEntry>> =
-            target.names.iter().filter_map(|name| self.names.get(name).cloned()).collect();
+        let mut versions: Vec<u64> = self.entries(target).map(|entry| entry.version).collect();
         if !target.by_digest {
             for name in &target.names {
                 let library = self.library_names(name, Some(&partition.name));
-                entries.extend(library.iter().filter_map(|name| self.names.get(name.as_str()).cloned()));
+                let entries = library.iter().filter_map(|name| self.names.get(name.as_str()));
+                versions.extend(entries.map(|entry| entry.version));
             }
         }
-        Basis { liveness: self.liveness, entries }
+        Basis { liveness: self.liveness, versions }
     }
 
     fn work_out(

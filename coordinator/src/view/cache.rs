@@ -6,17 +6,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quick_cache::{Equivalent, Weighter, sync};
+use quick_cache::sync::DefaultLifecycle;
+use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter, sync};
 use sifleet_common::availability::Require;
 
 use super::rendered::Rendered;
 use super::resolve::Target;
-use crate::state::index::NameEntry;
 
 /// Bytes of memory for answers, about: more than 200 images on 100 partitions take, unless their nodesets are ragged.
 const MAX_BYTES: u64 = 128 << 20;
 /// Bytes that most answers take.
 const USUAL: u64 = 4 << 10;
+/// In how many parts they are kept, each with a lock of its own. An answer fits into one part, so more of them on a machine
+/// with more processors would leave no room for ragged answers.
+const PARTS: usize = 16;
 
 /// Answers by question, shared by all views; those that are asked for least go first.
 #[derive(Debug)]
@@ -27,7 +30,17 @@ pub struct Cache {
 impl Default for Cache {
     fn default() -> Self {
         let usually = usize::try_from(MAX_BYTES / USUAL).unwrap_or_default();
-        Self { answers: sync::Cache::with_weighter(usually, MAX_BYTES, Bytes) }
+        let mut options = OptionsBuilder::new();
+        options.estimated_items_capacity(usually).weight_capacity(MAX_BYTES).shards(PARTS);
+        let answers = match options.build() {
+            Ok(options) => {
+                let (hashes, lives) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
+                sync::Cache::with_options(options, Bytes, hashes, lives)
+            }
+            // It knows no reason: both capacities are there.
+            Err(_) => sync::Cache::with_weighter(usually, MAX_BYTES, Bytes),
+        };
+        Self { answers }
     }
 }
 
@@ -53,27 +66,27 @@ pub(super) struct Answered {
     /// The last change of the index that was seen to leave it as it is.
     seen: AtomicU64,
     answer: Arc<Rendered>,
+    /// Bytes of memory that it takes, about.
+    bytes: usize,
 }
 
 /// What an answer rests on: these being the same, the answer is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Basis {
     pub(super) liveness: u64,
-    pub(super) entries: Vec<Arc<NameEntry>>,
-}
-
-impl PartialEq for Basis {
-    fn eq(&self, other: &Self) -> bool {
-        self.liveness == other.liveness
-            && self.entries.len() == other.entries.len()
-            && self.entries.iter().zip(&other.entries).all(|(one, other)| Arc::ptr_eq(one, other))
-    }
+    /// The versions of the names' entries.
+    pub(super) versions: Vec<u64>,
 }
 
 impl Answered {
     /// Keeps an answer that is true after so many changes of the index.
     pub(super) fn new(target: Target, basis: Basis, changes: u64, answer: Arc<Rendered>) -> Self {
-        Self { target, basis, seen: AtomicU64::new(changes), answer }
+        let names: usize = target.names.iter().map(|name| name.as_str().len()).sum();
+        let lists = size_of_val(target.names.as_slice()) + size_of_val(basis.versions.as_slice());
+        // The texts are kept as fields and as JSON.
+        let texts = answer.json_len().saturating_mul(2);
+        let bytes = size_of::<Self>() + size_of::<Rendered>() + target.shown.len() + names + lists + texts;
+        Self { target, basis, seen: AtomicU64::new(changes), answer, bytes }
     }
 
     /// Returns the answer if nothing at all has changed.
@@ -110,9 +123,10 @@ struct Bytes;
 
 impl Weighter<Asked<String>, Arc<Answered>> for Bytes {
     fn weight(&self, asked: &Asked<String>, answered: &Arc<Answered>) -> u64 {
-        // The texts are kept as fields and as JSON.
-        let texts = answered.answer.json_len().saturating_mul(2);
-        let bytes = texts.saturating_add(asked.image.len()).saturating_add(asked.partition.len());
-        u64::try_from(bytes.saturating_add(size_of::<Answered>())).unwrap_or(u64::MAX)
+        let question = asked.image.len() + asked.partition.len() + size_of::<Asked<String>>();
+        u64::try_from(answered.bytes + question).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;
