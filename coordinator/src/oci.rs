@@ -103,7 +103,7 @@ struct Inner {
     hashing: Once<ImageName, Result<(), Arc<OciError>>>,
     work: Arc<Semaphore>,
     passes: Arc<Semaphore>,
-    /// Files of the library change their names one at a time, and the next one's turn comes once the store knows.
+    /// Files of the library and of blobs change their names one at a time, and the next one's turn comes once the store knows.
     naming: Arc<Mutex<()>>,
     fetching: Fetching,
     placing: Waiting,
@@ -172,8 +172,8 @@ impl Registry {
         .await
     }
 
-    /// As [`Self::on_disk`], while no file of the library changes its name otherwise and the store knows every name that
-    /// was changed. It reads no image, for all others wait.
+    /// As [`Self::on_disk`], while no file of the library and no blob changes its name otherwise and the store knows every name
+    /// that was changed. It reads no image, for all others wait.
     async fn on_names<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, OciError> + Send + 'static,

@@ -1,6 +1,6 @@
 //! `GET` and `POST /v1/availability`: is this image available on that partition?
 //!
-//! The GET is the coordinator's busiest route: it reads the newest view, never waits and never locks.
+//! The GET is the coordinator's busiest route: it reads the newest view and waits for nobody but, for a moment, those who ask the same.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Advice, fadvise};
-use sifleet_common::name::ImageName;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, trace};
 
@@ -19,6 +18,7 @@ use super::manifest::EMPTY;
 use super::name::Repository;
 use super::{Registry, hash, lookup, stored};
 use crate::library::Place;
+use crate::view::View;
 
 /// Bytes read at once: enough that handing them over costs nothing, few enough to hold them for every download.
 const PIECE: u64 = 512 * 1024;
@@ -83,12 +83,14 @@ impl Registry {
         found.ok_or_else(|| OciError::UnknownBlob { digest: digest.clone() })
     }
 
-    /// Tells whether something in a repository has the empty configuration: what was pushed, or a file of the library.
+    /// Tells whether something in a repository has the empty configuration: what was pushed, or a file of the library. One
+    /// that was hashed is served even while the inventory does not show it.
     pub(super) fn needs_empty(&self, repository: &Repository, empty: &OciDigest) -> Result<bool, OciError> {
-        let view = self.0.handle.views.load();
-        let is_of = |name: &ImageName| lookup::is_file_of(repository, name.as_str());
-        Ok(self.0.store.oci(|rows| rows.is_used_in(repository.as_str(), empty))?
-            || view.library_images().any(|(name, _)| is_of(name)))
+        let is_of = |name: &str| lookup::is_file_of(repository, name);
+        let shown = |view: &View| view.find_in_library(|name| is_of(name.as_str())).is_some();
+        Ok(shown(&self.0.handle.views.load())
+            || self.0.store.oci(|rows| rows.is_used_in(repository.as_str(), empty))?
+            || self.0.store.oci(|rows| rows.files())?.iter().any(|file| is_of(&file.name)))
     }
 
     /// Tells whether a manifest may name a blob: it is here, or nobody has to push it.

@@ -67,7 +67,7 @@ impl Registry {
             }
             let view = registry.0.handle.views.load();
             let latest = Tag::latest();
-            if view.library_images().any(|(name, _)| Repository::of(name).as_ref() == Some(&of)) {
+            if view.find_in_library(|name| Repository::of(name).as_ref() == Some(&of)).is_some() {
                 found.insert(latest.as_str().to_owned());
             }
             if found.is_empty() && !is_known {

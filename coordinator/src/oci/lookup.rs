@@ -176,9 +176,7 @@ impl Registry {
         let is_meant = |name: &ImageName| {
             names.iter().any(|wanted| is_but_for_capitals(repository, name.as_str(), wanted.as_str()))
         };
-        let Some(name) = exact
-            .or_else(|| view.library_images().map(|(name, _)| name).find(|name| is_meant(name)).cloned())
-        else {
+        let Some(name) = exact.or_else(|| view.find_in_library(is_meant).cloned()) else {
             return Ok(Looked::Nothing);
         };
         let held = view.library_image(&name);

@@ -185,8 +185,8 @@ impl Registry {
         (sif, staged): (&SifLayer, Option<&Staged>),
         name: &ImageName,
     ) -> Result<Step<(Digest, Vec<FileRow>)>, OciError> {
-        let there = staged.and_then(|staged| Some((staged, staged.open(place)?)));
-        let Some((staged, file)) = there else {
+        let there = staged.map(|staged| Ok::<_, OciError>((staged, staged.open(place)?))).transpose()?;
+        let Some((staged, Some(file))) = there else {
             return self.publish_again(place, sif, name);
         };
         let target = Target::look(place, name)?;

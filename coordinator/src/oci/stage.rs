@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Seek as _;
 
 use rustix::fs::{OFlags, fsync};
+use rustix::io::Errno;
 use sifleet_common::beneath;
 use sifleet_common::image::{self, Format};
 
@@ -38,9 +39,12 @@ impl Staged {
     ///
     /// It need not be the file that was read: whoever pushes the blob anew puts another in its place, with the same bytes
     /// or it would not have got this name.
-    pub(super) fn open(&self, place: &Place) -> Option<File> {
-        let there = beneath::open_file(place.folder(), &self.name, OFlags::RDONLY).ok()?;
-        (there.metadata().ok()?.len() == self.hashes.size).then_some(there)
+    pub(super) fn open(&self, place: &Place) -> Result<Option<File>, OciError> {
+        match beneath::open_file(place.folder(), &self.name, OFlags::RDONLY) {
+            Ok(there) => Ok(Some(there)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(place.failed("open an image that is to be published")(errno).into()),
+        }
     }
 
     /// Throws a copy away that nobody needed in the end.

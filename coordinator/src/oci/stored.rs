@@ -77,15 +77,17 @@ pub(super) fn list(place: &Place) -> Result<Vec<Entry>, OciError> {
         if ![BLOB, UPLOAD, DRAFT].iter().any(|start| name.starts_with(start)) {
             continue;
         }
-        let Ok(stat) = statat(place.folder(), name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or_default());
-        found.push(Entry {
-            name: name.to_owned(),
-            size: u64::try_from(stat.st_size).unwrap_or_default(),
-            touched: SystemTime::UNIX_EPOCH + seconds,
-        });
+        found.extend(look(place, name));
     }
     Ok(found)
+}
+
+/// Looks at a file of ours, if it is there.
+pub(super) fn look(place: &Place, name: &str) -> Option<Entry> {
+    let stat = statat(place.folder(), name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or_default());
+    let size = u64::try_from(stat.st_size).unwrap_or_default();
+    Some(Entry { name: name.to_owned(), size, touched: SystemTime::UNIX_EPOCH + seconds })
 }
 
 /// Removes a file of ours; tells whether it was there.

@@ -1,7 +1,7 @@
 //! What happens by itself: images of the library are hashed before somebody asks, what nobody needs is thrown away, and what
 //! was pushed goes on to partitions.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
@@ -44,7 +44,7 @@ impl Registry {
             }
             if reaped.is_none_or(|at| at.elapsed() >= REAP) {
                 reaped = Some(Instant::now());
-                if let Err(error) = self.on_disk(Self::reap).await {
+                if let Err(error) = self.reap_one_by_one().await {
                     warn!(%error, "cannot throw away what nobody needs");
                 }
             }
@@ -93,25 +93,39 @@ impl Registry {
     }
 
     /// Throws away uploads that nobody goes on with, and blobs that nobody names or that the library holds.
-    fn reap(&self) -> Result<(), OciError> {
-        let (place, now) = (self.0.library.place()?, SystemTime::now());
-        for entry in stored::list(&place)? {
-            let age = now.duration_since(entry.touched).unwrap_or_default();
-            let removed = match entry.blob() {
-                Some(blob) if age >= self.0.options.keep_unreferenced => {
-                    let is_needed = self.0.store.oci(|rows| rows.is_used(&blob))?
-                        && self.library_file(&place, &blob)?.is_none();
-                    !is_needed && stored::remove(&place, &entry.name)?
-                }
-                Some(_) => false,
-                None if entry.name.starts_with(stored::UPLOAD) => {
-                    age >= STALE && self.reap_upload(&place, &entry.name)?
-                }
-                None => age >= DRAFT && stored::remove(&place, &entry.name)?,
-            };
-            if removed {
-                info!(file = %entry.name, bytes = entry.size, "what nobody needs was thrown away");
+    async fn reap_one_by_one(&self) -> Result<(), OciError> {
+        let files = self.on_disk(|registry| stored::list(&registry.0.library.place()?)).await?;
+        for file in files.into_iter().filter(|file| self.is_old(file)) {
+            self.on_names(move |registry| registry.reap(&file.name)).await?;
+        }
+        Ok(())
+    }
+
+    fn is_old(&self, file: &stored::Entry) -> bool {
+        let age = file.touched.elapsed().unwrap_or_default();
+        let most = match file.blob() {
+            Some(_) => self.0.options.keep_unreferenced,
+            None if file.name.starts_with(stored::UPLOAD) => STALE,
+            None => DRAFT,
+        };
+        age >= most
+    }
+
+    /// Throws a file away if nobody needs it. Somebody may have pushed it anew since it was listed.
+    pub(super) fn reap(&self, name: &str) -> Result<(), OciError> {
+        let place = self.0.library.place()?;
+        let Some(file) = stored::look(&place, name).filter(|file| self.is_old(file)) else { return Ok(()) };
+        let removed = match file.blob() {
+            Some(blob) => {
+                let is_needed = self.0.store.oci(|rows| rows.is_used(&blob))?
+                    && self.library_file(&place, &blob)?.is_none();
+                !is_needed && stored::remove(&place, name)?
             }
+            None if name.starts_with(stored::UPLOAD) => self.reap_upload(&place, name)?,
+            None => stored::remove(&place, name)?,
+        };
+        if removed {
+            info!(file = %name, bytes = file.size, "what nobody needs was thrown away");
         }
         Ok(())
     }

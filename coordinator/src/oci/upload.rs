@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use sifleet_common::beneath;
 use sifleet_common::chunk::MAX_IMAGE;
 use sifleet_common::image::{Format, PROBE_LEN, probe};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::digest::{Algorithm, Hasher, OciDigest};
 use super::error::OciError;
@@ -224,12 +224,20 @@ impl Receiving {
     ///
     /// # Errors
     /// [`OciError::BadDigest`], and the disk's.
-    pub async fn finish(self, digest: OciDigest) -> Result<(), OciError> {
-        let done = tokio::task::spawn_blocking(move || self.end(&digest));
-        done.await.unwrap_or(Err(OciError::Lost))
+    pub async fn finish(mut self, digest: OciDigest) -> Result<(), OciError> {
+        let naming = Arc::clone(&self.registry.0.naming);
+        let verified = tokio::task::spawn_blocking(move || {
+            self.verify(&digest)?;
+            Ok((self, digest))
+        });
+        let (verified, digest) = verified.await.unwrap_or(Err(OciError::Lost))?;
+        // Whoever publishes the blob that is there now names the file that was looked at.
+        let turn = naming.lock_owned().await;
+        let named = tokio::task::spawn_blocking(move || verified.name(&digest, turn));
+        named.await.unwrap_or(Err(OciError::Lost))
     }
 
-    fn end(mut self, digest: &OciDigest) -> Result<(), OciError> {
+    fn verify(&mut self, digest: &OciDigest) -> Result<(), OciError> {
         let registry = self.registry.clone();
         let place = registry.0.library.place()?;
         let running = self.hasher.take().filter(|_| digest.algorithm() == Algorithm::Sha256);
@@ -243,13 +251,16 @@ impl Receiving {
             let why = format!("what was sent has the digest {found}, not {digest}; it was thrown away");
             return Err(OciError::BadDigest { why });
         }
-        fsync(&self.file).map_err(place.failed("make a blob durable"))?;
-        // Whoever publishes the blob that is there now names the file that was looked at.
-        let _naming = registry.0.naming.blocking_lock();
+        Ok(fsync(&self.file).map_err(place.failed("make a blob durable"))?)
+    }
+
+    fn name(self, digest: &OciDigest, turn: OwnedMutexGuard<()>) -> Result<(), OciError> {
+        let place = self.registry.0.library.place()?;
         renameat(place.folder(), file_name(self.id), place.folder(), stored::blob_name(digest))
             .map_err(place.failed("name a blob"))?;
+        drop(turn);
         fsync(place.folder()).map_err(place.failed("make a blob's name durable"))?;
-        registry.0.uploads.hashers().remove(&self.id);
+        self.registry.0.uploads.hashers().remove(&self.id);
         Ok(())
     }
 }

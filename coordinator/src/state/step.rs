@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use sifleet_common::api::events::EventKind;
 use sifleet_common::digest::Digest;
-use sifleet_common::inventory::{Change, Content, Inventory, Replica, ReplicaKey, RootId, RootState};
+use sifleet_common::inventory::{
+    Change, Content, Inventory, Replica, ReplicaKey, Root, RootId, RootKind, RootState,
+};
 use sifleet_common::name::{ImageName, NodeName};
 
 use super::index::NodeId;
@@ -27,10 +29,7 @@ impl State {
     pub(super) fn step(&mut self, id: NodeId, change: &Change) -> Option<RootId> {
         let node = self.nodes.get_mut(id.index())?;
         let (told, before) = match change {
-            Change::Root(root, _) => {
-                let known = node.inventory.root(*root).map(|root| root.state.clone());
-                (None, known.map(|state| matches!(state, RootState::Unknown { .. })))
-            }
+            Change::Root(root, _) => (None, node.inventory.root(*root).map(bearing)),
             Change::Put(key, _) | Change::Remove(key) => {
                 (Some((key.clone(), node.inventory.replica(key).cloned())), None)
             }
@@ -41,10 +40,9 @@ impl State {
         let (name, current, inventory) = (node.name.clone(), node.current, node.inventory.clone());
         match (change, told) {
             (Change::Root(root, now), _) => {
-                let unknown = matches!(now.state, RootState::Unknown { .. });
                 self.shown.touch(id);
                 self.announce_node(EventKind::NodeRoots, name, Some(describe_root(&now.path, &now.state)));
-                return (before != Some(unknown)).then_some(*root);
+                return (before != Some(bearing(now))).then_some(*root);
             }
             (Change::Put(..) | Change::Remove(..), Some((key, old))) => {
                 self.refresh(id, &key.name, &inventory);
@@ -108,6 +106,11 @@ impl State {
             detail: None,
         }));
     }
+}
+
+/// What of a root bears on what its replicas mean.
+fn bearing(root: &Root) -> (String, RootKind, bool) {
+    (root.path.clone(), root.kind, matches!(root.state, RootState::Unknown { .. }))
 }
 
 fn digest_of(replica: &Replica) -> Option<Digest> {

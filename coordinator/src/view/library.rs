@@ -24,6 +24,12 @@ impl View {
         held.filter(|(_, digests)| !digests.is_empty())
     }
 
+    /// Finds the first SIF image of the library whose name is meant.
+    pub(crate) fn find_in_library(&self, is_meant: impl Fn(&ImageName) -> bool) -> Option<&ImageName> {
+        let mut meant = self.names.iter().filter(|(name, _)| is_meant(name));
+        meant.find(|(_, entry)| !self.library_digests(entry).is_empty()).map(|(name, _)| name)
+    }
+
     /// Returns what the library holds under a name, if it is a SIF image: one digest, unless several nodes watch libraries
     /// that differ.
     pub(crate) fn library_image(&self, name: &ImageName) -> Vec<Digest> {

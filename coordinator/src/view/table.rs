@@ -11,7 +11,7 @@ pub struct NodeTable {
     rank: Vec<u32>,
     /// How each node's name folds, by position.
     keys: Vec<FoldKey>,
-    /// For each node, by its number, the last one up to which numbers and names both go on without a gap.
+    /// For each node, by its number, the last one up to which positions go on as numbers do.
     stretch: Vec<u32>,
     /// Whether the name at the next position follows the one at this: a bit for each position.
     followed: Vec<u64>,
@@ -33,7 +33,7 @@ impl NodeTable {
             };
             keys.push(key);
         }
-        let (stretch, followed) = (stretches(&rank, &keys), followed(&keys));
+        let (stretch, followed) = (stretches(&rank), followed(&keys));
         Self { rank, keys, stretch, followed }
     }
 
@@ -51,10 +51,13 @@ impl NodeTable {
 
     /// Folds a set of nodes into text.
     ///
-    /// It takes as long as there are gaps in the order in which nodes were first heard of, and at most as long as there are
-    /// nodes: nothing is sorted.
+    /// It looks at a bit of every node that there is, and at as many stretches as the set has in the order in which nodes were
+    /// first heard of: nothing is sorted.
     #[must_use]
     pub fn fold(&self, nodes: &RoaringBitmap) -> String {
+        if nodes.is_empty() {
+            return String::new();
+        }
         let present = self.positions(nodes);
         let word = |at: usize| present.get(at).copied().unwrap_or_default();
         let goes_on = |at: usize| word(at) & self.followed.get(at).copied().unwrap_or_default();
@@ -101,15 +104,13 @@ impl NodeTable {
     }
 }
 
-/// Finds, for each node, how far numbers and names go on together.
-fn stretches(rank: &[u32], keys: &[FoldKey]) -> Vec<u32> {
-    let key = |id: usize| keys.get(*rank.get(id)? as usize);
+/// Finds, for each node, how far numbers and positions go on together.
+fn stretches(rank: &[u32]) -> Vec<u32> {
     let adjoin = |id: usize| rank.get(id).zip(rank.get(id + 1)).is_some_and(|(one, next)| one + 1 == *next);
-    let follows = |id: usize| key(id).zip(key(id + 1)).is_some_and(|(one, next)| one.is_followed_by(next));
     let mut stretch = vec![0; rank.len()];
     let mut end = 0;
     for id in (0..rank.len()).rev() {
-        if !(adjoin(id) && follows(id)) {
+        if !adjoin(id) {
             end = u32::try_from(id).unwrap_or(u32::MAX);
         }
         stretch[id] = end;
@@ -192,6 +193,21 @@ mod tests {
             let nodes: RoaringBitmap = chosen.iter().map(|id| u32::try_from(*id).unwrap()).collect();
             let expected = nodeset::fold(chosen.iter().map(|id| names[*id].as_str()));
             assert_eq!(table.fold(&nodes), expected);
+        }
+    }
+
+    #[test]
+    fn sets_that_begin_or_end_where_a_word_of_the_table_does_fold_as_their_names_do() {
+        for nodes in [63, 64, 65, 128] {
+            let names: Vec<NodeName> = (0..nodes).map(|n| format!("n{n}").parse().unwrap()).collect();
+            let table = NodeTable::of(names.iter());
+            for first in [0, 1, 62, 63, 64, 65, 127] {
+                for end in [1, 62, 63, 64, 65, 127, 128] {
+                    let chosen: RoaringBitmap = (first..end.min(nodes)).collect();
+                    let expected = nodeset::fold(chosen.iter().map(|id| names[id as usize].as_str()));
+                    assert_eq!(table.fold(&chosen), expected, "{first} to {end} of {nodes}");
+                }
+            }
         }
     }
 

@@ -89,3 +89,36 @@ async fn a_copy_is_published_where_a_file_can_have_no_second_name() {
     let hidden = fs::read_dir(lab.path(".sifleet")).unwrap().count();
     assert_eq!(hidden, 0, "no draft is left");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_was_pushed_anew_before_it_was_thrown_away_is_kept() {
+    let lab = lab(Options::default());
+    let name = stored::blob_name(&lab.push_blob(b"config", Algorithm::Sha256).await);
+    let path = lab.path(".sifleet").join(&name);
+    let reap = || {
+        let name = name.clone();
+        lab.registry.on_names(move |registry| registry.reap(&name))
+    };
+    let age = |path| fs::File::open(path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    age(&path);
+    lab.push_blob(b"config", Algorithm::Sha256).await;
+    reap().await.unwrap();
+    assert!(path.exists());
+    age(&path);
+    reap().await.unwrap();
+    assert!(!path.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_cannot_be_read_is_told_as_what_it_is() {
+    let lab = lab(Options::default());
+    let bytes = sif(1);
+    let layer = lab.push_blob(&bytes, Algorithm::Sha256).await;
+    let (sif, wish) = wished("a", "v1", manifest(&layer, bytes.len()));
+    let staged = lab.registry.stage(&sif, Source::Blob).await.unwrap();
+    let path = lab.path(".sifleet").join(&staged.as_ref().unwrap().name);
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+    let told = lab.registry.on_names(move |registry| registry.take(&wish, staged)).await;
+    assert!(matches!(told, Err(OciError::Library(_))), "{:?}", told.err());
+}

@@ -307,6 +307,18 @@ fn a_node_is_permitted_to_fetch_what_it_was_assigned_and_anew_before_that_ends()
 }
 
 #[test]
+fn nothing_is_fetched_from_a_root_that_users_can_write_to_since_a_moment_ago() {
+    let mut lab = Lab::new("n1");
+    lab.connect("h1", vec![watched(), image("a.sif", 1)]);
+    lab.connect("n1", vec![watched()]);
+    lab.change("h1", vec![open_to_all()]);
+    lab.push(&request("a", partition()));
+    assert!(lab.makers().is_empty());
+    lab.change("h1", vec![watched()]);
+    assert_eq!(lab.makers(), ["h1"]);
+}
+
+#[test]
 fn nothing_is_fetched_from_where_users_can_write() {
     let mut lab = Lab::new("n[1-2]");
     lab.connect("h1", vec![open_to_all(), image("a.sif", 1)]);
