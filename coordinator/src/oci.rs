@@ -100,6 +100,7 @@ struct Inner {
     handle: Handle,
     uploads: Uploads,
     downloads: Arc<Semaphore>,
+    tasks: Tasks,
     hashing: Once<ImageName, Result<(), Arc<OciError>>>,
     work: Arc<Semaphore>,
     passes: Arc<Semaphore>,
@@ -120,7 +121,7 @@ impl Registry {
     #[must_use]
     pub fn new(library: Library, options: Options, store: Store, handle: Handle) -> Self {
         let downloads = Arc::new(Semaphore::new(options.max_downloads.clamp(1, Semaphore::MAX_PERMITS)));
-        let uploads = Uploads::new(options.max_uploads);
+        let (uploads, tasks) = (Uploads::new(options.max_uploads), Tasks::new());
         Self(Arc::new(Inner {
             library,
             options,
@@ -128,7 +129,8 @@ impl Registry {
             handle,
             uploads,
             downloads,
-            hashing: Once::new(Tasks::new()),
+            hashing: Once::new(tasks.clone()),
+            tasks,
             work: Arc::new(Semaphore::new(MAX_WORK)),
             passes: Arc::new(Semaphore::new(MAX_PASSES)),
             naming: Arc::default(),

@@ -133,7 +133,7 @@ impl NodeInfo {
 
     /// Tells whether answers say of it what they said when it was as `before`, but for what lies on it.
     pub(crate) fn counts_as(&self, before: &Self) -> bool {
-        let silence = |node: &Self| (node.connected, node.last_seen, node.facts.is_some());
+        let silence = |node: &Self| (!node.connected).then_some((node.last_seen, node.facts.is_some()));
         match (self.lease_until, before.lease_until) {
             (Some(_), Some(_)) => {}
             (None, None) if silence(self) == silence(before) => {}

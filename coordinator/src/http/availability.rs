@@ -1,6 +1,7 @@
 //! `GET` and `POST /v1/availability`: is this image available on that partition?
 //!
-//! The GET is the coordinator's busiest route: it reads the newest view and waits for nobody but, for a moment, those who ask the same.
+//! The GET is the coordinator's busiest route: it reads the newest view, and waits only while others look
+//! into the same part of the kept answers.
 
 use std::sync::Arc;
 use std::time::Duration;

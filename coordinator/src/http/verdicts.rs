@@ -35,7 +35,7 @@ problems!(AskProblems: BadRequirement, BadNodeset, BadJson, UnknownTemplate, Slo
     Stopping);
 
 /// Answers whether a job that needs an image would run: yes, no, or not known. With `ensure` the push that would make it
-/// true is begun, unless one is under way; that needs the role `operator`.
+/// true is begun, unless one is under way or has brought the bytes already; that needs the role `operator`.
 #[utoipa::path(
     post, path = "/v1/verdicts", tag = "verdicts", operation_id = "verdict",
     params(("Accept-Language" = Option<String>, Header, description = "`en` or `ko`: the language of sentences.")),
@@ -84,7 +84,7 @@ pub(super) async fn ask(
     Ok(response)
 }
 
-/// Begins the push that would make a verdict a yes, or finds one that is under way.
+/// Begins the push that would make a verdict a yes, or finds one that does or did.
 async fn ensure(app: &App, question: &Question<'_>, finding: &Finding) -> Result<Option<PushNo>, ApiError> {
     let wish = app.view().wish_to_ensure(question, finding, app.now())?;
     let Some(wish) = wish else { return Ok(None) };

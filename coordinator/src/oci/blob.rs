@@ -88,9 +88,19 @@ impl Registry {
     pub(super) fn needs_empty(&self, repository: &Repository, empty: &OciDigest) -> Result<bool, OciError> {
         let is_of = |name: &str| lookup::is_file_of(repository, name);
         let shown = |view: &View| view.find_in_library(|name| is_of(name.as_str())).is_some();
-        Ok(shown(&self.0.handle.views.load())
+        if shown(&self.0.handle.views.load())
             || self.0.store.oci(|rows| rows.is_used_in(repository.as_str(), empty))?
-            || self.0.store.oci(|rows| rows.files())?.iter().any(|file| is_of(&file.name)))
+        {
+            return Ok(true);
+        }
+        let place = self.0.library.place()?;
+        let hashed = self.0.store.oci(|rows| rows.files_beginning(repository.as_str()))?;
+        for file in hashed.iter().filter(|file| is_of(&file.name)) {
+            if lookup::open_as(&place, file)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Tells whether a manifest may name a blob: it is here, or nobody has to push it.

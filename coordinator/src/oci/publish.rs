@@ -185,10 +185,8 @@ impl Registry {
         (sif, staged): (&SifLayer, Option<&Staged>),
         name: &ImageName,
     ) -> Result<Step<(Digest, Vec<FileRow>)>, OciError> {
-        let there = staged.map(|staged| Ok::<_, OciError>((staged, staged.open(place)?))).transpose()?;
-        let Some((staged, Some(file))) = there else {
-            return self.publish_again(place, sif, name);
-        };
+        let Some(staged) = staged else { return self.publish_again(place, sif, name) };
+        let Some(file) = staged.open(place)? else { return self.publish_again(place, sif, name) };
         let target = Target::look(place, name)?;
         let replaced = self.known(place, name)?;
         library::publish(place, &file, &staged.name, target)?;

@@ -44,8 +44,8 @@ impl Registry {
             }
             if reaped.is_none_or(|at| at.elapsed() >= REAP) {
                 reaped = Some(Instant::now());
-                if let Err(error) = self.reap_one_by_one().await {
-                    warn!(%error, "cannot throw away what nobody needs");
+                if let Err(error) = self.reap_one_by_one(&stop).await {
+                    warn!(%error, "cannot list what may be thrown away");
                 }
             }
         }
@@ -93,10 +93,16 @@ impl Registry {
     }
 
     /// Throws away uploads that nobody goes on with, and blobs that nobody names or that the library holds.
-    async fn reap_one_by_one(&self) -> Result<(), OciError> {
+    async fn reap_one_by_one(&self, stop: &CancellationToken) -> Result<(), OciError> {
         let files = self.on_disk(|registry| stored::list(&registry.0.library.place()?)).await?;
-        for file in files.into_iter().filter(|file| self.is_old(file)) {
-            self.on_names(move |registry| registry.reap(&file.name)).await?;
+        for stored::Entry { name, .. } in files.into_iter().filter(|file| self.is_old(file)) {
+            if stop.is_cancelled() {
+                break;
+            }
+            let wanted = name.clone();
+            if let Err(error) = self.on_names(move |registry| registry.reap(&wanted)).await {
+                warn!(file = %name, %error, "what nobody needs cannot be thrown away");
+            }
         }
         Ok(())
     }

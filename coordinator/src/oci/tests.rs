@@ -295,6 +295,8 @@ async fn the_empty_configuration_is_there_where_an_image_has_it_and_elsewhere_un
     for has_it in [pushed, copied] {
         lab.registry.blob(has_it, &empty).await.unwrap();
     }
+    fs::remove_file(lab.path("copied.sif")).unwrap();
+    assert!(lab.registry.blob(copied, &empty).await.is_err(), "though its hashes are still known");
     lab.delete("pushed", &taken.digest.to_string()).await.unwrap();
     assert!(lab.registry.blob(pushed, &empty).await.is_err());
 }

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use sifleet_common::beneath;
 use sifleet_common::chunk::MAX_IMAGE;
 use sifleet_common::image::{Format, PROBE_LEN, probe};
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::digest::{Algorithm, Hasher, OciDigest};
 use super::error::OciError;
@@ -224,7 +224,15 @@ impl Receiving {
     ///
     /// # Errors
     /// [`OciError::BadDigest`], and the disk's.
-    pub async fn finish(mut self, digest: OciDigest) -> Result<(), OciError> {
+    pub async fn finish(self, digest: OciDigest) -> Result<(), OciError> {
+        let (tell, told) = oneshot::channel();
+        let tasks = self.registry.0.tasks.clone();
+        // Who asked may go away: what took minutes to verify is named all the same.
+        tasks.spawn("end of an upload", async move { drop(tell.send(self.end(digest).await)) });
+        told.await.unwrap_or(Err(OciError::Lost))
+    }
+
+    async fn end(mut self, digest: OciDigest) -> Result<(), OciError> {
         let naming = Arc::clone(&self.registry.0.naming);
         let verified = tokio::task::spawn_blocking(move || {
             self.verify(&digest)?;
@@ -258,8 +266,8 @@ impl Receiving {
         let place = self.registry.0.library.place()?;
         renameat(place.folder(), file_name(self.id), place.folder(), stored::blob_name(digest))
             .map_err(place.failed("name a blob"))?;
-        drop(turn);
         fsync(place.folder()).map_err(place.failed("make a blob's name durable"))?;
+        drop(turn);
         self.registry.0.uploads.hashers().remove(&self.id);
         Ok(())
     }

@@ -122,3 +122,25 @@ async fn a_blob_that_cannot_be_read_is_told_as_what_it_is() {
     let told = lab.registry.on_names(move |registry| registry.take(&wish, staged)).await;
     assert!(matches!(told, Err(OciError::Library(_))), "{:?}", told.err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_end_was_asked_for_becomes_a_blob_though_the_client_went_away() {
+    let lab = lab(Options::default());
+    let digest = Algorithm::Sha256.of(b"config");
+    let id = lab.registry.begin_upload().await.unwrap();
+    let receiving = lab.registry.receive(id, None).await.unwrap().append(b"config".to_vec()).await.unwrap();
+    let turn = Arc::clone(&lab.registry.0.naming).lock_owned().await;
+    let mut asked = Box::pin(receiving.finish(digest.clone()));
+    tokio::select! {
+        biased;
+        _ = &mut asked => panic!("somebody else gives a name"),
+        () = std::future::ready(()) => {}
+    }
+    drop((asked, turn));
+    let named = async {
+        while lab.registry.blob(&of("a"), &digest).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), named).await.unwrap();
+}

@@ -13,9 +13,10 @@ use super::State;
 use super::clock::SILENCE;
 use super::share::Share;
 use super::signatures::Admission;
+use super::wish::Wish;
 use crate::state::Node;
 use crate::state::index::{DigestEntry, NodeId};
-use crate::store::push::{PushNo, PushRecord};
+use crate::store::push::PushNo;
 
 /// A root as a node numbers it.
 type Place = (RootId, Arc<str>);
@@ -250,11 +251,11 @@ impl State {
         self.is_live(share.node) && holds_as(&node.inventory, *root, &share.name, share.image)
     }
 
-    /// Tells whether a node whose answers count holds what a push is to bring.
-    pub(super) fn holds(&self, id: NodeId, push: &PushRecord) -> bool {
+    /// Tells whether a node whose answers count holds what is wished for.
+    pub(super) fn holds(&self, id: NodeId, wish: &Wish) -> bool {
         let Some(node) = self.node(id).filter(|_| self.is_live(id)) else { return false };
-        root_of(&node.inventory, push.root.as_deref())
-            .is_ok_and(|(root, _)| holds_as(&node.inventory, root, &push.image, push.digest))
+        root_of(&node.inventory, wish.root.as_deref())
+            .is_ok_and(|(root, _)| holds_as(&node.inventory, root, &wish.image, wish.digest))
     }
 
     /// Says why a node cannot use what lies where a share was brought, if it cannot.

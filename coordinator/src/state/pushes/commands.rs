@@ -11,7 +11,7 @@ use sifleet_common::push::Phase;
 use sifleet_common::time::{Now, UnixMillis};
 
 use super::wish::{MAX_PARTS, MAX_RUNNING};
-use super::{Command, Part, Push, PushError, Wish, Work};
+use super::{Command, Push, PushError, Wish, Work};
 use crate::state::index::NodeId;
 use crate::state::{Effect, State};
 use crate::store::Op;
@@ -70,10 +70,12 @@ impl State {
         Ok(no)
     }
 
-    /// Takes a push that brings the same bytes for the wish: its nodes all wait in that one, or hold what it brought them.
+    /// Takes the newest push that brings the same bytes for the wish: its nodes all wait in that one, or hold them already.
     ///
-    /// A wish is made of a view, which may be older than this state: what has come since is no reason for another push.
+    /// A wish is made of a view, which may be older than this state: what has come since is no reason for another push. One
+    /// that ended without bringing all that it was to bring is not taken, for who asks may wait for how it ends.
     fn ensure(&mut self, wish: Wish, now: Now) -> Result<PushNo, PushError> {
+        let left: RoaringBitmap = wish.nodes.iter().filter(|id| !self.holds(NodeId(*id), &wish)).collect();
         let same = |push: &&Push| {
             let record = &push.record;
             let alike =
@@ -81,13 +83,11 @@ impl State {
             alike && !record.cancelled && (push.open > 0 || push.state == PushState::Done)
         };
         let brings = |push: &&Push| {
-            let counts = |part: &&Part| {
-                wish.nodes.contains(part.node.0) && (!part.settled || self.holds(part.node, &push.record))
-            };
-            let nodes = push.parts.iter().filter(counts).map(|part| part.node.0);
-            nodes.collect::<RoaringBitmap>() == wish.nodes
+            let open = push.parts.iter().filter(|part| !part.settled).map(|part| part.node.0);
+            left.is_subset(&open.collect())
+                && wish.nodes.is_subset(&push.parts.iter().map(|part| part.node.0).collect())
         };
-        let found = self.pushes.pushes.values().filter(same).find(brings).map(|push| push.record.no);
+        let found = self.pushes.pushes.values().rev().filter(same).find(brings).map(|push| push.record.no);
         found.map_or_else(|| self.create(wish, now), Ok)
     }
 

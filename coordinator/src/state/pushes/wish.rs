@@ -55,7 +55,7 @@ pub struct Wish {
 pub enum Command {
     /// A new one.
     Create(Box<Wish>),
-    /// One that is under way for the same, or has just brought it, else a new one.
+    /// One that is under way for the same, or has brought it, else a new one.
     Ensure(Box<Wish>),
     /// Nodes of a wish, which has a key, join the push of that key, or begin it.
     Join(Box<Wish>),

@@ -243,6 +243,18 @@ impl OciRows<'_> {
         self.list(&sql, &[&MAX_ROWS], file).map(|rows| rows.into_iter().flatten().collect())
     }
 
+    /// Lists the files whose names begin so, in capitals or not.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn files_beginning(&self, start: &str) -> std::result::Result<Vec<FileRow>, StoreError> {
+        let start = start.to_ascii_lowercase();
+        let sql = format!(
+            "SELECT {FILE} FROM oci_file WHERE lower(substr(name, 1, length(?1))) = ?1 ORDER BY name"
+        );
+        self.list(&sql, &[&start], file).map(|rows| rows.into_iter().flatten().collect())
+    }
+
     /// Lists the files that had certain bytes.
     ///
     /// # Errors

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use sifleet_common::availability::Require;
-use sifleet_common::inventory::{Change, RootState, UnusableCode};
-use sifleet_common::wire::control::ToCoordinator;
+use sifleet_common::inventory::{
+    Change, Generation, Inventory, Root, RootId, RootKind, RootState, UnusableCode,
+};
+use sifleet_common::wire::control::{Heartbeat, Stamp, ToCoordinator};
 
 use super::{Answered, Asked, Basis, Cache, MAX_BYTES};
 use crate::state::testing::{Site, digest, gone, hung, image, library, open_to_all, pending, root, unusable};
@@ -29,18 +31,22 @@ enum Step {
     SaysGoodbye,
     Closes,
     MovesTo(&'static str),
+    MembersFail,
     Waits(u64),
 }
 
 fn change() -> impl Strategy<Value = Change> {
     let degraded = RootState::Degraded { reason: "no inotify".into() };
     let partial = RootState::Partial { reason: "private".into() };
+    let (path, state) = ("/scratch/apptainer".into(), RootState::Watched);
+    let elsewhere = Change::Root(RootId(0), Root { path, kind: RootKind::Plain, state });
     prop::sample::select(vec![
         root(RootState::Watched),
         root(hung()),
         root(degraded),
         root(partial),
         library(RootState::Watched),
+        elsewhere,
         open_to_all(),
         image("a.sif", 1),
         image("a.sif", 2),
@@ -64,6 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::SaysGoodbye),
         1 => Just(Step::Closes),
         1 => prop::sample::select(vec!["n1", "n[1-2]", "n[1-4]"]).prop_map(Step::MovesTo),
+        1 => Just(Step::MembersFail),
         1 => (1_u64..20).prop_map(Step::Waits),
     ]
 }
@@ -82,6 +89,9 @@ fn take(site: &mut Site, sessions: &mut BTreeMap<&str, SessionId>, node: &'stati
         (Step::SaysGoodbye, Some(session)) => site.say(session, ToCoordinator::Goodbye),
         (Step::Closes, Some(session)) => site.handle(Event::Closed { session }),
         (Step::MovesTo(nodes), _) => site.partition("p", nodes),
+        (Step::MembersFail, _) => {
+            site.handle(Event::MembersFailed { source: "file", reason: "it is gone".into() });
+        }
         (Step::Waits(seconds), _) => {
             site.now.mono = site.now.mono.after(Duration::from_secs(seconds));
             site.now.wall.0 += i64::try_from(seconds * 1_000).unwrap();
@@ -113,14 +123,17 @@ proptest! {
 
     #[test]
     fn an_answer_that_is_kept_is_the_one_that_would_be_worked_out_now(
-        steps in prop::collection::vec((prop::sample::select(NODES.to_vec()), step()), 1..40),
+        steps in prop::collection::vec((prop::sample::select(NODES.to_vec()), step(), any::<bool>()), 1..60),
     ) {
         let (mut site, mut sessions) = (Site::new(), BTreeMap::new());
         site.partition("p", "n[1-4]");
-        for (node, step) in steps {
+        for (node, step, somebody_asks) in steps {
             take(&mut site, &mut sessions, node, step);
-            compare(&mut site);
+            if somebody_asks {
+                compare(&mut site);
+            }
         }
+        compare(&mut site);
     }
 }
 
@@ -135,6 +148,24 @@ fn why_a_node_without_a_lease_is_unknown_is_said_as_it_is_now() {
     assert_eq!(site.codes("a", "p"), ["never_seen", "lease_expired"]);
     site.hello("n2", &[]);
     assert_eq!(site.codes("a", "p"), ["syncing", "lease_expired"]);
+}
+
+#[test]
+fn a_node_whose_heartbeats_win_no_lease_leaves_the_answers_of_others_as_they_were() {
+    let mut site = Site::new();
+    site.partition("p", "n[1-2]");
+    site.agent("n1", vec![root(RootState::Watched), image("a.sif", 1)]);
+    let late = site.agent("n2", vec![root(RootState::Watched)]);
+    site.say(late, ToCoordinator::Goodbye);
+    let now = site.now;
+    let ask = |site: &mut Site| site.view().cached_availability("a", "p", Require::All, now).unwrap();
+    let before = ask(&mut site);
+    let mut inventory = Inventory::default();
+    inventory.apply(root(RootState::Watched));
+    let (generation, digest, stamp) = (Generation(1), inventory.digest(), Stamp(u64::MAX));
+    site.now.wall.0 += 1;
+    site.say(late, ToCoordinator::Heartbeat(Heartbeat { generation, digest, stamp }));
+    assert!(Arc::ptr_eq(&before, &ask(&mut site)));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Wishes for which a push is there already: of nodes whose jobs pull an image, and of people who want it ensured.
 
+use std::time::Duration;
+
 use sifleet_common::api::pushes::{PushState, PushTarget};
 use sifleet_common::inventory::RootState;
 use sifleet_common::push::{FailCode, Phase};
@@ -38,8 +40,16 @@ fn a_wish_that_came_true_a_moment_ago_begins_no_other_push() {
     lab.change("n2", vec![image("a.sif", 1)]);
     assert_eq!(lab.body(push).state, PushState::Done);
     assert_eq!((ensure(&mut lab, &both), ensure(&mut lab, &first)), (push, push));
-    let more = ensured(&mut lab, "n[1-3]");
-    assert_ne!(ensure(&mut lab, &more), push, "n3 was none of its nodes");
+    let mut more = ensured(&mut lab, "n[1-3]");
+    more.patience = Duration::from_secs(60);
+    let late = ensure(&mut lab, &more);
+    assert_ne!(late, push, "n3 was none of its nodes");
+    lab.pass(120);
+    assert_eq!(lab.body(late).state, PushState::Partial);
+    assert_eq!(ensure(&mut lab, &both), push, "who waits for the later one would hear that it went wrong");
+    let last = ensure(&mut lab, &more);
+    lab.change("n3", vec![image("a.sif", 1)]);
+    assert_eq!((lab.body(last).state, ensure(&mut lab, &both)), (PushState::Done, last), "the newest");
 }
 
 #[test]
