@@ -14,8 +14,9 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{Advice, fadvise};
 use tracing::trace;
 
-/// Bytes written last that are not touched: whoever is offered them asks within a second.
-const FIRST: u64 = 64 * 1024 * 1024;
+/// Bytes written last that are not touched. What is behind them goes to the disk, so that little is left to wait for when the
+/// whole is made durable; being written it stays cached, for whoever is offered it and asks within a second.
+const FIRST: u64 = 8 * 1024 * 1024;
 /// Bytes written last that may stay: those behind them had the time to reach the disk.
 const SECOND: u64 = 256 * 1024 * 1024;
 

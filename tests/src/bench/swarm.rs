@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use sifleet_common::role::Role;
+use sifleet_common::time::UnixMillis;
 
 use super::process;
 use super::report::number;
@@ -225,7 +226,7 @@ impl Swarm {
             })),
         )?;
         let Some(id) = push["id"].as_str().map(str::to_owned) else { bail!("no push: {push}") };
-        let ends = self.watch(&id, begun)?;
+        let ends = self.watch(&id, begun, time_of(&push["created"])?)?;
         let took = begun.elapsed();
         let used = self.processor_time()? - before;
         let busy = 1.0 - (machine_idle()? - idle) / took.as_secs_f64() / processors();
@@ -257,8 +258,10 @@ impl Swarm {
         })
     }
 
-    /// Watches until every node has come to its end; returns when each had the image, in seconds.
-    fn watch(&mut self, id: &str, begun: Instant) -> anyhow::Result<Vec<(usize, f64)>> {
+    /// Watches until every node has come to its end; returns when each had the image, in seconds since the push was created.
+    ///
+    /// Both times are the coordinator's: to ask takes a tenth of a second, which is much beside a fast link.
+    fn watch(&mut self, id: &str, begun: Instant, created: i64) -> anyhow::Result<Vec<(usize, f64)>> {
         let link = Duration::from_secs_f64(f64::from(self.world.size) * 8.0 / self.world.rate as f64);
         let limit = link * 20 + UP;
         let (mut ends, mut killed) = (Vec::new(), 0);
@@ -283,7 +286,7 @@ impl Swarm {
                     continue;
                 }
                 match node["phase"].as_str() {
-                    Some("done") => ends.push((at, begun.elapsed().as_secs_f64())),
+                    Some("done") => ends.push((at, (time_of(&node["ended"])? - created) as f64 / 1e3)),
                     Some("failed") => bail!("{name} failed: {node}"),
                     _ => {}
                 }
@@ -303,6 +306,12 @@ impl Swarm {
     fn processor_time(&self) -> anyhow::Result<Duration> {
         self.agents.iter().filter_map(|(_, child)| process::processor_time(child.id()).ok()).map(Ok).sum()
     }
+}
+
+/// Reads a time of an answer, as milliseconds since 1970.
+fn time_of(answer: &Value) -> anyhow::Result<i64> {
+    let text = answer.as_str().with_context(|| format!("{answer} is no time"))?;
+    Ok(text.parse::<UnixMillis>()?.0)
 }
 
 fn start_coordinator(lan: &Lan, folder: &Path, head: &str, names: &[String]) -> anyhow::Result<Child> {
