@@ -4,6 +4,7 @@
 //! or leaves undone holds a connection for ever: head, body, answer and handshake all have deadlines.
 //! Outside facts: RFC 9112; hyper 1 drops a connection whose head is late and answers 431 to one too large.
 
+mod leftover;
 pub mod local;
 pub mod tls;
 
@@ -21,7 +22,8 @@ use axum::Router;
 use axum::http::Request;
 use axum::response::Response;
 use axum::routing::future::RouteFuture;
-use hyper::body::Incoming;
+use futures_util::future::{BoxFuture, Either};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -273,7 +275,7 @@ struct Introduced {
 impl Service<Request<Incoming>> for Introduced {
     type Response = Response;
     type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
+    type Future = Either<RouteFuture<Infallible>, BoxFuture<'static, Result<Response, Infallible>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Service::<Request<Incoming>>::poll_ready(&mut self.router, cx)
@@ -281,7 +283,15 @@ impl Service<Request<Incoming>> for Introduced {
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
-        self.router.call(request)
+        if request.body().is_end_stream() {
+            return Either::Left(self.router.call(request));
+        }
+        let (request, leftover) = leftover::share(request);
+        let answer = self.router.call(request);
+        Either::Right(Box::pin(async move {
+            let Ok(answer) = answer.await;
+            Ok(leftover.settle(answer).await)
+        }))
     }
 }
 

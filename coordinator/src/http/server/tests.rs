@@ -45,6 +45,18 @@ async fn rest(socket: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// Reads one answer, whose body is a single word.
+async fn one(socket: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    while !answer.ends_with("refused") {
+        let mut bytes = [0; 1_024];
+        let read = tokio::time::timeout(LONG, socket.read(&mut bytes)).await.expect("an answer").unwrap();
+        assert!(read > 0, "the server closed the connection after {answer:?}");
+        answer += std::str::from_utf8(&bytes[..read]).unwrap();
+    }
+    answer
+}
+
 #[tokio::test]
 async fn a_head_that_trickles_in_is_cut_off() {
     let server = start(short(), hello(), None);
@@ -148,6 +160,49 @@ async fn a_request_that_never_ends_does_not_keep_the_server() {
     }
     assert_eq!(server.tasks.shutdown(LONG).await, sifleet_common::task::Running::new());
     assert_eq!(rest(&mut socket).await, "");
+}
+
+/// Answers without a look at the body, and tells when it has.
+fn careless() -> (Router, Arc<Notify>) {
+    let arrived = Arc::new(Notify::new());
+    let told = Arc::clone(&arrived);
+    let refuse = move || async move {
+        told.notify_one();
+        "refused"
+    };
+    (Router::new().route("/", post(refuse)), arrived)
+}
+
+#[tokio::test]
+async fn a_connection_goes_on_after_an_answer_that_did_not_need_the_body() {
+    let (router, arrived) = careless();
+    let server = start(Limits::default(), router, None);
+    for length in ["content-length: 4\r\n\r\n", "transfer-encoding: chunked\r\n\r\n4\r\n"] {
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        for _ in 0..3 {
+            let head = format!("POST / HTTP/1.1\r\nHost: x\r\n{length}");
+            socket.write_all(head.as_bytes()).await.unwrap();
+            arrived.notified().await;
+            let end = if length.starts_with('t') { "body\r\n0\r\n\r\n" } else { "body" };
+            socket.write_all(end.as_bytes()).await.unwrap();
+            let answer = one(&mut socket).await;
+            assert!(answer.ends_with("refused") && !answer.contains("connection: close"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_whose_body_is_not_read_is_told_that_the_connection_closes() {
+    let server = start(Limits::default(), careless().0, None);
+    for rest in [
+        // Too long, never sent, and not yet asked for.
+        "content-length: 1000000\r\n\r\nbody",
+        "content-length: 5\r\n\r\nbody",
+        "content-length: 4\r\nexpect: 100-continue\r\n\r\n",
+    ] {
+        let answer = talk(server.address, format!("POST / HTTP/1.1\r\nHost: x\r\n{rest}").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"), "{answer}");
+    }
 }
 
 #[tokio::test]
