@@ -142,16 +142,11 @@ impl Library {
         let wish = Wish { name, size, expected: expected.into() };
         let standing = |stage, digest| Ok(wish.standing(stage, digest));
         let id = wish.id();
-        let Some(_turn) = self.busy.take(id) else {
-            // Somebody sends that very image: there is nothing to search for, and nothing to begin.
-            let offset = upload::offset(&place, &wish)?.ok_or(LibraryError::Busy { id })?;
-            return standing(Stage::Open(id, offset), None);
-        };
-        let found = {
-            let _one = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-            same::find(&place, &wish)
-        };
-        if let Some(found) = found {
+        // The turn is taken for what changes files, and never while files are read: whoever sends that very image
+        // piece by piece would be refused meanwhile.
+        if let Some(found) = self.find(&place, &wish)
+            && let Some(_turn) = self.busy.take(id)
+        {
             if found.name == wish.name.as_str() {
                 upload::discard(&place, id)?;
                 return standing(Stage::Present, Some(found.digest));
@@ -169,7 +164,22 @@ impl Library {
         standing(Stage::Open(id, offset), None)
     }
 
+    /// Finds the bytes in the library, unless somebody sends them: then there is nothing to search for.
+    fn find(&self, place: &Place, wish: &Wish) -> Option<same::Same> {
+        if self.busy.holds(wish.id()) {
+            return None;
+        }
+        let _one = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        same::find(place, wish)
+    }
+
     fn create(&self, place: &Place, wish: &Wish) -> Result<u64, LibraryError> {
+        let id = wish.id();
+        let _turn = self.busy.take(id).ok_or(LibraryError::Busy { id })?;
+        // Another request may have begun it since.
+        if let Some(offset) = upload::offset(place, wish)? {
+            return Ok(offset);
+        }
         let max = self.options.max_uploads;
         if upload::count_since(place, SystemTime::now() - ACTIVE)? >= max {
             return Err(LibraryError::TooManyUploads { max });

@@ -4,6 +4,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use sifleet_common::beneath::STAGING;
 
@@ -243,6 +245,28 @@ fn one_writes_at_a_time_and_who_asks_meanwhile_is_told_the_offset() {
     drop(writing);
     library.abandon(id).unwrap();
     assert_eq!(files(dir.path()), []);
+}
+
+#[test]
+fn whoever_asks_for_the_same_image_again_and_again_never_keeps_its_sender_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (library, bytes) = (library(dir.path()), image(1));
+    // Another file of the same length has to be read by whoever asks.
+    upload(&library, "other.sif", &image(2));
+    let (id, _) = opened(&library, "a.sif", &bytes);
+    let sent = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !sent.load(Ordering::Relaxed) {
+                assert_eq!(opened(&library, "a.sif", &bytes).0, id);
+            }
+        });
+        let pieces =
+            (0..bytes.len()).try_for_each(|at| library.write(id, at as u64)?.append(&bytes[at..=at]));
+        sent.store(true, Ordering::Relaxed);
+        pieces.unwrap();
+    });
+    assert_eq!(library.finish(id).unwrap().stage, Stage::Published);
 }
 
 #[test]

@@ -94,6 +94,10 @@ impl Busy {
         let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         free.then(|| Turn(Arc::clone(self), id))
     }
+
+    pub(super) fn holds(&self, id: UploadId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
 }
 
 impl Drop for Turn {
