@@ -65,6 +65,8 @@ fn end(nothing: bool, uploads: bool) {
         (true, false) => ("nothing is pushed yet; run it again", Outcome::Interrupted),
         (false, _) => ("the push was asked for and may have begun: see `sifleet push ls`", Outcome::Partial),
     };
+    // Kept until the end: what the program is doing meanwhile says nothing after the hint.
+    let _last_word = io::stderr().lock();
     Screen::of_process(Format::Table).tell(&[Note::Hint(words.to_owned())]);
     std::process::exit(outcome.code().into())
 }
