@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use sifleet_common::inventory::{Content, Inventory, RootId};
 
-/// What is below a root: by escaped path, `blake3:…` of an image or the code of what is none.
+/// What is below a root: by escaped path, `blake3:…` of an image or the code of what is none, and for a file its
+/// length and when it was modified.
 pub(crate) fn walk(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     visit(root, "", is_closed(root), &mut found);
@@ -26,7 +27,7 @@ pub(crate) fn differences(root: &Path, inventory: &Inventory) -> Vec<String> {
                 Content::Unusable(what) => what.code.as_str().to_owned(),
                 Content::Pending(pending) => format!("{pending:?}"),
             };
-            (key.name.to_string(), said)
+            (key.name.to_string(), describe(said, replica.size, replica.modified.0))
         })
         .collect();
     let lost = expected.iter().filter(|(name, what)| known.get(*name) != Some(what));
@@ -67,7 +68,16 @@ fn visit(directory: &Path, above: &str, private: bool, found: &mut BTreeMap<Stri
         } else {
             bytes(&entry.path(), metadata.len())
         };
-        found.insert(name, what);
+        let modified = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000;
+        found.insert(name, describe(what, metadata.len(), modified));
+    }
+}
+
+/// Of what is no file, or may be none, length and time say nothing.
+fn describe(what: String, size: u64, modified: i64) -> String {
+    match what.as_str() {
+        "sandbox" | "symlink" | "special_file" | "bad_name" => what,
+        _ => format!("{what}, {size} bytes of {modified}"),
     }
 }
 
