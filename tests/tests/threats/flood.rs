@@ -17,7 +17,9 @@ const BESIDE: u64 = 200;
 
 fn cluster(name: &'static str) -> Cluster {
     let partitions = BTreeMap::from([("viz", NODE)]);
-    let lease = Duration::from_secs(4);
+    // What a flood may say at once is two seconds' work of a coordinator that is built for speed and has a processor
+    // to itself; nodes are given 30 s.
+    let lease = Duration::from_secs(10);
     let plan = Plan { name, partitions, nodes: vec![NODE], library: None, lease };
     let cluster = Cluster::start(plan).unwrap();
     cluster.issue("bad[1-7]").unwrap();
@@ -36,6 +38,11 @@ fn others_are_heard(cluster: &Cluster, flood: &Flood, enough: u64) {
         cluster.wait_for_nodes("own", "viz", &[("missing", NODE)]).unwrap();
         heard += 1;
     }
+}
+
+fn has_kept_its_session(cluster: &Cluster) {
+    let log = cluster.log(NODE);
+    assert!(!log.contains("not connected"), "{log}");
 }
 
 #[test]
@@ -59,7 +66,7 @@ fn a_node_that_floods_is_read_more_slowly_and_all_changes_of_others_get_through(
         let taken_in = taken_in() - before;
         assert!(taken_in < at_most as f64, "{kind:?}: {taken_in} messages were taken in, not {at_most}");
     }
-    assert!(!cluster.log(NODE).contains("not connected"), "the good node kept its session");
+    has_kept_its_session(&cluster);
     let told = || {
         let log = cluster.log(COORDINATOR);
         if log.contains("a node says more than its share") { Ok(()) } else { Err(log.len()) }
@@ -80,8 +87,9 @@ fn a_node_that_dials_again_and_again_is_let_in_seldom_and_told_why() {
     };
     until("it hears why", LIMIT, told).unwrap();
     others_are_heard(&cluster, &flood, 20);
-    // Those that it dials at a time, each second: whoever is turned away is not looked at for as long.
-    let at_most = 2 * DIALLERS * (begun.elapsed().as_secs() + 2);
-    assert!(flood.connections() < at_most, "{} connections, not {at_most}", flood.connections());
-    assert!(!cluster.log(NODE).contains("not connected"), "the good node kept its session");
+    // About as many as it dials at a time, each second: whoever is turned away is not looked at for as long. Otherwise
+    // it would be hundreds.
+    let (connections, seconds) = (flood.connections(), begun.elapsed().as_secs());
+    assert!(connections < 4 * DIALLERS * (seconds + 2), "{connections} connections in {seconds} s");
+    has_kept_its_session(&cluster);
 }
