@@ -59,7 +59,11 @@ pub fn make(image: Digest, mut file: impl Read) -> Result<ChunkMap, MakeError> {
             let free = buffer.get_mut(held..).unwrap_or_default();
             match file.read(free) {
                 Ok(0) => last = true,
-                Ok(read) => held += read,
+                Ok(read) => {
+                    // Not chunk by chunk: in pieces of 40 kB it is hashed at two thirds of the speed.
+                    whole.update(buffer.get(held..held + read).unwrap_or_default());
+                    held += read;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => return Err(MakeError::Read { image, source }),
             }
@@ -67,7 +71,6 @@ pub fn make(image: Digest, mut file: impl Read) -> Result<ChunkMap, MakeError> {
         let mut at = 0;
         while let Some(len) = cut(buffer.get(at..held).unwrap_or_default(), last) {
             let bytes = buffer.get(at..at + len).unwrap_or_default();
-            whole.update(bytes);
             // At most MAX_CHUNK, which a test holds below four thousand million.
             chunks
                 .push(Chunk { digest: ChunkDigest::of(bytes), len: u32::try_from(len).unwrap_or(u32::MAX) });
