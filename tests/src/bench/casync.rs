@@ -99,7 +99,7 @@ impl Store {
     fn serve(&self, lan: &Lan, head: &str) -> anyhow::Result<Server> {
         let here = self.folder.display();
         let settings = format!(
-            "user root;\ndaemon off;\npid {here}/pid;\nerror_log stderr crit;\nevents {{}}\nhttp {{\n  access_log off;\n  \
+            "user root;\ndaemon off;\nmaster_process off;\npid {here}/pid;\nerror_log stderr crit;\nevents {{}}\nhttp {{\n  access_log off;\n  \
              keepalive_requests 1000000;\n  server {{ listen {head}:{PORT}; root {here}; }}\n}}\n"
         );
         let path = self.folder.join("nginx.conf");

@@ -176,7 +176,7 @@ impl Running {
             std::iter::once(head).chain(addresses.iter().map(String::as_str)).map(peer).collect();
         let here = self.folder.display();
         let settings = format!(
-            "daemon off;\npid {here}/pid;\nerror_log stderr crit;\nevents {{}}\nhttp {{\n  access_log off;\n  \
+            "daemon off;\nmaster_process off;\npid {here}/pid;\nerror_log stderr crit;\nevents {{}}\nhttp {{\n  access_log off;\n  \
              server {{ listen {head}:{TRACKER}; location / {{ return 200 \"d8:intervali600e5:peersl{peers}ee\"; }} }}\n}}\n"
         );
         let path = self.folder.join("tracker.conf");

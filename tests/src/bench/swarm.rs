@@ -355,9 +355,9 @@ impl std::fmt::Display for Outcome {
             self.slow.map(|slow| format!("; slow ones {} of theirs", number(slow))).unwrap_or_default();
         write!(
             f,
-            "last {} × S/B, median {}{slow}; first source sent {} × S; {} s of processor a GB; {} MiB; {:.1} % twice; \
+            "last {:.3} × S/B, median {}{slow}; first source sent {} × S; {} s of processor a GB; {} MiB; {:.1} % twice; \
              machine {:.0} % busy",
-            number(self.last),
+            self.last,
             number(self.median),
             number(self.egress),
             number(self.cpu_per_gb),

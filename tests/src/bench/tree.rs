@@ -19,8 +19,10 @@ use crate::sif::SifBuilder;
 const ENOUGH: u64 = 400_000_000;
 /// A package larger than this would be most of the tree.
 const LARGEST: u64 = 60_000_000;
-/// One package of so many is not in the tree, but added later.
-const HELD_BACK: usize = 20;
+/// A package smaller than this is in the tree.
+const SMALLEST: u64 = 1_000_000;
+/// Of so many bytes one is not in the tree, but added later.
+const HELD_BACK: u64 = 20;
 /// One file of so many is changed: 2 %.
 const CHANGED: usize = 50;
 const LISTS: &str = "/var/lib/dpkg/info";
@@ -47,15 +49,16 @@ impl Tree {
             .filter(|path| path.extension().is_some_and(|kind| kind == "list"))
             .collect();
         lists.sort();
-        let mut tree = Self { folder, later: Vec::new(), bytes: 0 };
-        for (at, list) in lists.iter().enumerate() {
+        let (mut tree, mut held_back) = (Self { folder, later: Vec::new(), bytes: 0 }, 0);
+        for list in &lists {
             let files: Vec<PathBuf> = fs::read_to_string(list)?.lines().map(PathBuf::from).collect();
             let bytes = files.iter().filter_map(|file| regular(file)).sum::<u64>();
             if bytes > LARGEST {
                 continue;
             }
-            if at % HELD_BACK == HELD_BACK - 1 {
+            if bytes >= SMALLEST && (held_back + bytes) * HELD_BACK <= tree.bytes {
                 tree.later.push(files);
+                held_back += bytes;
             } else {
                 tree.copy(&files)?;
                 tree.bytes += bytes;
