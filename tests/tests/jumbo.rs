@@ -1,6 +1,6 @@
 //! Packets are as large as the network takes, in a network that takes jumbo frames and in one that does not.
 //!
-//! Real agents in namespaces; loopback has packets of 64 KiB and tells nothing of this.
+//! Real agents in namespaces; what is taken on a loopback tells nothing of this.
 
 #![cfg(test)]
 

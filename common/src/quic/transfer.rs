@@ -62,7 +62,7 @@ pub fn endpoint(
     client: rustls::ClientConfig,
     address: SocketAddr,
 ) -> Result<Endpoint, QuicError> {
-    let largest = largest_packet(Path::new("/sys/class/net"));
+    let largest = largest_packet(Path::new("/sys/class/net"), address.ip().is_loopback());
     let crypto = QuicServerConfig::try_from(server).map_err(|source| QuicError::Tls { source })?;
     let mut accepting = ServerConfig::with_crypto(Arc::new(crypto));
     accepting
@@ -120,16 +120,16 @@ fn transport(largest_packet: u16) -> TransportConfig {
     transport
 }
 
-/// Returns the largest packet that any interface of this node takes, but never one that breaks batches.
+/// Returns the largest packet that any interface of this node takes, but never one that breaks batches. The loopback
+/// counts for whoever is reached by it only (`looped`): it would make every node look like one with jumbo frames.
 ///
 /// Larger packets than the way to a peer takes are found out by the path's discovery.
-fn largest_packet(interfaces: &Path) -> u16 {
+fn largest_packet(interfaces: &Path, looped: bool) -> u16 {
     let Ok(entries) = std::fs::read_dir(interfaces) else { return USUAL };
     let read = |path: &Path| std::fs::read_to_string(path).ok()?.trim().parse::<u32>().ok();
     let of = |folder: &Path| {
-        // The loopback would make every node look like one with jumbo frames.
         let loopback = read(&folder.join("type")) == Some(LOOPBACK);
-        (!loopback).then(|| read(&folder.join("mtu"))).flatten()
+        (loopback == looped).then(|| read(&folder.join("mtu"))).flatten()
     };
     let largest = entries.filter_map(|entry| of(&entry.ok()?.path())).max();
     let packet = largest.and_then(|mtu| mtu.checked_sub(u32::from(HEADERS)));
@@ -144,6 +144,10 @@ mod tests {
     use super::*;
 
     fn packet(interfaces: &[(&str, &str, &str)]) -> u16 {
+        packet_of(interfaces, false)
+    }
+
+    fn packet_of(interfaces: &[(&str, &str, &str)], looped: bool) -> u16 {
         let folder = tempfile::tempdir().unwrap();
         for (name, kind, mtu) in interfaces {
             let of = folder.path().join(name);
@@ -151,7 +155,7 @@ mod tests {
             std::fs::write(of.join("type"), kind).unwrap();
             std::fs::write(of.join("mtu"), mtu).unwrap();
         }
-        largest_packet(folder.path())
+        largest_packet(folder.path(), looped)
     }
 
     #[test]
@@ -162,8 +166,15 @@ mod tests {
         assert_eq!(packet(&[("lo", "772\n", "65536\n")]), 1_452);
         assert_eq!(packet(&[("odd", "1\n", "no number")]), 1_452);
         assert_eq!(packet(&[("odd", "1\n", "0\n"), ("tiny", "1\n", "576\n")]), 1_200);
-        assert_eq!(largest_packet(Path::new("/nowhere")), 1_452);
+        assert_eq!(largest_packet(Path::new("/nowhere"), false), 1_452);
         assert!(10 * u32::from(LARGEST) < 65_536);
+    }
+
+    #[test]
+    fn on_the_loopback_packets_are_as_large_as_it_takes() {
+        let interfaces = [("lo", "772\n", "65536\n"), ("eth0", "1\n", "1500\n")];
+        assert_eq!(packet_of(&interfaces, true), LARGEST);
+        assert_eq!(packet_of(&interfaces[1..], true), USUAL);
     }
 
     #[test]
