@@ -4,6 +4,7 @@
 //! a thread that may wait for the disk.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use sifleet_common::chunk::ChunkDigest;
 use sifleet_common::digest::Digest;
@@ -34,7 +35,37 @@ pub fn likeness(one: &ImageName, other: &ImageName) -> usize {
     if common >= ALIKE { common } else { 0 }
 }
 
-/// Copies every missing chunk that one of these images holds; returns the bytes that were copied.
+/// Leaves the images that have a map, and makes those of the first that have none. Blocks for the disk.
+pub fn mapped(
+    images: Vec<(Digest, Candidate)>,
+    maps: &Maps,
+    go_on: impl Fn() -> bool,
+) -> Vec<(Digest, Candidate)> {
+    let (kept, mut made) = (maps.list(), 0);
+    let mut has_map = |(image, candidate): &(Digest, Candidate)| {
+        if kept.contains(image) {
+            return true;
+        }
+        if made >= MADE || !go_on() {
+            return false;
+        }
+        let Some((_, file)) = candidate.open() else { return false };
+        made += 1;
+        match map::make(*image, Sequential::new(&file)) {
+            Ok(map) => {
+                maps.put(&Arc::new(map));
+                true
+            }
+            Err(error) => {
+                debug!(image = %candidate.name, error = &error as &dyn std::error::Error, "no chunks are reused");
+                false
+            }
+        }
+    };
+    images.into_iter().filter(&mut has_map).collect()
+}
+
+/// Copies every missing chunk that one of these images holds, each with its map; returns the bytes that were copied.
 ///
 /// # Errors
 /// When the staging file cannot be written. An image that cannot be read is passed over.
@@ -45,26 +76,13 @@ pub fn copy(
     go_on: impl Fn() -> bool,
 ) -> Result<u64, StagingError> {
     let wanted = Wanted::of(keeper);
-    let (mut copied, mut made) = (0, 0);
+    let mut copied = 0;
     for (image, candidate) in images {
         if !go_on() || keeper.have().count() == keeper.layout().spans().count() as usize {
             break;
         }
         let Some((_, file)) = candidate.open() else { continue };
-        let known = maps.get(image);
-        if known.is_none() && made >= MADE {
-            continue;
-        }
-        let map = known.or_else(|| {
-            made += 1;
-            let map = map::make(*image, Sequential::new(&file)).map(std::sync::Arc::new);
-            let failed =
-                |error: &map::MakeError| debug!(image = %candidate.name, %error, "no chunks are reused");
-            let map = map.inspect_err(failed).ok()?;
-            maps.put(&map);
-            Some(map)
-        });
-        let Some(map) = map else { continue };
+        let Some(map) = maps.get(image) else { continue };
         let mut at = 0;
         let before = copied;
         for chunk in map.chunks() {
@@ -164,7 +182,8 @@ mod tests {
         new.splice(1_000_000..1_000_010, noise(2, 50_000));
         let keeper = keeper(root.path(), &new);
         let maps = Maps::within(root.path().join("maps"));
-        let copied = copy(&keeper, &[put(root.path(), "a.sif", &old)], &maps, || true).unwrap();
+        let images = mapped(vec![put(root.path(), "a.sif", &old)], &maps, || true);
+        let copied = copy(&keeper, &images, &maps, || true).unwrap();
         assert!(copied > 2_600_000 && copied < 3_000_000, "{copied}");
         assert_eq!(maps.list().len(), 1, "the map that was made is kept");
         let lacking: usize = keeper.layout().spans().iter().map(|(span, _)| keeper.lacking(span).len()).sum();

@@ -8,6 +8,7 @@ pub mod find;
 pub mod giving;
 pub mod held;
 mod looking;
+mod map;
 pub mod offer;
 pub mod permits;
 mod places;

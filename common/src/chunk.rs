@@ -7,11 +7,13 @@
 //! releases: golden vectors in the tests hold them, and [`CHUNKER`] is part of every map.
 
 mod map;
+mod outline;
 pub mod span;
 
 use fastcdc::v2020::{FastCDC, Normalization};
 
 pub use map::{Chunk, ChunkDigest, ChunkMap, MapDigest, MapError};
+pub use outline::{ChunkPrefix, Outline};
 
 /// No chunk but an image's last is shorter, in bytes.
 pub const MIN_CHUNK: usize = 8 * 1024;

@@ -8,10 +8,10 @@ use std::fmt::Debug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sifleet_common::chunk::span::Spans;
-use sifleet_common::chunk::{CHUNKER, ChunkMap};
+use sifleet_common::chunk::{CHUNKER, Chunk, ChunkDigest, ChunkMap, Outline};
 use sifleet_common::digest::Digest;
 use sifleet_common::wire::chunk::{
-    Choice, MapPart, Offer, Opening, Run, Turn, Wish, map_parts, numbers, runs,
+    Choice, MapPart, Offer, Opening, OutlinePart, Rest, Run, Turn, Wish, map_parts, numbers, runs,
 };
 use sifleet_common::wire::frame::{MAX_FRAME, decode, encode};
 
@@ -24,10 +24,10 @@ const SPANS: u32 = 1_000;
 /// When a promise is broken.
 pub fn run(data: &[u8]) {
     let Some((kind, body)) = data.split_first() else { return };
-    match kind % 6 {
+    match kind % 8 {
         0 => match again::<Opening>(body) {
             Some(Opening::Follow { lacks, .. }) => check(&lacks),
-            Some(Opening::Map { .. }) | None => {}
+            Some(Opening::Map { .. } | Opening::Outline { .. }) | None => {}
         },
         1 => match again::<Wish>(body) {
             Some(Wish::Got(spans)) => check(&spans),
@@ -42,9 +42,19 @@ pub fn run(data: &[u8]) {
             Some(Choice::Ask { chunks, .. }) => check(&chunks),
             Some(Choice::Pass) | None => {}
         },
-        _ => {
+        5 => {
             if let Some(part) = again::<MapPart>(body) {
                 map(part);
+            }
+        }
+        6 => {
+            if let Some(part) = again::<OutlinePart>(body) {
+                outline(part);
+            }
+        }
+        _ => {
+            if let Some(rest) = again::<Rest>(body) {
+                check(&rest.chunks);
             }
         }
     }
@@ -82,4 +92,18 @@ fn map(part: MapPart) {
     assert!(usize::try_from(spans.count()).is_ok_and(|count| count <= map.chunks().len().max(1)));
     let parts: Vec<_> = map_parts(&map).flat_map(|part| part.chunks).collect();
     assert_eq!(parts.as_slice(), map.chunks());
+}
+
+/// Fills an outline as a fetcher does: every place is known or asked for, and asking for none is not enough.
+fn outline(part: OutlinePart) {
+    let (image, places) = (Digest::from_bytes([1; 32]), part.prefixes.len());
+    let mut outline = Outline::new(part.prefixes);
+    let known = vec![Chunk { digest: ChunkDigest::of(b"x"), len: 1 }];
+    let Ok(known) = ChunkMap::new(image, CHUNKER, known) else { return };
+    outline.fill(&known);
+    let lacking: Vec<u32> = outline.lacks().collect();
+    assert!(lacking.iter().all(|place| usize::try_from(*place).is_ok_and(|place| place < places)));
+    let rest = vec![Chunk { digest: ChunkDigest::of(b"y"), len: 1 }; lacking.len()];
+    let map = outline.complete(image, &rest);
+    assert!(map.is_ok_and(|map| map.chunks().len() == places));
 }

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use sifleet_common::availability::Require;
 use sifleet_common::capability::Capability;
 use sifleet_common::chunk::span::SpanId;
-use sifleet_common::chunk::{CHUNKER, Chunk, ChunkDigest, MapDigest};
+use sifleet_common::chunk::{CHUNKER, Chunk, ChunkDigest, ChunkPrefix, MapDigest};
 use sifleet_common::digest::Digest;
 use sifleet_common::image::Arch;
 use sifleet_common::inventory::{Generation, Inventory, InventoryDigest};
-use sifleet_common::wire::chunk::{Choice, MapPart, Offer, Opening, Run, Turn, Wish};
+use sifleet_common::wire::chunk::{Choice, MapPart, Offer, Opening, OutlinePart, Rest, Run, Turn, Wish};
 use sifleet_common::wire::control::{
     Delta, Heartbeat, Hello, Known, Snapshot, Stamp, StreamId, ToAgent, ToCoordinator, Welcome,
 };
@@ -150,8 +150,11 @@ fn chunks() -> Vec<Vec<u8>> {
         encode(&Turn { image }),
         encode(&choice),
         encode(&part),
+        encode(&Opening::Outline { image, capability: Capability::default() }),
+        encode(&OutlinePart { prefixes: vec![ChunkPrefix::of(&chunk.digest); 3], last: true }),
+        encode(&Rest { chunks: vec![Run { first: 1, count: 1 }] }),
     ];
-    let kinds = [0, 0, 1, 2, 3, 4, 5];
+    let kinds = [0, 0, 1, 2, 3, 4, 5, 0, 6, 7];
     let body = |body: Result<Vec<u8>, _>| body.unwrap_or_else(|error| panic!("a seed: {error}"));
     let seed = |(kind, encoded)| [vec![kind], body(encoded)].concat();
     kinds.into_iter().zip(bodies).map(seed).collect()

@@ -15,7 +15,9 @@ use sifleet_common::quic::transfer;
 use sifleet_common::task::Tasks;
 use sifleet_common::tls::{self, Identity};
 use sifleet_common::wire::assignment::{Assignment, Peer};
-use sifleet_common::wire::chunk::{CHUNK_ALPN, Choice, Offer, Opening, Run, Turn, Wish, map_parts, numbers};
+use sifleet_common::wire::chunk::{
+    CHUNK_ALPN, Choice, Offer, Opening, Rest, Run, Turn, Wish, map_parts, numbers, outline_parts, rest_parts,
+};
 use sifleet_common::wire::frame::{FrameReader, write_frame};
 use sifleet_coordinator::ca;
 
@@ -32,6 +34,21 @@ pub enum Crime {
     Stall,
     /// Sends frames that mean nothing instead of offers.
     Garble,
+    /// Claims in an outline that all chunks begin like the first one; everything else it does is as told.
+    Mislead,
+    /// Keeps to the protocol, so that what others do can be seen.
+    None,
+}
+
+/// What was asked for of a chunk map.
+#[derive(Debug, Default)]
+pub struct Handed {
+    /// How often all of it.
+    pub maps: AtomicUsize,
+    /// How often its outline.
+    pub outlines: AtomicUsize,
+    /// How many chunks after an outline.
+    pub rest: AtomicUsize,
 }
 
 /// A rogue; it is gone when this is dropped.
@@ -40,6 +57,8 @@ pub struct Rogue {
     pub peer: Peer,
     /// How many spans it was asked for.
     pub asked: Arc<AtomicUsize>,
+    /// What it was asked for of the chunk map.
+    pub handed: Arc<Handed>,
     /// The chunk map of the image it claims to have.
     pub map: MapDigest,
     tasks: Tasks,
@@ -62,15 +81,22 @@ impl Rogue {
         let peer = Peer { node: node.parse()?, address: endpoint.local_addr()? };
         let digest = sifleet_common::digest::Digest::from(blake3::hash(&image));
         let map = sifleet_agent::map::make(digest, &*image)?;
-        let (tasks, asked) = (Tasks::new(), Arc::new(AtomicUsize::new(0)));
+        let (tasks, asked, handed) = (Tasks::new(), Arc::new(AtomicUsize::new(0)), Arc::<Handed>::default());
         let layout = Arc::new(Layout::of(Arc::new(map)));
         let map = layout.map_digest();
-        let rogue = Acting { crime, image, layout, asked: Arc::clone(&asked), tasks: tasks.clone() };
+        let rogue = Acting {
+            crime,
+            image,
+            layout,
+            asked: Arc::clone(&asked),
+            handed: Arc::clone(&handed),
+            tasks: tasks.clone(),
+        };
         let (accepting, stop) = (endpoint.clone(), tasks.token());
         tasks.spawn("rogue", async move {
             stop.run_until_cancelled(rogue.accept(accepting)).await;
         });
-        Ok(Self { peer, asked, map, tasks, _endpoint: endpoint })
+        Ok(Self { peer, asked, handed, map, tasks, _endpoint: endpoint })
     }
 }
 
@@ -178,6 +204,7 @@ struct Acting {
     image: Arc<[u8]>,
     layout: Arc<Layout>,
     asked: Arc<AtomicUsize>,
+    handed: Arc<Handed>,
     tasks: Tasks,
 }
 
@@ -222,13 +249,34 @@ impl Acting {
                 }
             }
             Some(Opening::Map { .. }) => {
+                self.handed.maps.fetch_add(1, Ordering::Relaxed);
                 for part in map_parts(self.layout.map()) {
                     write_frame(&mut send, &part).await?;
                 }
                 send.finish()?;
             }
+            Some(Opening::Outline { .. }) => self.outline(send, frames).await?,
             None => {}
         }
+        Ok(())
+    }
+
+    async fn outline(&self, mut send: SendStream, mut frames: FrameReader<RecvStream>) -> anyhow::Result<()> {
+        self.handed.outlines.fetch_add(1, Ordering::Relaxed);
+        for mut part in outline_parts(self.layout.map()) {
+            if self.crime == Crime::Mislead
+                && let Some(first) = part.prefixes.first().copied()
+            {
+                part.prefixes.fill(first);
+            }
+            write_frame(&mut send, &part).await?;
+        }
+        let Some(rest) = frames.next::<Rest>().await? else { return Ok(()) };
+        for part in rest_parts(self.layout.map(), &rest) {
+            self.handed.rest.fetch_add(part.chunks.len(), Ordering::Relaxed);
+            write_frame(&mut send, &part).await?;
+        }
+        send.finish()?;
         Ok(())
     }
 
@@ -240,14 +288,16 @@ impl Acting {
         };
         self.asked.fetch_add(1, Ordering::Relaxed);
         match self.crime {
-            Crime::Poison => {
+            Crime::Poison | Crime::Mislead | Crime::None => {
                 let Some(place) = self.layout.span(span) else { return Ok(()) };
                 for chunk in numbers(&chunks, u32::try_from(place.chunks.len())?) {
                     let at = place.chunks.start + chunk as usize;
                     let Some(bytes) = self.layout.bytes(&(at..at + 1)) else { return Ok(()) };
                     let bytes = usize::try_from(bytes.start)?..usize::try_from(bytes.end)?;
                     let mut bytes = self.image.get(bytes).unwrap_or_default().to_vec();
-                    if let Some(byte) = bytes.last_mut() {
+                    if self.crime == Crime::Poison
+                        && let Some(byte) = bytes.last_mut()
+                    {
                         *byte ^= 1;
                     }
                     send.write_all(&bytes).await?;

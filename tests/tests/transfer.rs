@@ -2,6 +2,9 @@
 
 #![cfg(test)]
 
+#[path = "transfer/outline.rs"]
+mod outline;
+
 use std::path::Path;
 use std::sync::atomic::Ordering;
 

@@ -97,6 +97,8 @@ fn what_agents_say_to_one_another_looks_as_it_always_did() {
     lines(&mut golden, transfers::turns());
     lines(&mut golden, transfers::choices());
     lines(&mut golden, transfers::parts());
+    lines(&mut golden, transfers::outlines());
+    lines(&mut golden, transfers::rests());
     check("agents_among_themselves", &golden);
 }
 

@@ -26,6 +26,7 @@ use super::keep::Keeper;
 use super::map::{self, NO_MAP};
 use super::pull::Pull;
 use super::status::{Failure, Status};
+use crate::describe::Candidate;
 use crate::hash::Hashing;
 use crate::layout::Layout;
 use crate::pace::Tap;
@@ -107,9 +108,18 @@ async fn attempt(
         status.turn(Phase::Done);
         return Ok(());
     }
-    let map = chunk_map(resources, wanted).await?;
+    let staging = stage(&assignment, root, (resources.owner, resources.floor)).await?;
+    let relatives = relatives(resources, &assignment, status).await?;
+    let map = match chunk_map(resources, wanted, &relatives).await {
+        Ok(map) => map,
+        Err(failure) => {
+            debug!(image = %assignment.name, "there is no chunk map");
+            empty(staging, assignment.image).await;
+            return Err(failure);
+        }
+    };
     debug!(image = %assignment.name, "the chunk map is here");
-    let keeper = Arc::new(prepare(resources, &assignment, root, map, status).await?);
+    let keeper = Arc::new(take_over(resources, (staging, map), relatives, status).await?);
     let held = Held::part(Arc::clone(keeper.layout()), Arc::clone(keeper.staging().reader()), keeper.have());
     resources.serving.open(assignment.image, Arc::new(held)).await;
     let ended = finish(resources, (wanted, demand), keeper, status).await;
@@ -126,6 +136,15 @@ async fn clear(root: PathBuf, image: Digest) {
     let thrown_away = blocking(move || Staging::throw_away(&root, image)).await;
     if let Ok(Err(error)) = thrown_away {
         info!(digest = %image, error = %Chain(&error), "what was fetched cannot be removed");
+    }
+}
+
+/// Gives the space back that was reserved for nothing.
+async fn empty(staging: Staging, image: Digest) {
+    if !staging.found()
+        && let Ok(Err(error)) = blocking(move || staging.discard()).await
+    {
+        info!(digest = %image, error = %Chain(&error), "what was reserved cannot be given back");
     }
 }
 
@@ -164,6 +183,7 @@ async fn finish(
 async fn chunk_map(
     resources: &Resources,
     wanted: &mut watch::Receiver<Assignment>,
+    relatives: &[(Digest, Candidate)],
 ) -> Result<Arc<ChunkMap>, Failure> {
     let (image, digest, size) = {
         let assignment = wanted.borrow();
@@ -172,7 +192,9 @@ async fn chunk_map(
     if let Some(map) = resources.finder.kept(image).await.filter(|map| map.digest() == digest) {
         return Ok(map);
     }
-    let asked = map::Wanted { image, map: digest }.get(&resources.endpoint, wanted).await;
+    let relatives = relatives.iter().map(|(relative, _)| *relative).collect();
+    let known = map::Known { relatives, maps: Arc::clone(resources.finder.maps()) };
+    let asked = map::Wanted { image, map: digest, known }.get(&resources.endpoint, wanted).await;
     let map = asked.ok_or_else(|| Failure {
         code: FailCode::NoSource,
         detail: format!("no peer handed the chunk map out for {} s", NO_MAP.as_secs()),
@@ -187,36 +209,60 @@ async fn chunk_map(
     Ok(map)
 }
 
-/// Reserves space and takes over what is on this node already.
-async fn prepare(
-    resources: &Resources,
+/// Reserves space, where the image may be published.
+async fn stage(
     assignment: &Assignment,
     root: PathBuf,
-    map: Arc<ChunkMap>,
+    (owner, floor): (Owner, u64),
+) -> Result<Staging, Failure> {
+    let (image, size, name) = (assignment.image, assignment.size, assignment.name.clone());
+    let stage = move || {
+        let staging = Staging::open(&root, image, size, floor)?;
+        staging.may_publish(&name, owner)?;
+        Ok::<_, StagingError>(staging)
+    };
+    blocking(stage).await?.map_err(|error| refused(&error))
+}
+
+/// Lists images of this node that may have chunks in common with the one that is wanted, all of them with a chunk map.
+async fn relatives(
+    resources: &Resources,
+    assignment: &Assignment,
+    status: &Arc<Status>,
+) -> Result<Vec<(Digest, Candidate)>, Failure> {
+    let images = resources.finder.related(assignment.name.clone()).await;
+    let (maps, status) = (Arc::clone(resources.finder.maps()), Arc::clone(status));
+    blocking(move || reuse::mapped(images, &maps, || is_awaited(&status))).await
+}
+
+/// Takes over what is on this node already.
+async fn take_over(
+    resources: &Resources,
+    (staging, map): (Staging, Arc<ChunkMap>),
+    relatives: Vec<(Digest, Candidate)>,
     status: &Arc<Status>,
 ) -> Result<Keeper, Failure> {
-    let images = resources.finder.related(assignment.name.clone()).await;
-    let (maps, floor, status) = (Arc::clone(resources.finder.maps()), resources.floor, Arc::clone(status));
-    let (name, owner) = (assignment.name.clone(), resources.owner);
+    let (maps, status) = (Arc::clone(resources.finder.maps()), Arc::clone(status));
     let take_over = move || {
-        // Whoever is no longer interested has dropped its share of the status.
-        let go_on = || Arc::strong_count(&status) > 1;
-        if !go_on() {
+        if !is_awaited(&status) {
             return Ok(None);
         }
-        let staging = Staging::open(&root, map.image(), map.size(), floor)?;
-        staging.may_publish(&name, owner)?;
         let found = staging.found();
         let keeper = Keeper::new(Arc::new(Layout::of(map)), staging);
         if found {
-            let resumed = keeper.resume(go_on)?;
+            let resumed = keeper.resume(|| is_awaited(&status))?;
             status.moved(|bytes| bytes.resumed = resumed);
         }
-        let reused = reuse::copy(&keeper, &images, &maps, go_on)?;
+        let reused = reuse::copy(&keeper, &relatives, &maps, || is_awaited(&status))?;
         status.moved(|bytes| bytes.reused = reused);
         Ok::<_, StagingError>(Some(keeper))
     };
     blocking(take_over).await?.map_err(|error| refused(&error))?.ok_or_else(stopping)
+}
+
+/// Tells, on a thread that has a share of the status, whether anybody else has: whoever is no longer interested has dropped it.
+fn is_awaited(status: &Arc<Status>) -> bool {
+    Arc::strong_count(status) > 1
 }
 
 /// Holds the whole against its digest and its signatures against what is asked for, and publishes it. Blocks for the disk.

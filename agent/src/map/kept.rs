@@ -117,6 +117,12 @@ impl Maps {
     }
 }
 
+/// Returns how many chunks an image of `size` bytes can have: all but the last one are of [`MIN_CHUNK`] bytes at least.
+#[must_use]
+pub const fn most_chunks(size: u64) -> u64 {
+    size / MIN_CHUNK as u64 + 1
+}
+
 /// Puts a map together from its parts, wherever they come from.
 #[derive(Debug)]
 pub struct Joining {
@@ -139,9 +145,7 @@ impl Joining {
     /// # Errors
     /// In words.
     pub fn take(&mut self, image: Digest, part: MapPart) -> Result<Option<ChunkMap>, String> {
-        // All but the last chunk are at least so long.
-        let most = self.size / MIN_CHUNK as u64 + 1;
-        if (self.chunks.len() + part.chunks.len()) as u64 > most {
+        if (self.chunks.len() + part.chunks.len()) as u64 > most_chunks(self.size) {
             return Err(format!("the map has more chunks than an image of {} bytes can have", self.size));
         }
         self.bytes += part.chunks.iter().map(|chunk| u64::from(chunk.len)).sum::<u64>();

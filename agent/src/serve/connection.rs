@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use sifleet_common::chunk::span::{MAX_SPANS, SpanId};
-use sifleet_common::digest::Digest;
 use sifleet_common::quic::HANDSHAKE_LIMIT;
 use sifleet_common::task::Tasks;
 use sifleet_common::time::UnixMillis;
 use sifleet_common::tls::connected_identity;
-use sifleet_common::wire::chunk::{Offer, Opening, Run, StopCode, Wish, are_sound, map_parts, numbers};
+use sifleet_common::wire::chunk::{Offer, Opening, Run, StopCode, Wish, are_sound, numbers};
 use sifleet_common::wire::frame::{FrameError, FrameReader, write_frame};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::debug;
 
 use super::find::Finder;
 use super::giving::{Event, MAX_FOLLOWERS};
+use super::map;
 use super::offer::FollowerId;
 use super::permits::Permits;
 use super::places::{OF_ONE, Places};
@@ -25,7 +25,7 @@ use super::run::{Follower, Input, Serving};
 use crate::fetch::set::SpanSet;
 
 /// How long a peer may take to say what it wants, or to take what is said.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Offers that wait for one follower: with more it does not listen.
 const OFFERS: usize = 256;
 
@@ -76,13 +76,13 @@ pub(crate) fn close(connection: &Connection) {
 
 /// Says how a peer broke the protocol.
 #[derive(Debug, thiserror::Error)]
-enum PeerError {
+pub(super) enum PeerError {
     #[error("the peer sent what is no message")]
     Frame {
         #[source]
         source: FrameError,
     },
-    #[error("the peer names {count} runs of spans, too many or not in order or beyond any image")]
+    #[error("the peer names {count} runs of spans or chunks, too many or not in order or beyond the image")]
     Runs { count: usize },
 }
 
@@ -170,9 +170,16 @@ impl Peer {
                 // Whoever is gone does not keep others from having a map made.
                 tokio::select! {
                     _ = connection.closed() => {}
-                    () = self.map(image, send) => {}
+                    () = map::whole(&self.finder, image, send) => {}
                 }
                 Ok(())
+            }
+            Some(Opening::Outline { image, capability }) => {
+                let image = self.permits.asked(connection, image, &capability);
+                tokio::select! {
+                    _ = connection.closed() => Ok(()),
+                    handed_out = map::outline(&self.finder, image, (send, frames)) => handed_out,
+                }
             }
             None => Ok(()),
         }
@@ -211,23 +218,11 @@ impl Peer {
             }
         }
     }
-
-    /// Hands a chunk map out; the end of the stream says that there is none.
-    async fn map(&self, image: Digest, mut send: SendStream) {
-        if let Ok(map) = self.finder.map(image).await {
-            for part in map_parts(&map) {
-                if !say(&mut send, &part).await {
-                    return;
-                }
-            }
-        }
-        drop(send.finish());
-    }
 }
 
 /// Says something, unless the peer does not listen. Then the stream is reset: half a frame and an end would look like
 /// one that means harm.
-async fn say<T: serde::Serialize>(send: &mut SendStream, what: &T) -> bool {
+pub(super) async fn say<T: serde::Serialize>(send: &mut SendStream, what: &T) -> bool {
     let said = matches!(tokio::time::timeout(PATIENCE, write_frame(send, what)).await, Ok(Ok(())));
     if !said {
         // A stream that is gone needs no reset.

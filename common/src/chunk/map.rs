@@ -10,7 +10,7 @@ use crate::digest::Digest;
 /// BLAKE3-256 of one chunk's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ChunkDigest([u8; 32]);
+pub struct ChunkDigest(pub(super) [u8; 32]);
 
 impl ChunkDigest {
     /// Hashes a chunk.

@@ -31,6 +31,11 @@
 //!  opens a stream for a chunk map
 //!    Opening::Map{image, capability} ───────────►
 //!            ◄─────────────────── MapPart ...           and the stream ends
+//!  or, where it has images that may be like this one,
+//!    Opening::Outline{image, capability} ───────►
+//!            ◄─────────────────── OutlinePart ...       how each digest begins
+//!    Rest{chunks} ──────────────────────────────►       "these are in no map of mine"
+//!            ◄─────────────────── MapPart ...           and the stream ends
 //! ```
 //! A fetcher that no longer needs what is on its way stops that stream ([`StopCode::Elsewhere`]); a source that cannot
 //! go on resets it. After anything that is not as told here the connection is closed ([`StopCode::Protocol`]).
@@ -39,7 +44,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capability::Capability;
 use crate::chunk::span::{MAX_SPANS, SpanId};
-use crate::chunk::{Chunk, ChunkMap, MapDigest};
+use crate::chunk::{CHUNKER, Chunk, ChunkMap, ChunkPrefix, MapDigest};
 use crate::digest::Digest;
 
 /// Application protocol of connections between agents; its number is the version of everything in this file.
@@ -47,6 +52,8 @@ pub const CHUNK_ALPN: &[u8] = b"sifleet-chunk/1";
 
 /// Chunks in one part of a map: 36 bytes each, half a frame.
 pub const MAP_PART: usize = 14_000;
+/// Prefixes in one part of an outline: 8 bytes each, half a frame.
+pub const OUTLINE_PART: usize = 64_000;
 /// Most runs in an offer or a question: every other span of the largest image.
 pub const MAX_RUNS: usize = MAX_SPANS as usize / 2;
 
@@ -71,12 +78,19 @@ pub enum Opening {
         /// Permits it.
         capability: Capability,
     },
+    /// Asks for the outline of a chunk map, and then for what is in no map of the fetcher's.
+    Outline {
+        /// Of which image.
+        image: Digest,
+        /// Permits it.
+        capability: Capability,
+    },
 }
 
 /// What a follower says after its opening.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wish {
-    /// Something that was offered is of use; asks for a turn.
+    /// Something that was offered is of use; asks for a turn, and said again for another one.
     Want,
     /// These spans, offered to this follower alone, came from somebody else.
     Got(Vec<Run>),
@@ -123,6 +137,22 @@ pub struct MapPart {
     pub chunks: Vec<Chunk>,
     /// Whether this is the last part.
     pub last: bool,
+}
+
+/// A part of the outline of a chunk map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutlinePart {
+    /// At most [`OUTLINE_PART`], in the order of the map.
+    pub prefixes: Vec<ChunkPrefix>,
+    /// Whether this is the last part.
+    pub last: bool,
+}
+
+/// Answers an outline: the places of chunks that the fetcher does not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
+    /// As [`runs`] writes them; whoever has more than [`MAX_RUNS`] asks for the map instead.
+    pub chunks: Vec<Run>,
 }
 
 /// Consecutive numbers.
@@ -191,11 +221,34 @@ pub fn numbers(runs: &[Run], end: u32) -> impl Iterator<Item = u32> + '_ {
 
 /// Cuts a map into parts; an empty one has one part.
 pub fn map_parts(map: &ChunkMap) -> impl Iterator<Item = MapPart> + '_ {
-    let count = map.chunks().len().div_ceil(MAP_PART).max(1);
-    (0..count).map(move |at| MapPart {
-        chunker: crate::chunk::CHUNKER,
-        chunks: map.chunks().iter().skip(at * MAP_PART).take(MAP_PART).copied().collect(),
-        last: at + 1 == count,
+    parts(map.chunks().iter().copied())
+}
+
+/// Cuts what is asked for of a map into parts.
+pub fn rest_parts<'a>(map: &'a ChunkMap, rest: &'a Rest) -> impl Iterator<Item = MapPart> + 'a {
+    parts(numbers(&rest.chunks, u32::MAX).map_while(|place| map.chunks().get(place as usize).copied()))
+}
+
+fn parts(chunks: impl Iterator<Item = Chunk>) -> impl Iterator<Item = MapPart> {
+    let (mut chunks, mut ended) = (chunks.peekable(), false);
+    std::iter::from_fn(move || {
+        (!ended).then(|| {
+            let part = chunks.by_ref().take(MAP_PART).collect();
+            ended = chunks.peek().is_none();
+            MapPart { chunker: CHUNKER, chunks: part, last: ended }
+        })
+    })
+}
+
+/// Cuts the outline of a map into parts; that of an empty one has one part.
+pub fn outline_parts(map: &ChunkMap) -> impl Iterator<Item = OutlinePart> + '_ {
+    let count = map.chunks().len().div_ceil(OUTLINE_PART).max(1);
+    (0..count).map(move |at| {
+        let chunks = map.chunks().iter().skip(at * OUTLINE_PART).take(OUTLINE_PART);
+        OutlinePart {
+            prefixes: chunks.map(|chunk| ChunkPrefix::of(&chunk.digest)).collect(),
+            last: at + 1 == count,
+        }
     })
 }
 
@@ -256,6 +309,10 @@ mod tests {
         let chunk = Chunk { digest: crate::chunk::ChunkDigest::of(b"x"), len: u32::MAX };
         let part = MapPart { chunker: u8::MAX, chunks: vec![chunk; MAP_PART], last: true };
         assert!(encode(&part).is_ok_and(|body| body.len() < MAX_FRAME * 2 / 3));
+        let prefix = ChunkPrefix::of(&chunk.digest);
+        let outline = OutlinePart { prefixes: vec![prefix; OUTLINE_PART], last: true };
+        assert!(encode(&outline).is_ok_and(|body| body.len() < MAX_FRAME * 2 / 3));
+        assert!(encode(&Rest { chunks: vec![run; MAX_RUNS] }).is_ok());
     }
 
     #[test]
@@ -265,12 +322,31 @@ mod tests {
             .map(|n| Chunk { digest: crate::chunk::ChunkDigest::of(&n.to_le_bytes()), len: 1 + n % 1_000 })
             .collect();
         let image = Digest::from(blake3::hash(b"image"));
-        let map = ChunkMap::new(image, crate::chunk::CHUNKER, chunks).unwrap();
+        let map = ChunkMap::new(image, CHUNKER, chunks).unwrap();
         let parts: Vec<MapPart> = map_parts(&map).collect();
         assert_eq!(parts.iter().map(|part| part.last).collect::<Vec<_>>(), [false, false, true]);
         let joined = parts.into_iter().flat_map(|part| part.chunks).collect();
-        assert_eq!(ChunkMap::new(image, crate::chunk::CHUNKER, joined).unwrap(), map);
-        let empty = ChunkMap::new(image, crate::chunk::CHUNKER, Vec::new()).unwrap();
+        assert_eq!(ChunkMap::new(image, CHUNKER, joined).unwrap(), map);
+        let empty = ChunkMap::new(image, CHUNKER, Vec::new()).unwrap();
         assert_eq!(map_parts(&empty).count(), 1);
+    }
+
+    #[test]
+    fn what_is_asked_for_of_a_map_comes_in_its_order_and_an_outline_in_whole() {
+        let count = u32::try_from(OUTLINE_PART).unwrap() + 1;
+        let chunk = |n: u32| Chunk { digest: crate::chunk::ChunkDigest::of(&n.to_le_bytes()), len: 1 };
+        let image = Digest::from(blake3::hash(b"image"));
+        let map = ChunkMap::new(image, CHUNKER, (0..count).map(chunk).collect()).unwrap();
+        let outline: Vec<OutlinePart> = outline_parts(&map).collect();
+        assert_eq!(outline.iter().map(|part| part.last).collect::<Vec<_>>(), [false, true]);
+        let prefixes = outline.into_iter().flat_map(|part| part.prefixes);
+        assert!(prefixes.eq(map.chunks().iter().map(|chunk| ChunkPrefix::of(&chunk.digest))));
+        let asked = |chunks: Vec<Run>| rest_parts(&map, &Rest { chunks }).collect::<Vec<_>>();
+        let some = asked(vec![Run { first: 3, count: 2 }, Run { first: count - 1, count: 7 }]);
+        let [part] = &some[..] else { panic!("{some:?}") };
+        assert_eq!((&part.chunks[..], part.last), (&[chunk(3), chunk(4), chunk(count - 1)][..], true));
+        assert_eq!(asked(Vec::new()), [MapPart { chunker: CHUNKER, chunks: Vec::new(), last: true }]);
+        let all = asked(vec![Run { first: 0, count }]);
+        assert!(all.into_iter().flat_map(|part| part.chunks).eq(map.chunks().iter().copied()));
     }
 }

@@ -9,7 +9,7 @@ use sifleet_common::digest::Digest;
 use sifleet_common::name::NodeName;
 use sifleet_common::time::UnixMillis;
 use sifleet_common::wire::assignment::Assignment;
-use sifleet_common::wire::chunk::{MapPart, Offer, Opening, Run, StopCode};
+use sifleet_common::wire::chunk::{MapPart, Offer, Opening, OutlinePart, Rest, Run, StopCode};
 use sifleet_common::wire::frame::{FrameReader, write_frame};
 use sifleet_tests::mover::{self, Mover, assignment, permit};
 use sifleet_tests::rogue::Dialler;
@@ -126,15 +126,54 @@ async fn the_chunk_map_of_an_image_that_was_not_assigned_is_not_handed_out() {
     let folder = tempfile::tempdir().unwrap();
     let (source, assignment) = source(folder.path()).await;
     let thief = Dialler::start(folder.path(), "thief").unwrap();
-    let ask = async |capability: Capability| {
+    let ask = async |opening: Opening| {
         let connection = thief.dial(&source.peer).await.unwrap();
         let (mut send, parts) = connection.open_bi().await.unwrap();
-        write_frame(&mut send, &Opening::Map { image: assignment.image, capability }).await.unwrap();
-        FrameReader::new(parts).next::<MapPart>().await.unwrap()
+        write_frame(&mut send, &opening).await.unwrap();
+        let outline = matches!(opening, Opening::Outline { .. });
+        let mut parts = FrameReader::new(parts);
+        if outline {
+            parts.next::<OutlinePart>().await.unwrap().is_some()
+        } else {
+            parts.next::<MapPart>().await.unwrap().is_some()
+        }
     };
-    for (what, shown) in unfit(assignment.image) {
-        assert_eq!(ask(shown).await, None, "{what}");
+    let image = assignment.image;
+    for (what, shown) in unfit(image) {
+        assert!(!ask(Opening::Map { image, capability: shown.clone() }).await, "{what}");
+        assert!(!ask(Opening::Outline { image, capability: shown }).await, "{what}");
     }
-    let fit = permit(&"thief".parse().unwrap(), assignment.image).unwrap();
-    assert!(ask(fit).await.is_some());
+    let fit = permit(&"thief".parse().unwrap(), image).unwrap();
+    assert!(ask(Opening::Map { image, capability: fit.clone() }).await);
+    assert!(ask(Opening::Outline { image, capability: fit }).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_chunks_that_a_map_has_not_got_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, assignment) = source(folder.path()).await;
+    let node = Dialler::start(folder.path(), "node").unwrap();
+    let ask = async |chunks: Vec<Run>| {
+        let connection = node.dial(&source.peer).await.unwrap();
+        let (mut send, parts) = connection.open_bi().await.unwrap();
+        let capability = permit(&"node".parse().unwrap(), assignment.image).unwrap();
+        write_frame(&mut send, &Opening::Outline { image: assignment.image, capability }).await.unwrap();
+        let mut parts = FrameReader::new(parts);
+        let outline = parts.next::<OutlinePart>().await.unwrap().unwrap();
+        assert!(outline.last);
+        write_frame(&mut send, &Rest { chunks }).await.unwrap();
+        let part = parts.next::<MapPart>().await.map(Option::unwrap);
+        (u32::try_from(outline.prefixes.len()).unwrap(), part.map(|part| part.chunks.len()))
+    };
+    let (count, two) = ask(vec![Run { first: 0, count: 2 }]).await;
+    assert_eq!(two.unwrap(), 2);
+    for wrong in [
+        vec![Run { first: count, count: 1 }],
+        vec![Run { first: 0, count: u32::MAX }],
+        vec![Run { first: 1, count: 1 }, Run { first: 0, count: 1 }],
+    ] {
+        let (_, refused) = ask(wrong.clone()).await;
+        let told = format!("{:?}", refused.unwrap_err());
+        assert!(told.contains("not as told in the protocol"), "{wrong:?}: {told}");
+    }
 }

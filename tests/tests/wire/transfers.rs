@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sifleet_common::capability::{Capability, Signer};
 use sifleet_common::chunk::span::SpanId;
-use sifleet_common::chunk::{Chunk, ChunkDigest, MapDigest};
+use sifleet_common::chunk::{Chunk, ChunkDigest, ChunkPrefix, MapDigest};
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::keyring::KeyMaterial;
@@ -18,7 +18,7 @@ use sifleet_common::wire::assignment::{
     Assignment, AssignmentId, Mapped, Moved, Order, Peer, Progress, Rates, Removal, RemovalOutcome, Removed,
     Report, Verified,
 };
-use sifleet_common::wire::chunk::{Choice, MapPart, Offer, Opening, Run, Turn, Wish};
+use sifleet_common::wire::chunk::{Choice, MapPart, Offer, Opening, OutlinePart, Rest, Run, Turn, Wish};
 
 const CODES: [FailCode; 18] = [
     FailCode::NoSpace,
@@ -228,13 +228,14 @@ fn runs() -> Vec<Run> {
 }
 
 /// One of everything that opens a stream of a fetcher.
-pub(crate) fn openings() -> [(&'static str, Opening); 2] {
+pub(crate) fn openings() -> [(&'static str, Opening); 3] {
     [
         (
             "Opening follow",
             Opening::Follow { image: image(), map: map(), lacks: runs(), capability: capability() },
         ),
         ("Opening map", Opening::Map { image: image(), capability: capability() }),
+        ("Opening outline", Opening::Outline { image: image(), capability: capability() }),
     ]
 }
 
@@ -267,4 +268,15 @@ pub(crate) fn parts() -> [(&'static str, MapPart); 2] {
     let chunk = |len| Chunk { digest: ChunkDigest::of(b"chunk"), len };
     let part = |chunks, last| MapPart { chunker: sifleet_common::chunk::CHUNKER, chunks, last };
     [("MapPart", part(vec![chunk(1), chunk(131_072)], false)), ("MapPart last", part(Vec::new(), true))]
+}
+
+/// A part of the outline of one.
+pub(crate) fn outlines() -> [(&'static str, OutlinePart); 1] {
+    let prefixes = vec![ChunkPrefix::of(&ChunkDigest::of(b"chunk")); 2];
+    [("OutlinePart", OutlinePart { prefixes, last: true })]
+}
+
+/// What answers an outline.
+pub(crate) fn rests() -> [(&'static str, Rest); 1] {
+    [("Rest", Rest { chunks: runs() })]
 }
