@@ -8,6 +8,7 @@
 
 pub mod gate;
 pub mod keep;
+pub mod limits;
 mod map;
 mod patience;
 mod peer;
@@ -20,7 +21,6 @@ pub mod status;
 mod whole;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -28,32 +28,12 @@ use sifleet_common::chunk::span::SpanId;
 use sifleet_common::push::Fault;
 use sifleet_common::time::Monotonic;
 
+use limits::Limits;
 use set::SpanSet;
 
 /// Numbers a peer within one transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub u32);
-
-/// How hard a fetcher pulls.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Spans on their way at once: one more than a node gives ([`crate::serve::giving::TURNS`]), so that the link towards
-    /// us is never without work and no more waits for it than has to, while others stand idle.
-    pub asked: usize,
-    /// Spans on their way at once from one peer: one arriving, and the next so that its link does not wait for us. One
-    /// that has yet to give a right span is asked for one only, so that who means harm does it once.
-    pub asked_of_one: usize,
-    /// A peer that sends nothing for so long while it is asked is dropped.
-    pub patience: Duration,
-    /// A question older than this may be asked of a second peer that has nothing better to do.
-    pub overdue: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { asked: 5, asked_of_one: 2, patience: Duration::from_secs(5), overdue: Duration::from_secs(2) }
-    }
-}
 
 /// When so few spans are missing, those on their way are asked for a second time of peers with nothing else to give.
 const ENDGAME: usize = 4;
@@ -101,8 +81,8 @@ pub enum Action {
 #[derive(Debug)]
 struct Peer {
     offered: SpanSet,
-    /// Whether it was told that something is wanted of it, and had no turn since.
-    wanted: bool,
+    /// Turns that are wanted of it and that it has not had yet.
+    wanted: usize,
     /// What it was asked, and when.
     asked: BTreeMap<SpanId, Monotonic>,
     /// When it last sent anything, or was asked while idle.
@@ -112,9 +92,20 @@ struct Peer {
 }
 
 impl Peer {
-    /// Tells whether it may be asked for one more.
-    fn has_room(&self, limits: &Limits) -> bool {
-        self.asked.len() < if self.proven { limits.asked_of_one } else { 1 }
+    /// Tells whether it may be asked for one more, when it is one of so many.
+    fn has_room(&self, limits: &Limits, peers: usize) -> bool {
+        self.asked.len() < self.most(limits, peers)
+    }
+
+    /// Tells whether one more turn may be wanted of it: not the last one before a span arrives, which is wanted when it has come.
+    fn may_be_wanted(&self, limits: &Limits, peers: usize) -> bool {
+        let most = self.most(limits, peers);
+        self.wanted < (most - 1).max(1) && self.asked.len() + self.wanted < most
+    }
+
+    /// Returns for how many spans it may be asked at once.
+    fn most(&self, limits: &Limits, peers: usize) -> usize {
+        if self.proven { limits.of_one(peers) } else { 1 }
     }
 }
 
@@ -193,7 +184,7 @@ impl Fetch {
                 let offered = SpanSet::empty(self.missing.len());
                 self.peers.entry(id).or_insert(Peer {
                     offered,
-                    wanted: false,
+                    wanted: 0,
                     asked: BTreeMap::new(),
                     heard: now,
                     proven: false,
@@ -322,9 +313,10 @@ impl Fetch {
 
     /// Answers a peer that can give at once.
     fn turn(&mut self, id: PeerId, now: Monotonic, actions: &mut Vec<Action>) -> Stirred {
+        let peers = self.peers.len();
         let Some(peer) = self.peers.get_mut(&id) else { return Stirred::Nobody };
-        peer.wanted = false;
-        let room = self.asked < self.limits.asked && peer.has_room(&self.limits);
+        peer.wanted = peer.wanted.saturating_sub(1);
+        let room = self.asked < self.limits.asked && peer.has_room(&self.limits, peers);
         let Some(span) = room.then(|| self.choose(id, now)).flatten() else {
             actions.push(Action::Pass(id));
             return Stirred::One(id);
@@ -351,15 +343,22 @@ impl Fetch {
             return;
         }
         for id in peers {
-            let idle = |peer: &&Peer| !peer.wanted && peer.has_room(&self.limits);
-            let idle = self.peers.get(id).filter(idle);
-            let of_use =
-                idle.is_some_and(|peer| peer.offered.meets(&self.free) || self.overdue(*id, now).is_some());
-            if of_use && let Some(peer) = self.peers.get_mut(id) {
-                peer.wanted = true;
+            while self.is_of_use(*id, now)
+                && let Some(peer) = self.peers.get_mut(id)
+            {
+                peer.wanted += 1;
                 actions.push(Action::Want(*id));
             }
         }
+    }
+
+    /// Tells whether one more turn of a peer would be used, as far as can be known before it comes.
+    fn is_of_use(&self, id: PeerId, now: Monotonic) -> bool {
+        let has_room = |peer: &&Peer| peer.may_be_wanted(&self.limits, self.peers.len());
+        self.peers.get(&id).filter(has_room).is_some_and(|peer| {
+            let offers_more = peer.offered.common(&self.free).nth(peer.wanted).is_some();
+            offers_more || (peer.wanted == 0 && self.overdue(id, now).is_some())
+        })
     }
 
     /// Finds what to ask of a peer: a span that nobody was asked for and the fewest offer, or else one that takes long.

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sifleet_agent::fetch::{Action, Event, Limits, PeerId};
+use sifleet_agent::fetch::limits::{GATHER, Limits};
+use sifleet_agent::fetch::{Action, Event, PeerId};
 use sifleet_agent::serve::giving;
 use sifleet_agent::serve::offer::{FollowerId, Offer};
 use sifleet_common::chunk::span::SpanId;
@@ -56,15 +57,15 @@ impl World {
     pub fn of(nodes: usize) -> Self {
         Self {
             nodes,
-            spans: 512,
-            span: Duration::from_micros(20_972),
+            spans: 1_024,
+            span: Duration::from_micros(10_486),
             latency: Duration::from_micros(300),
             jitter: 0,
             dying: 0,
             slow: 0,
             turns: giving::TURNS,
             limits: Limits::default(),
-            gather: Duration::from_millis(50),
+            gather: GATHER,
         }
     }
 

@@ -33,7 +33,7 @@ fn jitter_and_deaths_cost_little() {
 #[test]
 fn nodes_that_die_are_missed_and_their_places_bridged() {
     // Slow enough that leases run out on the way.
-    let slow = World { span: Duration::from_millis(105), ..World::of(64) };
+    let slow = World { span: Duration::from_millis(52), ..World::of(64) };
     let outcome = outcome(World { jitter: 30, dying: 30, ..slow });
     assert!(outcome.last <= 1.25, "{outcome:?}");
 }

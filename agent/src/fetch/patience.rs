@@ -20,7 +20,7 @@ mod tests {
     fn who_can_be_asked_is_waited_for_longer_than_nobody() {
         let minutes = |count: u64| Duration::from_secs(60 * count);
         assert!(is_in_vain(minutes(1), 0) && !is_in_vain(minutes(1) - Duration::from_nanos(1), 0));
-        // 256 KiB of each of five peers at 16 kB/s take 82 s.
+        // 128 KiB of each of five peers at 8 kB/s take 82 s.
         assert!(!is_in_vain(minutes(2), 1) && is_in_vain(minutes(10), 1));
     }
 }

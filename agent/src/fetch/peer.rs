@@ -19,7 +19,7 @@ use super::PeerId;
 use super::receive;
 use crate::serve::connection::close;
 
-/// Wishes that wait for one peer: one for a turn, and what came from elsewhere since the last one.
+/// Wishes that wait for one peer: those for turns, and what came from elsewhere since the last one.
 const WISHES: usize = 16;
 /// How long a dial may take.
 const DIAL: Duration = Duration::from_secs(5);

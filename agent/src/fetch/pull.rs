@@ -17,19 +17,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::keep::Keeper;
+use super::limits::{GATHER, Limits};
 use super::patience::is_in_vain;
 use super::peer::{Following, Heard};
 use super::peers::Peers;
 use super::receive::{Answer, Question, Received, pass};
 use super::run::{Resources, refused};
 use super::status::{Failure, Status};
-use super::{Action, Event, Fetch, Limits, PeerId};
+use super::{Action, Event, Fetch, PeerId};
 use crate::pace::Tap;
 
 /// What peers do and this loop has not seen; when full, peers wait.
 const HEARD: usize = 256;
-/// What was gained is told to others this often: less would spend more on telling than it helps.
-const GATHER: Duration = Duration::from_millis(50);
 /// Bytes on their way to this node at most: with the largest spans, fewer are asked for at once.
 const ON_THE_WAY: u64 = 48 * 1024 * 1024;
 

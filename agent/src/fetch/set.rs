@@ -81,12 +81,6 @@ impl SpanSet {
         (0_u32..).zip(words).flat_map(|(at, word)| bits(at, word))
     }
 
-    /// Tells whether another set of the same image has any of them too.
-    #[must_use]
-    pub fn meets(&self, other: &Self) -> bool {
-        self.words.iter().zip(&other.words).any(|(word, kept)| word & kept != 0)
-    }
-
     /// Lists the spans, in order.
     pub fn iter(&self) -> impl Iterator<Item = SpanId> {
         (0_u32..).zip(&self.words).flat_map(|(at, word)| bits(at, *word))

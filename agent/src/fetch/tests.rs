@@ -1,5 +1,7 @@
 //! One fetcher and its peers: what it asks when it is its turn, and what it does when peers fail.
 
+use std::time::Duration;
+
 use super::*;
 
 const A: PeerId = PeerId(1);
@@ -172,9 +174,56 @@ fn a_peer_that_has_yet_to_give_is_asked_for_one_span_only() {
     join(&mut fetch, A, &all(30));
     let first = turn(&mut fetch, A, at(0)).unwrap();
     assert_eq!(turn(&mut fetch, A, at(1)), None, "who knows what it gives");
-    assert_eq!(fetch.handle(Event::Got(A, first), at(2)), [Action::Want(A)]);
+    assert!(fetch.handle(Event::Got(A, first), at(2)).contains(&Action::Want(A)));
     assert!(turn(&mut fetch, A, at(3)).is_some() && turn(&mut fetch, A, at(3)).is_some());
-    assert_eq!(turn(&mut fetch, A, at(3)), None);
+}
+
+#[test]
+fn a_single_source_is_asked_for_all_at_once_and_one_of_many_for_two() {
+    let Limits { asked, asked_of_one, .. } = Limits::default();
+    for (others, most) in [(0, asked), (3, asked_of_one)] {
+        let mut fetch = fetch(30);
+        join(&mut fetch, A, &all(30));
+        for other in 0..others {
+            join(&mut fetch, PeerId(10 + other), &[]);
+        }
+        let first = turn(&mut fetch, A, at(0)).unwrap();
+        let wanted = fetch.handle(Event::Got(A, first), at(1));
+        assert_eq!(wanted, vec![Action::Want(A); most - 1], "all but the one that follows a turn");
+        let mut wants = wanted.len();
+        for _ in 0..most {
+            let actions = fetch.handle(Event::Turn(A), at(2));
+            assert!(matches!(actions.first(), Some(Action::Ask(A, _))), "{actions:?}");
+            wants += actions.len() - 1;
+        }
+        assert_eq!(wants, most, "a wish for each");
+        assert_eq!(turn(&mut fetch, A, at(2)), None, "no more than {most}");
+    }
+}
+
+#[test]
+fn a_peer_has_its_share_of_what_is_asked_for_and_never_less_than_two() {
+    let shares: Vec<usize> = (0..=6).map(|peers| Limits::default().of_one(peers)).collect();
+    assert_eq!(shares, [5, 5, 3, 2, 2, 2, 2]);
+}
+
+#[test]
+fn what_takes_long_is_wanted_once_of_one_that_has_given_before() {
+    let mut fetch = fetch(2);
+    join(&mut fetch, A, &all(2));
+    let late = turn(&mut fetch, A, at(0)).unwrap();
+    join(&mut fetch, B, &all(2));
+    let other = turn(&mut fetch, B, at(0)).unwrap();
+    assert_eq!(fetch.handle(Event::Got(B, other), at(2_500)), [Action::Want(B)]);
+    assert_eq!(turn(&mut fetch, B, at(2_501)), Some(late));
+}
+
+#[test]
+fn no_more_turns_are_wanted_than_there_are_spans() {
+    let mut fetch = fetch(3);
+    join(&mut fetch, A, &all(3));
+    let first = turn(&mut fetch, A, at(0)).unwrap();
+    assert_eq!(fetch.handle(Event::Got(A, first), at(1)), [Action::Want(A), Action::Want(A)]);
 }
 
 #[test]

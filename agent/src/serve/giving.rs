@@ -1,7 +1,8 @@
 //! Whose turn it is to be given a span: pure, over all images and followers of this node.
 //!
 //! Few spans are given at once, so that each leaves at the full rate of the link and can be passed on, and so that whoever
-//! chooses does so at the last moment. Followers that want something have their turns in the order in which they said so.
+//! chooses does so at the last moment. Followers that want something have their turns in the order in which they said so, and
+//! the second of each after the first of everybody who waits.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,6 +20,11 @@ type Lacks = Vec<Run>;
 pub const TURNS: usize = 4;
 /// Most turns at once, slow followers' among them: each has a piece of the image in memory.
 const MAX_TURNS: usize = 16;
+/// Turns that a follower may wait for at once: as many as a fetcher with a single source wants, all but the span that
+/// is arriving.
+pub const WISHES: usize = 4;
+/// A follower with so many turns that lag gets no other one: its own link is what limits it, and places are few.
+const LAGS: usize = 2;
 /// Most followers of a node: each has a connection of its own, or shares one with other images.
 pub const MAX_FOLLOWERS: usize = 256;
 
@@ -83,7 +89,8 @@ struct Follower {
     turns: usize,
     /// Those of them that do not count.
     lagging: usize,
-    waits: bool,
+    /// Those it waits for.
+    waits: usize,
 }
 
 impl Giving {
@@ -110,9 +117,13 @@ impl Giving {
                 tell(offers.map(|offers| offers.got(id, &spans)).unwrap_or_default(), &mut actions);
             }
             Event::Wanted(id) => {
-                if let Some(follower) = self.followers.get_mut(&id).filter(|follower| !follower.waits) {
-                    follower.waits = true;
-                    self.waiting.push_back(id);
+                if let Some(follower) = self.followers.get_mut(&id).filter(|follower| follower.waits < WISHES)
+                {
+                    follower.waits += 1;
+                    // Once in the queue, however much it wants: it comes after everybody else each time.
+                    if follower.waits == 1 {
+                        self.waiting.push_back(id);
+                    }
                 }
             }
             Event::Lagging(id) => {
@@ -148,7 +159,7 @@ impl Giving {
             return;
         };
         let all = set(offers.spans(), lacks);
-        self.followers.insert(id, Follower { image, lacks: all.clone(), turns: 0, lagging: 0, waits: false });
+        self.followers.insert(id, Follower { image, lacks: all.clone(), turns: 0, lagging: 0, waits: 0 });
         tell(offers.join(id, all), actions);
     }
 
@@ -190,9 +201,17 @@ impl Giving {
             .map(turns)
             .fold((0, 0), |(all, active), (turns, counted)| (all + turns, active + counted));
         while active < self.limit && all < MAX_TURNS {
-            let Some(id) = self.waiting.pop_front() else { return };
+            let has_use =
+                |id: &FollowerId| self.followers.get(id).is_none_or(|follower| follower.lagging < LAGS);
+            let Some(id) = self.waiting.iter().position(has_use).and_then(|at| self.waiting.remove(at))
+            else {
+                return;
+            };
             let Some(follower) = self.followers.get_mut(&id) else { continue };
-            follower.waits = false;
+            follower.waits = follower.waits.saturating_sub(1);
+            if follower.waits > 0 {
+                self.waiting.push_back(id);
+            }
             follower.turns += 1;
             (all, active) = (all + 1, active + 1);
             actions.push(Action::Turn(id));
@@ -262,11 +281,28 @@ mod tests {
         assert_eq!(giving.handle(Event::Wanted(B)), [Action::Turn(B)]);
         assert_eq!(giving.handle(Event::Wanted(C)), []);
         assert_eq!(giving.handle(Event::Wanted(A)), []);
-        assert_eq!(giving.handle(Event::Wanted(A)), [], "one wish at a time");
+        assert_eq!(giving.handle(Event::Wanted(A)), []);
         assert_eq!(giving.handle(Event::Ended(B, None, false)), [Action::Turn(C)]);
         let actions = giving.handle(Event::Ended(A, Some(SpanId(0)), false));
         assert_eq!(actions.last(), Some(&Action::Turn(A)));
-        assert_eq!(giving.handle(Event::Ended(C, None, false)), [], "nobody waits");
+        assert_eq!(giving.handle(Event::Ended(C, None, false)), [Action::Turn(A)], "it wanted two");
+        assert_eq!(giving.handle(Event::Ended(A, None, false)), [], "nobody waits");
+    }
+
+    #[test]
+    fn who_wants_much_gets_it_after_everybody_else_and_not_without_end() {
+        let mut giving = giving();
+        for _ in 0..100 {
+            giving.handle(Event::Wanted(A));
+        }
+        giving.handle(Event::Wanted(B));
+        let mut turns = Vec::new();
+        for _ in 0..10 {
+            turns.extend(giving.handle(Event::Ended(A, None, false)));
+        }
+        // Two turns of A's run from the first wishes on.
+        assert_eq!(turns[..2], [Action::Turn(A), Action::Turn(B)]);
+        assert_eq!(turns.len(), 1 + WISHES, "{turns:?}");
     }
 
     #[test]
@@ -279,6 +315,25 @@ mod tests {
         assert_eq!(giving.handle(Event::Wanted(B)), []);
         assert_eq!(giving.handle(Event::Ended(A, None, true)), [], "its place was given away");
         assert_eq!(giving.handle(Event::Ended(C, None, false)), [Action::Turn(B)]);
+    }
+
+    #[test]
+    fn slow_followers_do_not_take_all_places() {
+        let mut giving = giving();
+        let mut turns = Vec::new();
+        for _ in 0..WISHES {
+            for id in [A, B] {
+                let given = giving.handle(Event::Wanted(id));
+                if given == [Action::Turn(id)] {
+                    assert_eq!(giving.handle(Event::Lagging(id)), []);
+                }
+                turns.extend(given);
+            }
+        }
+        let of = |id| turns.iter().filter(|turn| **turn == Action::Turn(id)).count();
+        assert_eq!((of(A), of(B)), (LAGS, LAGS));
+        assert_eq!(giving.handle(Event::Wanted(C)), [Action::Turn(C)]);
+        assert_eq!(giving.handle(Event::Ended(A, None, true)), [Action::Turn(A)], "one of its two is over");
     }
 
     #[test]

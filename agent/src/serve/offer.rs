@@ -15,7 +15,7 @@ use crate::fetch::set::SpanSet;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FollowerId(pub u64);
 
-/// Spans of one's own that a follower of a seeding node has to choose from: more than it asks for at once, and few, for
+/// Spans of one's own that a follower of a seeding node has to choose from: as many as it may wait for, and few, for
 /// what is the last to leave is what everybody waits for.
 const WINDOW: usize = 4;
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use quinn::Connection;
@@ -121,6 +122,8 @@ impl Serving {
 #[derive(Default)]
 struct Turning {
     turns: usize,
+    /// Counts what it took in them.
+    taken: Arc<AtomicU64>,
     /// Ends them.
     stop: CancellationToken,
     left: bool,
@@ -354,7 +357,7 @@ impl Owner {
     fn give(&mut self, id: FollowerId) {
         let turning = self.turning.entry(id).or_default();
         turning.turns += 1;
-        let stop = turning.stop.clone();
+        let (taken, stop) = (Arc::clone(&turning.taken), turning.stop.clone());
         let both = self.followers.get(&id).and_then(|follower| {
             Some((follower.connection.clone(), Arc::clone(self.held.get(&follower.image)?)))
         });
@@ -364,7 +367,7 @@ impl Owner {
             return;
         };
         let (up, serving) = (Arc::clone(&self.up), self.serving.clone());
-        let turn = Turn { id, connection, held, up, serving, stop };
+        let turn = Turn { id, connection, held, up, serving, taken, stop };
         self.tasks.spawn("turn", turn.run());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,7 +23,8 @@ use crate::pace::Tap;
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long it may take to take [`STEP`] bytes.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes that may take so long: a follower with 52 kbit/s left to it goes on, one that takes nothing does not.
+/// Bytes that may take so long: a follower with 52 kbit/s left to it goes on, one that takes nothing does not. Which of its
+/// turns they are of is the same: they share a connection, and its windows.
 const STEP: u64 = 64 * 1024;
 /// Bytes that may be on their way when the last ones were written: the window of a stream.
 const UNDER_WAY: u64 = 2 * 1024 * 1024;
@@ -37,6 +39,8 @@ pub(super) struct Turn {
     pub(super) held: Arc<Held>,
     pub(super) up: Arc<Tap>,
     pub(super) serving: Serving,
+    /// Counts what the follower took, in all of its turns.
+    pub(super) taken: Arc<AtomicU64>,
     /// Cancelled when the follower leaves: nothing it asked for is of use to it.
     pub(super) stop: CancellationToken,
 }
@@ -135,9 +139,22 @@ impl Turn {
             }
         }
         drop(stream.finish());
-        match self.within(patience(sent.min(UNDER_WAY)), stream.stopped()).await {
-            Some(Ok(None)) => Ok(()),
-            Some(Ok(Some(_)) | Err(_)) | None => Err(TurnError::NotTaken),
+        match self.in_time(patience(sent.min(UNDER_WAY)), stream.stopped()).await? {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) | Err(_) => Err(TurnError::NotTaken),
+        }
+    }
+
+    /// Waits for the follower to take something, for as long as it takes anything at all.
+    async fn in_time<F: Future>(&self, limit: Duration, what: F) -> Result<F::Output, TurnError> {
+        let mut what = std::pin::pin!(what);
+        loop {
+            let before = self.taken.load(Ordering::Relaxed);
+            match self.stop.run_until_cancelled(tokio::time::timeout(limit, &mut what)).await {
+                Some(Ok(output)) => return Ok(output),
+                Some(Err(_elapsed)) if self.taken.load(Ordering::Relaxed) != before => {}
+                Some(Err(_)) | None => return Err(TurnError::NotTaken),
+            }
         }
     }
 
@@ -155,8 +172,9 @@ impl Turn {
             let portion = self.up.portion(piece.len() as u64).min(STEP);
             self.stop.run_until_cancelled(self.up.draw(portion)).await.ok_or(TurnError::NotTaken)?;
             let portion = piece.split_to(usize::try_from(portion).unwrap_or(usize::MAX).min(piece.len()));
-            let written = self.within(PATIENCE, stream.write_chunk(portion)).await;
-            written.ok_or(TurnError::NotTaken)?.map_err(|_gone| TurnError::NotTaken)?;
+            let written = self.in_time(PATIENCE, stream.write_chunk(portion)).await?;
+            written.map_err(|_gone| TurnError::NotTaken)?;
+            self.taken.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }

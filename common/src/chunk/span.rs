@@ -1,6 +1,6 @@
 //! Spans: runs of consecutive chunks, the unit in which transfers are scheduled, asked for and offered.
 //!
-//! Which chunks a span has follows from the chunk map alone, so nodes that never spoke agree on it. Some hundreds of
+//! Which chunks a span has follows from the chunk map alone, so nodes that never spoke agree on it. A thousand
 //! spans an image keep all links busy (with 64 spans 32 nodes need 1.16 times the time of the slowest link, with 256
 //! 1.07, with 1,024 1.05, simulated), and are few enough to be told apart by one bit each.
 
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::{ChunkMap, MAX_CHUNK, MAX_IMAGE};
 
 /// Spans that an image of middling size gets.
-const AIM: u64 = 512;
-/// A span closes when it has this many bytes at the latest: what is lost with a source that dies, and, at 1 Gbit/s, a
-/// fifteenth of a second.
+const AIM: u64 = 1024;
+/// A span closes when it has this many bytes at the latest: what is lost with each turn of a source that dies, and,
+/// at 1 Gbit/s, a fifteenth of a second.
 pub const LARGEST: u64 = 8 * 1024 * 1024;
 /// A span has at least this many bytes, but for the last one: less would spend more on asking than on answering.
-pub const SMALLEST: u64 = 256 * 1024;
+pub const SMALLEST: u64 = 128 * 1024;
 /// Longest span, in bytes: it closes behind the chunk that fills it.
 pub const MAX_SPAN: u64 = LARGEST + MAX_CHUNK as u64;
 /// Most spans of an image.

@@ -83,6 +83,20 @@ fn what_cannot_be_a_map_is_refused() {
 }
 
 #[test]
+fn spans_never_move() {
+    let image = Digest::from(blake3::hash(b"any"));
+    let first = |count, len| {
+        let chunks = vec![Chunk { digest: ChunkDigest::of(b"any"), len }; count];
+        let spans = Spans::of(&ChunkMap::new(image, CHUNKER, chunks).unwrap());
+        let (_, span) = spans.iter().next().unwrap();
+        (span.bytes.end, spans.count())
+    };
+    assert_eq!(first(20_000, 4_000), (132_000, 607), "of the smallest");
+    assert_eq!(first(100_000, 4_000), (392_000, 1_021), "a thousandth");
+    assert_eq!(first(100_000, 131_072), (8_388_608, 1_563), "of the largest");
+}
+
+#[test]
 fn the_limits_of_spans_fit_each_other() {
     assert_eq!(u64::from(MAX_SPANS), MAX_IMAGE / LARGEST);
 }

@@ -3,7 +3,7 @@
 //! Nodes stand in a circle, sources among them, those of one switch side by side. Each may ask those 1, 2, 4, 8 ...
 //! places before and behind it (a circulant graph): twice the logarithm of their number, so that spans reach everybody
 //! in that many steps, while nobody keeps more than some dozen connections and most of them are near.
-//! Simulated at 32, 128 and 512 nodes this takes 1.07, 1.09 and 1.10 times the least possible time; a random graph 1.11,
+//! Simulated at 32, 128 and 512 nodes, with 512 spans, this takes 1.07, 1.09 and 1.10 times the least possible time; a random graph 1.11,
 //! 1.18 and 1.31, a chain 1.12, 1.50 and 3.0.
 
 /// Most neighbours on either side: enough for 8,192 nodes; more nodes merely get a longer way.

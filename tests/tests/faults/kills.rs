@@ -15,8 +15,8 @@ use crate::site::{Site, image, times, unfinished, visible};
 const SIZE: u32 = 6_000_000;
 /// So an image takes two seconds.
 const RATE: u64 = 3_000_000;
-/// What may be on its way to one node: two spans, of 256 KiB and a chunk, from each of its two peers.
-const IN_FLIGHT: u64 = 4 * (384 << 10);
+/// What may be on its way to one node: five spans, of 128 KiB and a chunk.
+const IN_FLIGHT: u64 = 5 * (256 << 10);
 const NODES: [&str; 2] = ["viz1", "viz2"];
 
 fn number(of: &Value, what: &str) -> u64 {
