@@ -16,6 +16,7 @@ use sifleet_common::clock::Clock;
 use sifleet_common::digest::Digest;
 use sifleet_common::inventory::RootId;
 use sifleet_common::policy::Policy;
+use sifleet_common::quic::rest::Rests;
 use sifleet_common::quic::{QuicError, transfer};
 use sifleet_common::task::{GRACE, Tasks};
 use sifleet_common::tls::{Live, TlsError};
@@ -113,7 +114,12 @@ impl Transfers {
     /// [`TransferError`]; the agent can do without.
     pub fn open(config: Config, shown: &Live) -> Result<Self, TransferError> {
         let (server, client) = (shown.server_config(CHUNK_ALPN)?, shown.client_config(CHUNK_ALPN)?);
+        let rests = Arc::<Rests>::default();
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .on_thread_park({
+                let rests = Arc::clone(&rests);
+                move || rests.rest()
+            })
             .enable_all()
             .max_blocking_threads(DISK_THREADS)
             .thread_stack_size(STACK)
@@ -123,7 +129,7 @@ impl Transfers {
             .map_err(|source| TransferError::Thread { source })?;
         let endpoint = {
             let _inside = runtime.enter();
-            transfer::endpoint(server, client, config.listen)?
+            transfer::endpoint(server, client, config.listen, rests)?
         };
         let unknown = |source| QuicError::Bind { address: config.listen, source };
         let port = endpoint.local_addr().map_err(unknown)?.port();

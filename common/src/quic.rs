@@ -6,6 +6,7 @@
 //! (§6.2 probe timeout), quinn 0.11.
 
 mod polite;
+pub mod rest;
 mod socket;
 pub mod transfer;
 

@@ -107,7 +107,7 @@ fn endpoint(folder: &Path, node: &str) -> anyhow::Result<Endpoint> {
     let authorities = tls::load_authorities(&folder.join("ca/ca.pem"))?;
     let server = tls::server_config(&identity, &authorities, CHUNK_ALPN)?;
     let client = tls::client_config(&identity, &authorities, CHUNK_ALPN)?;
-    Ok(transfer::endpoint(server, client, ([127, 0, 0, 1], 0).into())?)
+    Ok(transfer::endpoint(server, client, ([127, 0, 0, 1], 0).into(), Arc::default())?)
 }
 
 /// A node that dials others and says by hand what fetchers say.

@@ -50,7 +50,7 @@ struct Window {
     cut: Option<Instant>,
 }
 
-/// The shortest of the last round trips. Both ends read by the clock and answer by the dozen, so a single one, or the
+/// The shortest of the last round trips. Both ends rest between packets and answer by the dozen, so a single one, or the
 /// mean of some, says more about that than about the buffers on the way.
 #[derive(Clone, Debug, Default)]
 struct Round {

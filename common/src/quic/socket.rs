@@ -1,83 +1,64 @@
-//! A UDP socket that reads packets by the dozen.
+//! A UDP socket that tells how much passes, so that whoever reads it may rest.
 //!
-//! Where packets come one at a time, as they do behind any link slower than the machine, being woken for each costs more
-//! than the packet does. So this socket, once bytes flow, is not watched: it is read once a millisecond, everything that
-//! came meanwhile at once, for as long as bytes come; then it is watched again. A read is never put off so long that the
-//! kernel's buffer could fill up.
-//! Outside facts: quinn 0.11 `AsyncUdpSocket`; epoll wakes for each packet even if nobody waits for it, so while the
-//! socket is read by the clock it is not registered.
+//! Outside facts: quinn 0.11 `AsyncUdpSocket`; tokio 1 forgets that a socket can be read when a read finds nothing.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use socket2::SockRef;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::io::Interest;
+use tokio::time::{Sleep, sleep};
 
-/// Between two reads while bytes flow; the clock of the runtime makes one to two of it.
-const REST: Duration = Duration::from_millis(1);
-/// Without a packet for so long, the socket is watched again.
-const QUIET: Duration = Duration::from_millis(20);
-/// A rest is taken only if less came during the last one than this share of the kernel's buffer.
-const SHARE: usize = 16;
+use super::rest::Rests;
 
-/// A socket that reads by the dozen.
-pub(super) struct Batched {
-    socket: UdpSocket,
+/// A wait for room in the kernel's buffer, which empties at the rate of the link.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A socket that counts.
+pub(super) struct Counted {
+    socket: tokio::net::UdpSocket,
     state: UdpSocketState,
-    /// Bytes in one read after which the next one is not put off.
-    much: usize,
-    mode: Mutex<Mode>,
-    watch: fn(&UdpSocket) -> io::Result<tokio::net::UdpSocket>,
+    rests: Arc<Rests>,
     /// The kernel had no room for the last packets.
     full: AtomicBool,
 }
 
-/// How it is learned that packets came.
-enum Mode {
-    /// The kernel says so, by a second handle to the socket that lives only as long.
-    Watched(tokio::net::UdpSocket),
-    /// The clock says when to look.
-    Clocked { rest: Option<Pin<Box<Sleep>>>, last: Instant },
-}
-
-impl Batched {
+impl Counted {
     /// Takes a bound socket over. Must be called within a tokio runtime.
-    pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
+    pub(super) fn new(socket: UdpSocket, rests: Arc<Rests>) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let state = UdpSocketState::new((&socket).into())?;
-        let much = SockRef::from(&socket).recv_buffer_size()? / SHARE;
-        let mode = Mutex::new(Mode::Watched(watch(&socket)?));
-        Ok(Self { socket, state, much, mode, watch, full: AtomicBool::new(false) })
+        rests.hold(SockRef::from(&socket).recv_buffer_size()?);
+        let socket = tokio::net::UdpSocket::from_std(socket)?;
+        Ok(Self { socket, state, rests, full: AtomicBool::new(false) })
     }
 }
 
-fn watch(socket: &UdpSocket) -> io::Result<tokio::net::UdpSocket> {
-    tokio::net::UdpSocket::from_std(socket.try_clone()?)
-}
-
-impl fmt::Debug for Batched {
+impl fmt::Debug for Counted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batched").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Counted").field("socket", &self.socket).finish_non_exhaustive()
     }
 }
 
-impl AsyncUdpSocket for Batched {
+impl AsyncUdpSocket for Counted {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Writable { socket: self, rest: None })
+        Box::pin(Writable { socket: self, pause: None })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let sent = self.state.send((&self.socket).into(), transmit);
-        if matches!(&sent, Err(error) if error.kind() == ErrorKind::WouldBlock) {
-            self.full.store(true, Ordering::Relaxed);
+        match &sent {
+            Ok(()) => self.rests.passed(transmit.contents.len()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.full.store(true, Ordering::Relaxed),
+            Err(_other) => {}
         }
         sent
     }
@@ -88,47 +69,24 @@ impl AsyncUdpSocket for Batched {
         buffers: &mut [IoSliceMut<'_>],
         found: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        // A mode is sound whatever panicked while it was held.
-        let mut mode = self.mode.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            match &mut *mode {
-                Mode::Watched(watched) => {
-                    ready!(watched.poll_recv_ready(context))?;
-                    *mode = Mode::Clocked { rest: None, last: Instant::now() };
+            ready!(self.socket.poll_recv_ready(context))?;
+            let mut came = None;
+            let read = self.socket.try_io(Interest::READABLE, || {
+                let count = self.state.recv((&self.socket).into(), buffers, found)?;
+                came = Some(count);
+                // Fewer than asked for: there is no more, and to be told so would take another system call.
+                if count < found.len() { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (came, read) {
+                (Some(count), _) => {
+                    self.rests.passed(found.iter().take(count).map(|one| one.len).sum());
+                    return Poll::Ready(Ok(count));
                 }
-                Mode::Clocked { rest, last } => {
-                    if let Some(resting) = rest {
-                        ready!(resting.as_mut().poll(context));
-                        *rest = None;
-                    }
-                    match self.state.recv((&self.socket).into(), buffers, found) {
-                        Ok(count) => {
-                            *last = Instant::now();
-                            let bytes: usize = found.iter().take(count).map(|one| one.len).sum();
-                            if count < found.len() && bytes < self.much {
-                                *rest = Some(Box::pin(sleep(REST)));
-                            }
-                            return Poll::Ready(Ok(count));
-                        }
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                            if last.elapsed() < QUIET {
-                                *rest = Some(Box::pin(sleep(REST)));
-                                continue;
-                            }
-                            match (self.watch)(&self.socket) {
-                                Ok(watched) => *mode = Mode::Watched(watched),
-                                // Without a descriptor to spare, the clock does for now; an error would be the end of
-                                // every connection, and of all to come.
-                                Err(error) => {
-                                    tracing::debug!(%error, "a quiet socket cannot be watched yet");
-                                    *rest = Some(Box::pin(sleep(REST)));
-                                    *last = Instant::now();
-                                }
-                            }
-                        }
-                        Err(error) => return Poll::Ready(Err(error)),
-                    }
+                (None, Err(error)) if error.kind() != ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(error));
                 }
+                (None, Ok(()) | Err(_)) => {}
             }
         }
     }
@@ -150,24 +108,24 @@ impl AsyncUdpSocket for Batched {
     }
 }
 
-/// Waits a moment when the kernel had no room: its buffer empties at the rate of the link.
+/// Waits a moment when the kernel had no room.
 ///
 /// quinn asks before every batch, not only after one that found no room: whoever waited here without need would send one
 /// batch in a millisecond.
 #[derive(Debug)]
 struct Writable {
-    socket: Arc<Batched>,
-    rest: Option<Pin<Box<Sleep>>>,
+    socket: Arc<Counted>,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl UdpPoller for Writable {
     fn poll_writable(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.rest.is_none() && self.socket.full.swap(false, Ordering::Relaxed) {
-            self.rest = Some(Box::pin(sleep(REST)));
+        if self.pause.is_none() && self.socket.full.swap(false, Ordering::Relaxed) {
+            self.pause = Some(Box::pin(sleep(PAUSE)));
         }
-        if let Some(rest) = &mut self.rest {
-            ready!(rest.as_mut().poll(context));
-            self.rest = None;
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
         }
         Poll::Ready(Ok(()))
     }
@@ -179,35 +137,76 @@ mod tests {
 
     use super::*;
 
-    /// Reads once; returns how many packets came.
-    async fn read(socket: &Batched) -> usize {
-        let mut bytes = vec![0; 32 * 2_048];
+    /// Makes a socket, and one that sends to it.
+    fn pair() -> (Counted, UdpSocket) {
+        let socket = Counted::new(UdpSocket::bind("127.0.0.1:0").unwrap(), Arc::default()).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.connect(socket.local_addr().unwrap()).unwrap();
+        (socket, sender)
+    }
+
+    /// Reads once, into this many buffers; returns how many packets came.
+    async fn read(socket: &Counted, buffers: usize) -> usize {
+        let mut bytes = vec![0; buffers * 2_048];
         let mut buffers: Vec<IoSliceMut<'_>> = bytes.chunks_mut(2_048).map(IoSliceMut::new).collect();
         let mut found = vec![RecvMeta::default(); buffers.len()];
-        let count = poll_fn(|context| socket.poll_recv(context, &mut buffers, &mut found)).await.unwrap();
+        let read = poll_fn(|context| socket.poll_recv(context, &mut buffers, &mut found));
+        let count = tokio::time::timeout(Duration::from_secs(10), read).await.expect("nothing came").unwrap();
         found.iter().take(count).map(|one| one.len.div_ceil(one.stride.max(1))).sum()
     }
 
-    fn is_watched(socket: &Batched) -> bool {
-        matches!(&*socket.mode.lock().unwrap(), Mode::Watched(_))
+    #[tokio::test]
+    async fn packets_are_read_and_those_after_them_are_heard_of() {
+        let (socket, sender) = pair();
+        for round in 1..=10 {
+            for _ in 0..round {
+                sender.send(b"packet").unwrap();
+            }
+            let mut came = 0;
+            while came < round {
+                came += read(&socket, 32).await;
+            }
+            assert_eq!(came, round);
+        }
     }
 
     #[tokio::test]
-    async fn the_first_packet_comes_at_once_and_those_after_it_together() {
-        let socket = Batched::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let to = socket.local_addr().unwrap();
-        sender.send_to(b"first", to).unwrap();
-        assert_eq!(read(&socket).await, 1);
-        for _ in 0..10 {
-            sender.send_to(b"more", to).unwrap();
+    async fn what_comes_and_what_goes_is_counted() {
+        let (socket, sender) = pair();
+        for _ in 0..3 {
+            sender.send(b"packet").unwrap();
         }
-        assert_eq!(read(&socket).await, 10);
+        let mut came = 0;
+        while came < 3 {
+            came += read(&socket, 32).await;
+        }
+        let destination = sender.local_addr().unwrap();
+        let transmit =
+            Transmit { destination, ecn: None, contents: b"answer", segment_size: None, src_ip: None };
+        socket.try_send(&transmit).unwrap();
+        let (passed, room) = socket.rests.told();
+        assert_eq!(passed, 4 * 6);
+        assert!(room > 2_048, "{room}");
+    }
+
+    #[tokio::test]
+    async fn packets_for_which_there_was_no_buffer_are_read_next() {
+        let (socket, sender) = pair();
+        for _ in 0..6 {
+            sender.send(b"packet").unwrap();
+        }
+        for _ in 0..3 {
+            assert_eq!(read(&socket, 2).await, 2);
+        }
+        let nothing = tokio::time::timeout(Duration::from_millis(20), read(&socket, 2)).await;
+        assert!(nothing.is_err());
+        sender.send(b"packet").unwrap();
+        assert_eq!(read(&socket, 2).await, 1);
     }
 
     #[tokio::test]
     async fn sending_waits_only_after_the_kernel_had_no_room() {
-        let socket = Arc::new(Batched::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap());
+        let socket = Arc::new(pair().0);
         let mut poller = Arc::clone(&socket).create_io_poller();
         let mut context = Context::from_waker(std::task::Waker::noop());
         // quinn asks before each of its batches.
@@ -216,36 +215,5 @@ mod tests {
         assert!(poller.as_mut().poll_writable(&mut context).is_pending());
         poll_fn(|context| poller.as_mut().poll_writable(context)).await.unwrap();
         assert!(poller.as_mut().poll_writable(&mut context).is_ready());
-    }
-
-    #[tokio::test]
-    async fn a_socket_that_cannot_be_watched_is_read_by_the_clock_until_it_can() {
-        let mut socket = Batched::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let to = socket.local_addr().unwrap();
-        socket.watch = |_| Err(io::Error::other("too many open files"));
-        for _ in 0..2 {
-            sender.send_to(b"packet", to).unwrap();
-            assert_eq!(read(&socket).await, 1);
-            assert!(tokio::time::timeout(3 * QUIET, read(&socket)).await.is_err(), "no error");
-            assert!(!is_watched(&socket));
-        }
-        socket.watch = watch;
-        assert!(tokio::time::timeout(3 * QUIET, read(&socket)).await.is_err());
-        assert!(is_watched(&socket));
-    }
-
-    #[tokio::test]
-    async fn a_quiet_socket_is_watched_and_not_read_by_the_clock() {
-        let socket = Batched::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let to = socket.local_addr().unwrap();
-        sender.send_to(b"first", to).unwrap();
-        read(&socket).await;
-        assert!(!is_watched(&socket));
-        assert!(tokio::time::timeout(3 * QUIET, read(&socket)).await.is_err());
-        assert!(is_watched(&socket));
-        sender.send_to(b"again", to).unwrap();
-        assert_eq!(read(&socket).await, 1);
     }
 }

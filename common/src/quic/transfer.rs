@@ -18,12 +18,13 @@ use quinn::{
 };
 
 use super::polite::Polite;
-use super::socket::Batched;
+use super::rest::Rests;
+use super::socket::Counted;
 use super::{KEEP_ALIVE, MAX_IDLE_MS, QuicError, bind};
 
 /// What may be in flight on one stream, in bytes: at a round trip of 1 ms two gigabytes a second.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-/// The same for one connection, both ways.
+/// The same for one connection, both ways: two streams' worth, which up to five turns share.
 const WINDOW: u32 = 4 * 1024 * 1024;
 /// Streams that either side may have open: what it follows or maps, or turns.
 const STREAMS: u32 = 8;
@@ -53,7 +54,7 @@ const LARGEST: u16 = 6_500;
 const USUAL: u16 = 1_500 - HEADERS;
 
 /// Opens the socket at which peers fetch from this node and from which it fetches from them. Must be called within a
-/// tokio runtime.
+/// tokio runtime, whose thread may rest between packets as `rests` has it.
 ///
 /// # Errors
 /// [`QuicError`]; nothing is left behind.
@@ -61,6 +62,7 @@ pub fn endpoint(
     server: rustls::ServerConfig,
     client: rustls::ClientConfig,
     address: SocketAddr,
+    rests: Arc<Rests>,
 ) -> Result<Endpoint, QuicError> {
     let largest = largest_packet(Path::new("/sys/class/net"), address.ip().is_loopback());
     let crypto = QuicServerConfig::try_from(server).map_err(|source| QuicError::Tls { source })?;
@@ -75,7 +77,7 @@ pub fn endpoint(
     let mut dialling = ClientConfig::new(Arc::new(crypto));
     dialling.transport_config(Arc::new(transport(largest)));
     let failed = |source| QuicError::Bind { address, source };
-    let socket = bind(address, true).and_then(Batched::new).map_err(failed)?;
+    let socket = bind(address, true).and_then(|socket| Counted::new(socket, rests)).map_err(failed)?;
     let (mut config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
     // Peers find out what the network takes only up to what we say that we take.
     config
