@@ -115,11 +115,8 @@ impl Transfers {
     pub fn open(config: Config, shown: &Live) -> Result<Self, TransferError> {
         let (server, client) = (shown.server_config(CHUNK_ALPN)?, shown.client_config(CHUNK_ALPN)?);
         let rests = Arc::<Rests>::default();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .on_thread_park({
-                let rests = Arc::clone(&rests);
-                move || rests.rest()
-            })
+        let runtime = rests
+            .runtime()
             .enable_all()
             .max_blocking_threads(DISK_THREADS)
             .thread_stack_size(STACK)

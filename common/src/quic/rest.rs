@@ -6,8 +6,10 @@
 //! given number of bytes to pass, so that a fast link is not kept waiting and a slow one wakes it seldom.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::runtime::Builder;
 
 /// Bytes that pass, both ways, while the thread rests: some thirty packets.
 const PIECE: f64 = 40.0 * 1024.0;
@@ -47,6 +49,15 @@ impl Default for Rests {
 }
 
 impl Rests {
+    /// Begins a runtime of a single thread, which rests.
+    #[must_use]
+    pub fn runtime(self: &Arc<Self>) -> Builder {
+        let rests = Arc::clone(self);
+        let mut runtime = Builder::new_current_thread();
+        runtime.on_thread_park(move || rests.rest());
+        runtime
+    }
+
     /// Notes how many bytes may wait while the thread rests; none, until it is told.
     pub(super) fn hold(&self, room: usize) {
         self.room.store(room, Ordering::Relaxed);
@@ -57,10 +68,9 @@ impl Rests {
         self.passed.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Rests, if bytes flow. To be called on the thread that moves them, whenever it has nothing left to do: it blocks
-    /// for some milliseconds at most.
+    /// Rests, if bytes flow.
     #[expect(clippy::disallowed_methods, reason = "no guess: what comes meanwhile is to be found together")]
-    pub fn rest(&self) {
+    fn rest(&self) {
         if let Some(rest) = self.next(Instant::now()) {
             std::thread::sleep(rest);
         }
@@ -178,13 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_sleeps_while_bytes_flow() {
-        let rests = Rests::default();
+    fn a_runtime_with_nothing_left_to_do_sleeps_while_bytes_flow() {
+        let rests = Arc::<Rests>::default();
+        let runtime = rests.runtime().enable_time().build().unwrap();
         rests.hold(ROOM);
         let begun = Instant::now();
         // However late this test goes on: no time has passed, and so no rate has changed.
         *rests.pace.lock().unwrap() = Pace { since: begun + Duration::from_secs(3_600), rate: 10e6 };
-        rests.rest();
+        runtime.block_on(async { tokio::time::sleep(Duration::from_micros(1)).await });
         assert!(begun.elapsed() >= LONGEST, "{:?}", begun.elapsed());
     }
 }

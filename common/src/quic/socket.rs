@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -69,14 +69,15 @@ impl AsyncUdpSocket for Counted {
         buffers: &mut [IoSliceMut<'_>],
         found: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        let most = buffers.len().min(found.len()).min(BATCH_SIZE);
         loop {
             ready!(self.socket.poll_recv_ready(context))?;
             let mut came = None;
             let read = self.socket.try_io(Interest::READABLE, || {
                 let count = self.state.recv((&self.socket).into(), buffers, found)?;
                 came = Some(count);
-                // Fewer than asked for: there is no more, and to be told so would take another system call.
-                if count < found.len() { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                // Fewer than could be: there is no more, and to be told so would take another system call.
+                if count < most { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
             match (came, read) {
                 (Some(count), _) => {
