@@ -10,7 +10,7 @@ use quinn::{Connection, VarInt};
 use rcgen::{CertificateParams, KeyPair};
 use sifleet_common::name::NodeName;
 use sifleet_common::quic::{self, QuicError};
-use sifleet_common::tls::{Pin, TlsError};
+use sifleet_common::tls::{Pin, Pinned, TlsError};
 use sifleet_common::wire::enrol::{Answer, Ask, Certificates, ENROL_ALPN, Enrolment, Secret};
 use sifleet_common::wire::frame::{FrameError, FrameReader, write_frame};
 
@@ -37,9 +37,23 @@ pub enum EnrolError {
     /// QUIC cannot be set up.
     #[error(transparent)]
     Quic(#[from] QuicError),
-    /// The coordinator cannot be reached, or is not the one that the pin tells of.
+    /// The coordinator cannot be reached.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// It is not the one that the pin tells of.
+    #[error(
+        "{coordinator} shows {}, not {pin}; it was not given the token. `sifleet-coordinator ca pin` on the head node \
+         prints the right --ca-pin; if that is yours, somebody else answers at this address",
+        .instead.map_or_else(|| "no authority".to_owned(), |other| format!("the authority {other}"))
+    )]
+    OtherAuthority {
+        /// As asked for.
+        coordinator: String,
+        /// Which one was expected.
+        pin: Pin,
+        /// Which one was shown, if any.
+        instead: Option<Pin>,
+    },
     /// The conversation broke.
     #[error("the coordinator at {address} broke off the enrolment")]
     Broken {
@@ -83,10 +97,15 @@ pub async fn enrol(request: Request, files: &settings::Tls) -> Result<NodeName, 
     let key = KeyPair::generate().map_err(|source| EnrolError::Key { source })?;
     let signed = CertificateParams::default().serialize_request(&key);
     let signed = signed.map_err(|source| EnrolError::Key { source })?;
-    let config = quic::client(request.pin.client_config(ENROL_ALPN)?)?;
+    let pinned = Pinned::new(request.pin);
+    let config = quic::client(pinned.client_config(ENROL_ALPN)?)?;
     let ask =
         Ask::Enrol(Enrolment { token: request.token, request: signed.der().to_vec(), name: request.name });
-    let granted = ask_for(&request.coordinator, &config, &ask).await?;
+    let (coordinator, pin) = (request.coordinator, request.pin);
+    let granted = ask_for(&coordinator, &config, &ask).await.map_err(|error| match pinned.instead() {
+        Some(instead) => EnrolError::OtherAuthority { coordinator, pin, instead },
+        None => error,
+    })?;
     establishing.end(&key.serialize_pem(), &granted)?;
     Ok(granted.node)
 }

@@ -30,7 +30,7 @@ pub use live::Live;
 pub use node::{IdentityError, NodeIdentity, connected_chain, connected_identity, node_identity};
 use pem::read;
 pub use pem::{check_key_file, pem_of, read_certificates};
-pub use pin::{NotAPin, Pin};
+pub use pin::{NotAPin, Pin, Pinned};
 
 /// The name in the coordinator's certificate, and the only one an agent accepts there.
 ///

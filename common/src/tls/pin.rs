@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -34,22 +34,6 @@ impl Pin {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
         let digest = ring::digest::digest(&ring::digest::SHA256, parsed.public_key().raw);
         digest.as_ref().try_into().ok().map(Self)
-    }
-
-    /// Builds the dialling side of TLS 1.3 for a client without a certificate.
-    ///
-    /// # Errors
-    /// [`TlsError::Provider`].
-    pub fn client_config(self, alpn: &[u8]) -> Result<ClientConfig, TlsError> {
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|source| TlsError::Provider { source })?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned(self)))
-            .with_no_client_auth();
-        config.alpn_protocols = vec![alpn.to_vec()];
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok(config)
     }
 }
 
@@ -85,7 +69,41 @@ impl FromStr for Pin {
 
 /// Trusts the one authority with this key, if the server shows it behind its own certificate.
 #[derive(Debug)]
-struct Pinned(Pin);
+pub struct Pinned {
+    pin: Pin,
+    /// The authority of a server that did not show it, if that one showed any.
+    instead: OnceLock<Option<Pin>>,
+}
+
+impl Pinned {
+    /// Trusts the authority with this pin.
+    #[must_use]
+    pub fn new(pin: Pin) -> Arc<Self> {
+        Arc::new(Self { pin, instead: OnceLock::new() })
+    }
+
+    /// Builds the dialling side of TLS 1.3 for a client without a certificate.
+    ///
+    /// # Errors
+    /// [`TlsError::Provider`].
+    pub fn client_config(self: &Arc<Self>, alpn: &[u8]) -> Result<ClientConfig, TlsError> {
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(|source| TlsError::Provider { source })?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::<Self>::clone(self))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(config)
+    }
+
+    /// Tells that a server did not show the authority, and which one it showed at the end of its chain instead, if any.
+    #[must_use]
+    pub fn instead(&self) -> Option<Option<Pin>> {
+        self.instead.get().copied()
+    }
+}
 
 impl ServerCertVerifier for Pinned {
     fn verify_server_cert(
@@ -96,8 +114,11 @@ impl ServerCertVerifier for Pinned {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let pinned = intermediates.iter().find(|certificate| Pin::of(certificate) == Some(self.0));
-        let pinned = pinned.ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+        let pinned = intermediates.iter().find(|certificate| Pin::of(certificate) == Some(self.pin));
+        let pinned = pinned.ok_or_else(|| {
+            self.instead.get_or_init(|| intermediates.last().and_then(|authority| Pin::of(authority)));
+            Error::InvalidCertificate(CertificateError::UnknownIssuer)
+        })?;
         let mut roots = RootCertStore::empty();
         roots.add(pinned.clone().into_owned())?;
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())

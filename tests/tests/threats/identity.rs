@@ -88,7 +88,8 @@ fn a_token_serves_its_own_node_once_and_only_at_the_right_coordinator() {
     let token = token(&cluster);
     let pin = token["ca_pin"].as_str().unwrap().to_owned();
     let wrong_pin = format!("sha256:{}", "0".repeat(64));
-    refused_because(&enrol_as(&cluster, &token, NODE, &wrong_pin), "certificate");
+    let shown = format!("shows the authority {pin}, not {wrong_pin}; it was not given the token");
+    refused_because(&enrol_as(&cluster, &token, NODE, &wrong_pin), &shown);
     refused_because(&enrol_as(&cluster, &token, "viz002", &pin), "it was not used up");
     assert!(!tls(&cluster, "viz001.pem").exists(), "nothing was written");
     ended_with(&enrol_as(&cluster, &token, NODE, &pin), 0).unwrap();
