@@ -12,10 +12,12 @@ pub mod cost;
 pub mod delta;
 pub mod flood;
 pub mod hash;
+pub mod large;
 pub mod load;
 pub mod nginx;
 pub mod paced;
 pub mod page;
+pub mod pair;
 pub mod peers;
 pub mod planner;
 pub mod process;
@@ -53,11 +55,12 @@ impl Plan {
 pub type Benchmark = fn(&Plan) -> anyhow::Result<Vec<Table>>;
 
 /// All of them, in the order in which they run.
-pub const ALL: [(&str, Benchmark); 12] = [
+pub const ALL: [(&str, Benchmark); 13] = [
     ("hash", hash::measure),
     ("agent", agent::measure),
     ("cost", cost::measure),
     ("delta", delta::measure),
+    ("large", large::measure),
     ("storm", storm::measure),
     ("flood", flood::measure),
     ("blob", blob::measure),

@@ -6,49 +6,44 @@
 //! the chunk map, verifying each chunk, holding the whole against its digest, publishing. Others verify nothing but
 //! what their transport does.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use rustix::fs::{Advice, fadvise};
-use serde_json::json;
 
-use super::hash::cached;
 use super::nginx::Nginx;
+use super::pair::{Pair, Run, used, used_since};
 use super::process;
 use super::report::{Figure, Table, number};
 use super::sshd::Sshd;
-use crate::cluster::{self, Cluster};
 use crate::sif::SifBuilder;
-use crate::wait::{pause, until};
+use crate::wait::pause;
 
 /// A usual image's size.
 const PAYLOAD: u32 = 1_500_000_000;
-const SOURCE: &str = "head";
-const TARGET: &str = "n1";
-const LIMIT: Duration = Duration::from_secs(300);
-/// How often the push and the page cache are looked at.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Measures.
 ///
 /// # Errors
 /// When a push fails.
 pub fn measure(plan: &super::Plan) -> anyhow::Result<Vec<Table>> {
-    let mut pair = Pair::start()?;
+    let pair = Pair::start("bench-cost")?;
     let mut others = Others::start(pair.cluster.folder());
     let (mut first, mut again, mut cold) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..plan.rounds {
-        let image = pair.publish(round)?;
+        let image = publish(&pair, round)?;
         others.round(&pair.cluster.library().join(&image), round)?;
         warm(&pair.cluster.library().join(&image))?;
-        first.push(pair.push(&image)?);
-        again.push(pair.push(&image)?);
+        for runs in [&mut first, &mut again] {
+            runs.push(pair.push(&image)?);
+            pair.take_off(&image)?;
+        }
         evict(&pair.cluster.library().join(&image))?;
         cold.push(pair.push(&image)?);
+        pair.take_off(&image)?;
         pair.forget(&image)?;
     }
     let mut table = Table::new(
@@ -78,7 +73,36 @@ pub fn measure(plan: &super::Plan) -> anyhow::Result<Vec<Table>> {
         table.note(format!("skipped: {missing}"));
     }
     table.note(shares(&first));
-    Ok(vec![table, pair.left(&cold)?])
+    Ok(vec![table, left(&pair, &cold)?])
+}
+
+/// Puts an image into the library that nobody has seen; returns its name.
+fn publish(pair: &Pair, round: usize) -> anyhow::Result<String> {
+    let name = format!("image{round}.sif");
+    let path = pair.cluster.library().join(&name);
+    SifBuilder::new().payload_bytes(PAYLOAD, round as u64 + 1).write(&path)?;
+    File::open(&path)?.sync_all()?;
+    pair.known(&name, 1)?;
+    Ok(name)
+}
+
+/// Says what they leave behind.
+fn left(pair: &Pair, runs: &[Run]) -> anyhow::Result<Table> {
+    let mut table = Table::new(
+        "What a push of an image that nobody had read leaves behind",
+        &["", "giving", "receiving"],
+    );
+    let memory: Vec<f64> = pair
+        .agents()?
+        .into_iter()
+        .map(|agent| process::memory(agent).map(|memory| memory.peak))
+        .collect::<anyhow::Result<_>>()?;
+    let cell = |at: usize| memory.get(at).map_or_else(String::new, |peak| format!("{} MiB", number(*peak)));
+    table.row(["memory of the agent at most, all pushes".to_owned(), cell(0), cell(1)]);
+    let share =
+        |at: usize| Figure::of(runs, |run| run.cached.get(at).copied().unwrap_or(0.0) * 100.0).show(" %");
+    table.row(["of the file in the page cache afterwards".to_owned(), share(0), share(1)]);
+    Ok(table)
 }
 
 /// Says which threads the time goes to.
@@ -91,143 +115,6 @@ fn shares(runs: &[Run]) -> String {
         }
     }
     text.trim_end_matches(',').to_owned() + "."
-}
-
-/// How one push went.
-struct Run {
-    took: Duration,
-    /// Seconds of processor for each 10⁹ bytes.
-    cost: f64,
-    /// The same, of each kind of thread.
-    threads: BTreeMap<String, f64>,
-    /// Shares of source and target in the page cache afterwards.
-    cached: [f64; 2],
-}
-
-/// Two agents and a coordinator.
-struct Pair {
-    cluster: Cluster,
-}
-
-impl Pair {
-    fn start() -> anyhow::Result<Self> {
-        let cluster = Cluster::start(cluster::Plan {
-            name: "bench-cost",
-            partitions: BTreeMap::from([("all", TARGET)]),
-            nodes: vec![SOURCE, TARGET],
-            library: Some(SOURCE),
-            lease: Duration::from_secs(30),
-        })?;
-        Ok(Self { cluster })
-    }
-
-    /// Puts an image into the library that nobody has seen; returns its name.
-    fn publish(&mut self, round: usize) -> anyhow::Result<String> {
-        let name = format!("image{round}.sif");
-        let path = self.cluster.library().join(&name);
-        SifBuilder::new().payload_bytes(PAYLOAD, round as u64 + 1).write(&path)?;
-        File::open(&path)?.sync_all()?;
-        self.known(&name, 1)?;
-        Ok(name)
-    }
-
-    /// Waits until so many images of a name are known.
-    fn known(&self, name: &str, count: u64) -> anyhow::Result<()> {
-        until(&format!("{name} is known {count} times"), LIMIT, || {
-            let found = self.cluster.get(&format!("/v1/images/{name}"));
-            let seen = found.as_ref().map_or(0, |found| found["summary"]["count"].as_u64().unwrap_or(0));
-            if seen == count { Ok(()) } else { Err(format!("{found:?}")) }
-        })?;
-        Ok(())
-    }
-
-    /// Pushes an image and takes it off the target again.
-    fn push(&mut self, image: &str) -> anyhow::Result<Run> {
-        let source = self.cluster.library().join(image);
-        let target = self.cluster.root(TARGET).join(image);
-        let agents = self.agents()?;
-        let (threads, used) = (threads(&agents)?, used(&agents)?);
-        let begun = Instant::now();
-        let body = json!({"image": image, "to": {"nodes": TARGET}}).to_string();
-        let request = ureq::post(format!("{}/v1/pushes", self.cluster.url()));
-        let request = request.header("authorization", self.cluster.bearer());
-        let answer =
-            request.header("content-type", "application/json").send(body)?.body_mut().read_to_string()?;
-        let answer: serde_json::Value = serde_json::from_str(&answer)?;
-        let id = answer["id"].as_str().with_context(|| format!("no push: {answer}"))?.to_owned();
-        loop {
-            let nodes = self.cluster.get(&format!("/v1/pushes/{id}/nodes"))?;
-            let node = &nodes["nodes"][0];
-            match node["phase"].as_str() {
-                Some("done") => break,
-                Some("failed") => bail!("the push failed: {node}"),
-                _ => ensure!(begun.elapsed() < LIMIT, "the push does not end: {node}"),
-            }
-            pause(LOOK);
-        }
-        let took = begun.elapsed();
-        let gigabytes = fs::metadata(&source)?.len() as f64 / 1e9;
-        let time = used_since(&agents, used)?;
-        let mut by_thread = self::threads(&agents)?;
-        for (name, time) in &mut by_thread {
-            *time = (*time - threads.get(name).copied().unwrap_or(0.0)) / gigabytes;
-        }
-        let cached = [cached(&source)?, cached(&target)?];
-        fs::remove_file(&target)?;
-        self.known(image, 1)?;
-        Ok(Run { took, cost: time / gigabytes, threads: by_thread, cached })
-    }
-
-    /// Removes an image for good.
-    fn forget(&self, image: &str) -> anyhow::Result<()> {
-        fs::remove_file(self.cluster.library().join(image))?;
-        Ok(())
-    }
-
-    fn agents(&self) -> anyhow::Result<Vec<u32>> {
-        [SOURCE, TARGET]
-            .into_iter()
-            .map(|node| self.cluster.pid(node).context("an agent has ended"))
-            .collect()
-    }
-
-    fn left(&self, runs: &[Run]) -> anyhow::Result<Table> {
-        let mut table = Table::new(
-            "What a push of an image that nobody had read leaves behind",
-            &["", "giving", "receiving"],
-        );
-        let memory: Vec<f64> = self
-            .agents()?
-            .into_iter()
-            .map(|agent| process::memory(agent).map(|memory| memory.peak))
-            .collect::<anyhow::Result<_>>()?;
-        let cell =
-            |at: usize| memory.get(at).map_or_else(String::new, |peak| format!("{} MiB", number(*peak)));
-        table.row(["memory of the agent at most, all pushes".to_owned(), cell(0), cell(1)]);
-        let share =
-            |at: usize| Figure::of(runs, |run| run.cached.get(at).copied().unwrap_or(0.0) * 100.0).show(" %");
-        table.row(["of the file in the page cache afterwards".to_owned(), share(0), share(1)]);
-        Ok(table)
-    }
-}
-
-/// Seconds of processor that processes have used.
-fn used(pids: &[u32]) -> anyhow::Result<f64> {
-    pids.iter().map(|pid| process::all_time(&pid.to_string()).map(|time| time.as_secs_f64())).sum()
-}
-
-fn used_since(pids: &[u32], before: f64) -> anyhow::Result<f64> {
-    Ok(used(pids)? - before)
-}
-
-fn threads(pids: &[u32]) -> anyhow::Result<BTreeMap<String, f64>> {
-    let mut all = BTreeMap::new();
-    for (pid, end) in pids.iter().zip(["giving", "receiving"]) {
-        for (name, time) in process::by_thread(*pid)? {
-            *all.entry(format!("{end} {name}")).or_insert(0.0) += time.as_secs_f64();
-        }
-    }
-    Ok(all)
 }
 
 fn warm(image: &Path) -> anyhow::Result<()> {

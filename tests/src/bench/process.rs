@@ -40,6 +40,14 @@ pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     })
 }
 
+/// Makes the kernel forget how much was resident before.
+///
+/// # Errors
+/// When it is gone, or another user's.
+pub fn forget_peak(pid: u32) -> anyhow::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("the kernel does not forget")
+}
+
 /// Returns the processor time of all threads a process has at this moment.
 ///
 /// # Errors
