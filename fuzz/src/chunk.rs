@@ -100,7 +100,7 @@ fn outline(part: OutlinePart) {
     let mut outline = Outline::new(part.prefixes);
     let known = vec![Chunk { digest: ChunkDigest::of(b"x"), len: 1 }];
     let Ok(known) = ChunkMap::new(image, CHUNKER, known) else { return };
-    outline.fill(&known);
+    outline.fill(known.chunks().iter().copied());
     let lacking: Vec<u32> = outline.lacks().collect();
     assert!(lacking.iter().all(|place| usize::try_from(*place).is_ok_and(|place| place < places)));
     let rest = vec![Chunk { digest: ChunkDigest::of(b"y"), len: 1 }; lacking.len()];

@@ -11,14 +11,15 @@ use std::time::Duration;
 
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use rand::seq::SliceRandom;
+use serde::de::DeserializeOwned;
 use sifleet_common::capability::Capability;
-use sifleet_common::chunk::{ChunkMap, ChunkPrefix, MapDigest, Outline};
+use sifleet_common::chunk::{AVERAGE_CHUNK, Chunk, ChunkMap, ChunkPrefix, MapDigest, Outline};
 use sifleet_common::digest::Digest;
 use sifleet_common::wire::assignment::{Assignment, Peer};
 use sifleet_common::wire::chunk::{MAX_RUNS, MapPart, Opening, OutlinePart, Rest, runs};
 use sifleet_common::wire::frame::{FrameReader, write_frame};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 use tracing::debug;
@@ -34,8 +35,14 @@ const NEXT: Duration = Duration::from_millis(25);
 const SILENCE: Duration = Duration::from_secs(5);
 /// Between two rounds of asking everybody for a map that nobody has yet.
 const ROUND: Duration = Duration::from_millis(200);
-/// A map that nobody handed out for so long is not to be had.
-pub(super) const NO_MAP: Duration = Duration::from_secs(60);
+/// A map that nobody handed out for so long is not to be had, beside the time that its bytes take at [`SLOWEST`].
+const NO_MAP: Duration = Duration::from_secs(60);
+/// Bytes of a map that come in a second at least, however many ask the only one that has it.
+const SLOWEST: u64 = 64 * 1024;
+/// KiB of maps that are taken at a time: several peers' of a usual image, one of an image above 14 GB.
+const TAKEN: u32 = 16 * 1024;
+/// Nobody waits longer to take a map: who is giving another one may be slow, or mean harm.
+const IN_TURN: Duration = Duration::from_secs(10);
 
 /// Which map is wanted.
 #[derive(Clone)]
@@ -52,6 +59,16 @@ pub(super) struct Known {
     pub(super) maps: Arc<Maps>,
 }
 
+/// Returns how many bytes the chunk map of an image of `size` bytes is likely to have.
+const fn likely(size: u64) -> u64 {
+    size / AVERAGE_CHUNK as u64 * size_of::<Chunk>() as u64
+}
+
+/// Returns after how long the map of an image of `size` bytes is given up.
+pub(super) const fn patience(size: u64) -> Duration {
+    Duration::from_secs(NO_MAP.as_secs() + likely(size) / SLOWEST)
+}
+
 /// Why a peer's outline did not lead to the map.
 enum Unfit {
     /// The peer has no map, or is gone.
@@ -61,41 +78,44 @@ enum Unfit {
 }
 
 impl Wanted {
-    /// Asks those that the assignment names, again and again, for [`NO_MAP`].
+    /// Asks those that the assignment names, again and again, for as long as [`patience`] has it.
     pub(super) async fn get(
         &self,
         endpoint: &Endpoint,
         assigned: &mut watch::Receiver<Assignment>,
     ) -> Option<ChunkMap> {
+        let size = assigned.borrow().size;
+        let room = Room::of(size);
         let asked = async {
             loop {
-                let (mut peers, size, capability) = {
+                let (mut peers, capability) = {
                     let assignment = assigned.borrow_and_update();
-                    (assignment.peers.clone(), assignment.size, assignment.capability.clone())
+                    (assignment.peers.clone(), assignment.capability.clone())
                 };
                 // If everybody began with the same one, it would do nothing else.
                 peers.shuffle(&mut rand::rng());
-                if let Some(map) = self.round(endpoint, peers, (size, capability)).await {
+                if let Some(map) = self.round(endpoint, peers, (&room, capability)).await {
                     return map;
                 }
                 tokio::time::sleep(ROUND).await;
             }
         };
-        tokio::time::timeout(NO_MAP, asked).await.ok()
+        tokio::time::timeout(patience(size), asked).await.ok()
     }
 
     async fn round(
         &self,
         endpoint: &Endpoint,
         peers: Vec<Peer>,
-        (size, capability): (u64, Capability),
+        (room, capability): (&Room, Capability),
     ) -> Option<ChunkMap> {
         let (mut peers, mut asked) = (peers.into_iter(), JoinSet::new());
         loop {
             if asked.len() < AT_ONCE
                 && let Some(peer) = peers.next()
             {
-                asked.spawn(self.clone().ask(endpoint.clone(), peer, (size, capability.clone())));
+                let how = (room.clone(), capability.clone());
+                asked.spawn(self.clone().ask(endpoint.clone(), peer, how));
             }
             let more = asked.len() < AT_ONCE && peers.len() > 0;
             tokio::select! {
@@ -113,45 +133,54 @@ impl Wanted {
         self,
         endpoint: Endpoint,
         peer: Peer,
-        (size, capability): (u64, Capability),
+        (room, capability): (Room, Capability),
     ) -> Option<ChunkMap> {
         let connection = dial(&endpoint, &peer).await?;
-        self.read(&connection, size, capability).await
+        self.read(&connection, &room, capability).await
     }
 
     /// Reads what a peer hands out; none if it has no map, or another one, or falls silent.
-    async fn read(&self, connection: &Connection, size: u64, capability: Capability) -> Option<ChunkMap> {
+    async fn read(&self, connection: &Connection, room: &Room, capability: Capability) -> Option<ChunkMap> {
         if !self.known.relatives.is_empty() {
-            match self.outlined(connection, size, capability.clone()).await {
+            match self.outlined(connection, room, capability.clone()).await {
                 Ok(map) => return Some(map),
                 Err(Unfit::Absent) => return None,
                 Err(Unfit::Misleading) => debug!(digest = %self.image, "an outline is of no use"),
             }
         }
-        let (_, receive) = open(connection, &Opening::Map { image: self.image, capability }).await?;
-        let map = joined(receive, self.image, size).await?;
-        (map.digest() == self.map).then_some(map)
+        let opening = Opening::Map { image: self.image, capability };
+        let (_, mut parts) = open(connection, &opening, room).await?;
+        let map = parts.joined(self.image).await?;
+        self.checked(move || Some(map)).await
     }
 
     /// Reads the outline, and then what no map of this node tells.
     async fn outlined(
         &self,
         connection: &Connection,
-        size: u64,
+        room: &Room,
         capability: Capability,
     ) -> Result<ChunkMap, Unfit> {
         let opening = Opening::Outline { image: self.image, capability };
-        let (mut send, mut frames) = open(connection, &opening).await.ok_or(Unfit::Absent)?;
-        let prefixes = prefixes(&mut frames, size).await.ok_or(Unfit::Absent)?;
+        let (mut send, mut parts) = open(connection, &opening, room).await.ok_or(Unfit::Absent)?;
+        let prefixes = parts.prefixes().await.ok_or(Unfit::Absent)?;
         let outline = self.known.fill(prefixes).await.ok_or(Unfit::Absent)?;
         let rest = Rest { chunks: runs(outline.lacks()) };
         if rest.chunks.len() > MAX_RUNS {
             return Err(Unfit::Misleading);
         }
         write_frame(&mut send, &rest).await.map_err(|_gone| Unfit::Absent)?;
-        let rest = joined(frames, self.image, size).await.ok_or(Unfit::Absent)?;
-        let map = outline.complete(self.image, rest.chunks()).ok();
-        map.filter(|map| map.digest() == self.map).ok_or(Unfit::Misleading)
+        let (image, rest) = (self.image, parts.joined(self.image).await.ok_or(Unfit::Absent)?);
+        let complete = move || outline.complete(image, rest.chunks()).ok();
+        self.checked(complete).await.ok_or(Unfit::Misleading)
+    }
+
+    /// Leaves the map if it is the one that is wanted. To find out takes a tenth of a second for a large one: not on the
+    /// thread that moves bytes.
+    async fn checked(&self, map: impl FnOnce() -> Option<ChunkMap> + Send + 'static) -> Option<ChunkMap> {
+        let wanted = self.map;
+        let check = move || map().filter(|map| map.digest() == wanted);
+        tokio::task::spawn_blocking(check).await.ok().flatten()
     }
 }
 
@@ -161,8 +190,8 @@ impl Known {
         let Self { relatives, maps } = self.clone();
         let fill = move || {
             let mut outline = Outline::new(prefixes);
-            for map in relatives.iter().filter_map(|relative| maps.get(relative)) {
-                outline.fill(&map);
+            for chunks in relatives.iter().filter_map(|relative| maps.chunks(relative)) {
+                outline.fill(chunks);
             }
             outline
         };
@@ -170,38 +199,80 @@ impl Known {
     }
 }
 
-type Frames = FrameReader<Heard<RecvStream>>;
+/// Room for maps that are being taken: each of several peers may hand out one of 50 MB.
+#[derive(Clone)]
+struct Room {
+    /// Of the image, in bytes.
+    size: u64,
+    free: Arc<Semaphore>,
+}
 
-async fn open(connection: &Connection, opening: &Opening) -> Option<(SendStream, Frames)> {
+impl Room {
+    fn of(size: u64) -> Self {
+        Self { size, free: Arc::new(Semaphore::new(TAKEN as usize)) }
+    }
+
+    /// Waits until there is room for one more, or until the limit.
+    async fn enter(&self, limit: Duration) -> Option<OwnedSemaphorePermit> {
+        let share = u32::try_from(likely(self.size) / 1024).unwrap_or(u32::MAX).clamp(1, TAKEN);
+        let entered = Arc::clone(&self.free).acquire_many_owned(share);
+        tokio::time::timeout(limit, entered).await.ok()?.ok()
+    }
+}
+
+/// The parts that one peer hands out.
+struct Parts<'a> {
+    frames: FrameReader<Heard<RecvStream>>,
+    room: &'a Room,
+    /// Set with the first part: most peers have none.
+    entered: Option<Option<OwnedSemaphorePermit>>,
+}
+
+async fn open<'a>(
+    connection: &Connection,
+    opening: &Opening,
+    room: &'a Room,
+) -> Option<(SendStream, Parts<'a>)> {
     let (mut send, receive) = connection.open_bi().await.ok()?;
     write_frame(&mut send, opening).await.ok()?;
-    Some((send, FrameReader::new(Heard::new(receive, SILENCE))))
+    let frames = FrameReader::new(Heard::new(receive, SILENCE));
+    Some((send, Parts { frames, room, entered: None }))
 }
 
-/// Reads the parts of a map of `size` bytes, or of fewer.
-async fn joined(mut frames: Frames, image: Digest, size: u64) -> Option<ChunkMap> {
-    let mut joining = Joining::of(size);
-    while let Some(part) = frames.next::<MapPart>().await.ok()? {
-        if let Some(map) = joining.take(image, part).ok()? {
-            return Some(map);
+impl Parts<'_> {
+    async fn next<T: DeserializeOwned>(&mut self) -> Option<T> {
+        let part = self.frames.next::<T>().await.ok()??;
+        if self.entered.is_none() {
+            self.entered = Some(self.room.enter(IN_TURN).await);
         }
+        Some(part)
     }
-    None
-}
 
-/// Reads the parts of an outline of an image of `size` bytes.
-async fn prefixes(frames: &mut Frames, size: u64) -> Option<Vec<ChunkPrefix>> {
-    let mut prefixes = Vec::new();
-    while let Some(part) = frames.next::<OutlinePart>().await.ok()? {
-        if (prefixes.len() + part.prefixes.len()) as u64 > most_chunks(size) {
-            return None;
+    /// Reads those of a map, or of what is left of one.
+    async fn joined(&mut self, image: Digest) -> Option<ChunkMap> {
+        let mut joining = Joining::of(self.room.size);
+        while let Some(part) = self.next::<MapPart>().await {
+            if let Some(map) = joining.take(image, part).ok()? {
+                return Some(map);
+            }
         }
-        prefixes.extend(part.prefixes);
-        if part.last {
-            return Some(prefixes);
-        }
+        None
     }
-    None
+
+    /// Reads those of an outline.
+    async fn prefixes(&mut self) -> Option<Vec<ChunkPrefix>> {
+        let mut prefixes = Vec::new();
+        while let Some(part) = self.next::<OutlinePart>().await {
+            if (prefixes.len() + part.prefixes.len()) as u64 > most_chunks(self.room.size) {
+                return None;
+            }
+            prefixes.extend(part.prefixes);
+            if part.last {
+                return Some(prefixes);
+            }
+        }
+        None
+    }
 }
 
 /// Reads until nothing comes for so long.
@@ -252,5 +323,27 @@ mod tests {
         }
         let silent = tokio::time::timeout(60 * LIMIT, heard.read(&mut byte)).await.unwrap();
         assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_usual_map_is_taken_from_several_at_once_and_a_large_one_from_one_or_from_who_waited_too_long()
+    {
+        const MOMENT: Duration = Duration::from_millis(1);
+        const LONG: Duration = Duration::from_secs(60);
+        let usual = Room::of(1_500_000_000);
+        let entered = [usual.enter(MOMENT).await, usual.enter(MOMENT).await, usual.enter(MOMENT).await];
+        assert!(entered.iter().all(Option::is_some));
+        let large = Room::of(50_000_000_000);
+        let one = large.enter(MOMENT).await;
+        assert!(one.is_some() && large.enter(MOMENT).await.is_none());
+        drop(one);
+        assert!(large.enter(LONG).await.is_some());
+    }
+
+    #[test]
+    fn the_larger_an_image_the_longer_its_map_is_waited_for() {
+        assert_eq!(patience(0), NO_MAP);
+        assert_eq!(patience(1_500_000_000).as_secs(), 60 + 25);
+        assert_eq!(patience(50_000_000_000).as_secs(), 60 + 838);
     }
 }

@@ -23,7 +23,7 @@ use tracing::{debug, info};
 
 use super::gate::{self, Demand};
 use super::keep::Keeper;
-use super::map::{self, NO_MAP};
+use super::map;
 use super::pull::Pull;
 use super::status::{Failure, Status};
 use crate::describe::Candidate;
@@ -197,7 +197,7 @@ async fn chunk_map(
     let asked = map::Wanted { image, map: digest, known }.get(&resources.endpoint, wanted).await;
     let map = asked.ok_or_else(|| Failure {
         code: FailCode::NoSource,
-        detail: format!("no peer handed the chunk map out for {} s", NO_MAP.as_secs()),
+        detail: format!("no peer handed the chunk map out for {} s", map::patience(size).as_secs()),
     })?;
     if map.size() != size {
         let detail = format!("the chunk map is one of {} bytes, the image has {size}", map.size());

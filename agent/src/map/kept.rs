@@ -2,15 +2,16 @@
 //!
 //! Owns the folder `maps` of the state directory: one file for each image, named by its digest, oldest thrown away
 //! first. What is read is checked like what a stranger sends, and a file that is not right is as good as none: a map
-//! can be made again.
+//! can be made again. In memory a map is once, however many use it, and little is kept that nobody uses: that of an image
+//! of 50 GB has 55 MB.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use sifleet_common::chunk::{Chunk, ChunkMap, MAX_IMAGE, MIN_CHUNK};
+use sifleet_common::chunk::{CHUNKER, Chunk, ChunkMap, MAX_CHUNK, MAX_IMAGE, MIN_CHUNK};
 use sifleet_common::digest::Digest;
 use sifleet_common::wire::chunk::{MapPart, map_parts};
 use sifleet_common::wire::frame::{MAX_FRAME, decode, encode};
@@ -18,32 +19,76 @@ use tracing::warn;
 
 /// Bytes of maps kept, at most: those of 300 GB of images.
 const MAX_KEPT: u64 = 256 * 1024 * 1024;
-/// Maps held in memory for those who ask again.
-const HELD: usize = 4;
+/// Chunks of maps held in memory for those who ask again: 9 MB, for 8 GB of images.
+const HELD: usize = 250_000;
 
 /// The maps of this node.
 #[derive(Debug)]
 pub struct Maps {
     folder: PathBuf,
-    held: Mutex<VecDeque<Arc<ChunkMap>>>,
+    held: Mutex<Held>,
+    /// For reading a map: whoever wants the same one meanwhile shares it.
+    reading: Mutex<()>,
+}
+
+/// What is in memory.
+#[derive(Debug, Default)]
+struct Held {
+    /// Held for the next one who asks, the newest last.
+    newest: VecDeque<Arc<ChunkMap>>,
+    /// The last one that the disk did not take.
+    unwritten: Option<Arc<ChunkMap>>,
+    /// In use by somebody.
+    used: BTreeMap<Digest, Weak<ChunkMap>>,
+}
+
+impl Held {
+    fn get(&self, image: &Digest) -> Option<Arc<ChunkMap>> {
+        self.used.get(image)?.upgrade()
+    }
+
+    fn put(&mut self, map: &Arc<ChunkMap>) {
+        self.used.retain(|_, map| map.strong_count() > 0);
+        self.used.insert(map.image(), Arc::downgrade(map));
+        self.newest.retain(|other| other.image() != map.image());
+        self.newest.push_back(Arc::clone(map));
+        while self.newest.iter().map(|map| map.chunks().len()).sum::<usize>() > HELD {
+            self.newest.pop_front();
+        }
+    }
 }
 
 impl Maps {
     /// Keeps maps in a folder, which is made when there is something to keep.
     #[must_use]
     pub fn within(folder: PathBuf) -> Self {
-        Self { folder, held: Mutex::default() }
+        Self { folder, held: Mutex::default(), reading: Mutex::default() }
     }
 
     /// Returns the map of an image, if it is kept. Blocks for the disk.
     #[must_use]
     pub fn get(&self, image: &Digest) -> Option<Arc<ChunkMap>> {
-        if let Some(map) = self.held().iter().find(|map| map.image() == *image) {
-            return Some(Arc::clone(map));
+        let held = || self.held().get(image);
+        held().or_else(|| {
+            let _one = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            held().or_else(|| {
+                let map = Arc::new(read(&self.path(image), *image)?);
+                self.held().put(&map);
+                Some(map)
+            })
+        })
+    }
+
+    /// Lists the chunks of a kept map in order, without having all in memory; ends too early where the file is not right.
+    /// Blocks for the disk.
+    #[must_use]
+    pub fn chunks(&self, image: &Digest) -> Option<Box<dyn Iterator<Item = Chunk>>> {
+        if let Some(map) = self.held().get(image) {
+            return Some(Box::new((0..).map_while(move |at| map.chunks().get(at).copied())));
         }
-        let map = Arc::new(read(&self.path(image), *image)?);
-        self.hold(&map);
-        Some(map)
+        let parts = Parts::open(&self.path(image))?.take_while(|part| part.chunker == CHUNKER);
+        let possible = |chunk: &Chunk| (1..=MAX_CHUNK).contains(&(chunk.len as usize));
+        Some(Box::new(parts.flat_map(|part| part.chunks).take_while(possible)))
     }
 
     /// Lists the images whose maps are kept. Blocks for the disk.
@@ -57,9 +102,10 @@ impl Maps {
 
     /// Keeps a map. Blocks for the disk; one that cannot be written is kept in memory for a while.
     pub fn put(&self, map: &Arc<ChunkMap>) {
-        self.hold(map);
+        self.held().put(map);
         if let Err(error) = self.write(map) {
             warn!(digest = %map.image(), error = &error as &dyn std::error::Error, "a chunk map cannot be kept");
+            self.held().unwritten = Some(Arc::clone(map));
         }
     }
 
@@ -102,17 +148,8 @@ impl Maps {
         self.folder.join(format!("{}.map", image.hex()))
     }
 
-    fn hold(&self, map: &Arc<ChunkMap>) {
-        let mut held = self.held();
-        held.retain(|other| other.image() != map.image());
-        held.push_back(Arc::clone(map));
-        if held.len() > HELD {
-            held.pop_front();
-        }
-    }
-
-    /// A list of maps is sound whatever panicked while it was held.
-    fn held(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<ChunkMap>>> {
+    /// What is held is sound whatever panicked meanwhile.
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -161,29 +198,41 @@ impl Joining {
     }
 }
 
-fn read(path: &Path, image: Digest) -> Option<ChunkMap> {
-    let mut file = io::BufReader::new(File::open(path).ok()?);
-    let mut joining = Joining::of(MAX_IMAGE);
-    loop {
+/// The parts of a map in a file, until one is not right.
+struct Parts(io::BufReader<File>);
+
+impl Parts {
+    fn open(path: &Path) -> Option<Self> {
+        Some(Self(io::BufReader::new(File::open(path).ok()?)))
+    }
+}
+
+impl Iterator for Parts {
+    type Item = MapPart;
+
+    fn next(&mut self) -> Option<MapPart> {
         let mut len = [0; size_of::<u32>()];
-        file.read_exact(&mut len).ok()?;
+        self.0.read_exact(&mut len).ok()?;
         let len = usize::try_from(u32::from_le_bytes(len)).ok().filter(|len| *len <= MAX_FRAME)?;
         let mut body = vec![0; len];
-        file.read_exact(&mut body).ok()?;
-        if let Some(map) = joining.take(image, decode(&body).ok()?).ok()? {
-            return Some(map);
-        }
+        self.0.read_exact(&mut body).ok()?;
+        decode(&body).ok()
     }
+}
+
+fn read(path: &Path, image: Digest) -> Option<ChunkMap> {
+    let mut joining = Joining::of(MAX_IMAGE);
+    Parts::open(path)?.find_map(|part| joining.take(image, part).transpose())?.ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sifleet_common::chunk::{CHUNKER, ChunkDigest};
+    use sifleet_common::chunk::ChunkDigest;
 
     fn map(seed: u32, chunks: u32) -> Arc<ChunkMap> {
         let image = Digest::from(blake3::hash(&seed.to_le_bytes()));
-        let chunk = |n: u32| Chunk { digest: ChunkDigest::of(&n.to_le_bytes()), len: 1 + n };
+        let chunk = |n: u32| Chunk { digest: ChunkDigest::of(&n.to_le_bytes()), len: 1 + n % 1_000 };
         Arc::new(ChunkMap::new(image, CHUNKER, (0..chunks).map(chunk).collect()).unwrap())
     }
 
@@ -233,10 +282,50 @@ mod tests {
     fn memory_holds_a_few() {
         let folder = tempfile::tempdir().unwrap();
         let maps = Maps::within(folder.path().to_owned());
-        for seed in 0..20 {
-            maps.put(&map(seed, 3));
+        let chunks = u32::try_from(HELD / 4).unwrap();
+        for seed in 0..6 {
+            maps.put(&map(seed, chunks));
         }
-        assert_eq!(maps.held().len(), HELD);
-        assert!(maps.get(&map(0, 3).image()).is_some(), "from the disk");
+        let in_memory = |seed| maps.held().get(&map(seed, 1).image()).is_some();
+        assert_eq!([0, 1, 2, 3, 4, 5].map(in_memory), [false, false, true, true, true, true]);
+        assert!(maps.get(&map(0, 1).image()).is_some(), "from the disk");
+    }
+
+    #[test]
+    fn a_large_map_is_in_memory_once_and_only_while_it_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let maps = Maps::within(folder.path().to_owned());
+        let large = map(1, u32::try_from(HELD).unwrap() + 1);
+        let image = large.image();
+        maps.put(&large);
+        assert!(Arc::ptr_eq(&maps.get(&image).unwrap(), &large));
+        drop(large);
+        assert!(maps.held().get(&image).is_none());
+        let read = maps.get(&image).unwrap();
+        assert!(Arc::ptr_eq(&maps.get(&image).unwrap(), &read));
+    }
+
+    #[test]
+    fn a_map_that_the_disk_does_not_take_stays_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("maps"), "no folder").unwrap();
+        let maps = Maps::within(folder.path().join("maps"));
+        let large = map(1, u32::try_from(HELD).unwrap() + 1);
+        maps.put(&large);
+        let image = large.image();
+        drop(large);
+        assert!(maps.get(&image).is_some());
+    }
+
+    #[test]
+    fn the_chunks_of_a_map_are_the_same_in_memory_and_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let maps = Maps::within(folder.path().to_owned());
+        let map = map(1, 40_000);
+        maps.put(&map);
+        for maps in [&maps, &Maps::within(folder.path().to_owned())] {
+            assert!(maps.chunks(&map.image()).unwrap().eq(map.chunks().iter().copied()));
+        }
+        assert!(maps.chunks(&Digest::from(blake3::hash(b"other"))).is_none());
     }
 }
