@@ -4,6 +4,7 @@
 //! a thread that may wait for the disk.
 
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 
 use sifleet_common::chunk::ChunkDigest;
@@ -20,6 +21,10 @@ use crate::staging::StagingError;
 
 /// Images without a known map that one is made of: each has to be read from one end to the other.
 const MADE: usize = 2;
+/// Bytes of an image that are read at once, at most.
+const STRETCH: u64 = 4 * 1024 * 1024;
+/// Bytes between two chunks that are read along: to read again elsewhere takes a disk longer.
+const GAP: u64 = 128 * 1024;
 /// Names that have fewer characters in common at their beginning are not alike.
 const ALIKE: usize = 3;
 
@@ -75,29 +80,32 @@ pub fn copy(
     maps: &Maps,
     go_on: impl Fn() -> bool,
 ) -> Result<u64, StagingError> {
-    let wanted = Wanted::of(keeper);
-    let mut copied = 0;
+    let (mut wanted, mut buffer, mut copied) = (Wanted::of(keeper), Vec::new(), 0);
     for (image, candidate) in images {
         if !go_on() || keeper.have().count() == keeper.layout().spans().count() as usize {
             break;
         }
         let Some((_, file)) = candidate.open() else { continue };
-        let Some(map) = maps.get(image) else { continue };
-        let mut at = 0;
-        let before = copied;
-        for chunk in map.chunks() {
+        // Not held whole: together with that of the new image it may be large.
+        let Some(chunks) = maps.chunks(image) else { continue };
+        wanted.begin();
+        let (mut stretch, mut at, before) = (Stretch::default(), 0, copied);
+        for chunk in chunks {
             if !go_on() {
                 return Ok(copied);
             }
-            let mut places = wanted.places(keeper, &chunk.digest).peekable();
-            // A chunk that an image repeats was copied to all its places the first time.
-            if places.peek().is_some_and(|first| keeper.lacks(*first)) {
-                for place in places {
-                    copied += one(keeper, &file, at, place)?;
-                }
+            let here = at..at + u64::from(chunk.len);
+            at = here.end;
+            let places = wanted.plan(keeper, &chunk.digest);
+            if places.is_empty() {
+                continue;
             }
-            at += u64::from(chunk.len);
+            if !stretch.has_room(&here) {
+                copied += std::mem::take(&mut stretch).copy(keeper, &file, &mut buffer)?;
+            }
+            stretch.add(&here, places.iter().copied().filter(|place| keeper.lacks(*place)));
         }
+        copied += stretch.copy(keeper, &file, &mut buffer)?;
         if copied > before {
             info!(image = %candidate.name, bytes = copied - before, "chunks are reused");
         }
@@ -105,37 +113,109 @@ pub fn copy(
     Ok(copied)
 }
 
-/// Copies one chunk; a chunk that is not what the map says is left to the network.
-fn one(keeper: &Keeper, file: &File, at: u64, place: usize) -> Result<u64, StagingError> {
-    let Some(chunk) = keeper.layout().chunk(place).filter(|_| keeper.lacks(place)) else { return Ok(0) };
-    let mut bytes = vec![0; chunk.len as usize];
-    if politely(file, at, &mut bytes).is_err() {
-        return Ok(0);
+/// Chunks of an image that lie close together: they are read at once, for a disk takes as long for each as for many.
+#[derive(Default)]
+struct Stretch {
+    bytes: Range<u64>,
+    /// Where each chunk begins in the image, and where it is wanted.
+    chunks: Vec<(u64, usize)>,
+}
+
+impl Stretch {
+    /// Tells whether a chunk that comes later in the image is close enough.
+    fn has_room(&self, chunk: &Range<u64>) -> bool {
+        let close = chunk.start - self.bytes.end <= GAP && chunk.end - self.bytes.start <= STRETCH;
+        self.chunks.is_empty() || close
     }
-    match keeper.keep(place..place + 1, &bytes) {
-        Ok(new) => Ok(new),
-        Err(KeepError::Wrong) => Ok(0),
-        Err(KeepError::Staging(error)) => Err(error),
+
+    fn add(&mut self, chunk: &Range<u64>, places: impl Iterator<Item = usize>) {
+        if self.chunks.is_empty() {
+            self.bytes.start = chunk.start;
+        }
+        self.bytes.end = chunk.end;
+        self.chunks.extend(places.map(|place| (chunk.start, place)));
+    }
+
+    /// Copies all of them, those that follow one another in both images together.
+    fn copy(&self, keeper: &Keeper, file: &File, buffer: &mut Vec<u8>) -> Result<u64, StagingError> {
+        buffer.resize(usize::try_from(self.bytes.end - self.bytes.start).unwrap_or(usize::MAX), 0);
+        if politely(file, self.bytes.start, buffer).is_err() {
+            return Ok(0);
+        }
+        let layout = keeper.layout();
+        let follows = |(from, place): &(u64, usize), (next, next_place): &(u64, usize)| {
+            let len = layout.chunk(*place).map(|chunk| u64::from(chunk.len));
+            *next_place == place + 1 && len == next.checked_sub(*from)
+        };
+        let mut copied = 0;
+        for run in self.chunks.chunk_by(follows) {
+            copied += match self.keep(keeper, run, buffer)? {
+                Some(new) => new,
+                // A chunk that is not what the map says is left to the network, and not those beside it.
+                None => run
+                    .iter()
+                    .map(|one| Ok(self.keep(keeper, std::slice::from_ref(one), buffer)?.unwrap_or(0)))
+                    .sum::<Result<u64, StagingError>>()?,
+            };
+        }
+        Ok(copied)
+    }
+
+    /// Keeps chunks that follow one another, unless one is not what the map says.
+    fn keep(
+        &self,
+        keeper: &Keeper,
+        run: &[(u64, usize)],
+        buffer: &[u8],
+    ) -> Result<Option<u64>, StagingError> {
+        let [(from, first), ..] = run else { return Ok(Some(0)) };
+        let places = *first..first + run.len();
+        let bytes = keeper.layout().bytes(&places).and_then(|place| {
+            let start = usize::try_from(from - self.bytes.start).ok()?;
+            buffer.get(start..start + usize::try_from(place.end - place.start).ok()?)
+        });
+        match bytes.map(|bytes| keeper.keep(places, bytes)) {
+            Some(Ok(new)) => Ok(Some(new)),
+            Some(Err(KeepError::Wrong)) | None => Ok(None),
+            Some(Err(KeepError::Staging(error))) => Err(error),
+        }
     }
 }
 
 /// The missing chunks in the order of their digests.
-struct Wanted(Vec<usize>);
+struct Wanted {
+    places: Vec<usize>,
+    /// Chunks of the image that is looked through which were planned to be copied, each at its first place: one that an
+    /// image repeats is copied to all its places once.
+    planned: Vec<bool>,
+}
 
 impl Wanted {
     fn of(keeper: &Keeper) -> Self {
         let chunks = keeper.layout().map().chunks();
         let mut places: Vec<usize> = (0..chunks.len()).filter(|at| keeper.lacks(*at)).collect();
-        places.sort_by_key(|at| chunks.get(*at).map(|chunk| chunk.digest));
-        Self(places)
+        places.sort_unstable_by_key(|at| chunks.get(*at).map(|chunk| (chunk.digest, *at)));
+        Self { planned: vec![false; places.len()], places }
     }
 
-    /// Lists where a chunk is wanted.
-    fn places<'a>(&'a self, keeper: &'a Keeper, digest: &'a ChunkDigest) -> impl Iterator<Item = usize> + 'a {
+    /// Begins with another image.
+    fn begin(&mut self) {
+        self.planned.fill(false);
+    }
+
+    /// Lists where a chunk was wanted; nowhere, if it was planned already.
+    fn plan(&mut self, keeper: &Keeper, digest: &ChunkDigest) -> &[usize] {
         let digest_of = |at: &usize| keeper.layout().chunk(*at).map(|chunk| chunk.digest);
-        let first = self.0.partition_point(|at| digest_of(at) < Some(*digest));
-        let rest = self.0.get(first..).unwrap_or_default().iter().copied();
-        rest.take_while(move |at| digest_of(at) == Some(*digest))
+        let first = self.places.partition_point(|at| digest_of(at) < Some(*digest));
+        let rest = self.places.get(first..).unwrap_or_default();
+        let count = rest.iter().take_while(|at| digest_of(at) == Some(*digest)).count();
+        match self.planned.get_mut(first) {
+            Some(planned) if count > 0 && !*planned => {
+                *planned = true;
+                rest.get(..count).unwrap_or_default()
+            }
+            Some(_) | None => &[],
+        }
     }
 }
 
@@ -203,6 +283,41 @@ mod tests {
         let image = keeper.layout().image();
         let copied = copy(&keeper, &[(image, candidate)], &maps, || true).unwrap();
         assert!(copied > 800_000 && copied < 1_000_000, "{copied}");
+    }
+
+    #[test]
+    fn chunks_that_moved_or_are_repeated_are_all_found() {
+        let root = tempfile::tempdir().unwrap();
+        let (noise, zeros) = (noise(1, 9_000_000), vec![0; 2_000_000]);
+        let old = [&noise[..], &zeros].concat();
+        let new = [&zeros[..], &noise[6_000_000..], &zeros, &noise[..6_000_000]].concat();
+        let keeper = keeper(root.path(), &new);
+        let maps = Maps::within(root.path().join("maps"));
+        let images = mapped(vec![put(root.path(), "a.sif", &old)], &maps, || true);
+        let copied = copy(&keeper, &images, &maps, || true).unwrap();
+        // Around each of the four seams chunks are new.
+        assert!(copied > new.len() as u64 - 4 * 256 * 1024, "{copied}");
+        assert_eq!(copied, keeper.kept());
+        for (span, place) in keeper.layout().spans().iter().filter(|(span, _)| keeper.is_whole(*span)) {
+            let mut bytes = vec![0; usize::try_from(place.bytes.end - place.bytes.start).unwrap()];
+            keeper.staging().read(&mut bytes, place.bytes.start).unwrap();
+            assert!(keeper.layout().is_right(&place.chunks, &bytes), "{span:?}");
+        }
+    }
+
+    #[test]
+    fn what_one_file_does_not_hold_any_longer_the_next_one_gives() {
+        let root = tempfile::tempdir().unwrap();
+        let bytes = noise(1, 1_000_000);
+        let keeper = keeper(root.path(), &bytes);
+        let maps = Maps::within(root.path().join("maps"));
+        maps.put(keeper.layout().map());
+        let image = keeper.layout().image();
+        let wrong = put(root.path(), "a.sif", &noise(2, 1_000_000)).1;
+        let short = put(root.path(), "b.sif", &bytes[..900_000]).1;
+        let right = put(root.path(), "c.sif", &bytes).1;
+        let images = [wrong, short, right].map(|candidate| (image, candidate));
+        assert_eq!(copy(&keeper, &images, &maps, || true).unwrap(), 1_000_000);
     }
 
     #[test]
