@@ -74,13 +74,15 @@ fn resident(pair: &Pair) -> anyhow::Result<Vec<f64>> {
 }
 
 /// Finds bytes that are a chunk of their own wherever they stand behind one another, and hardly longer than the shortest:
-/// long enough for the cut to depend on nothing but the last of them.
+/// long enough for the cut to depend on nothing but the last of them, and on the first of those that follow.
 fn block() -> Option<Vec<u8>> {
     (0_u32..10_000).find_map(|seed| {
         let mut bytes = vec![0; MAX_CHUNK];
         blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
         let len = cut(&bytes, false).filter(|len| SHORT.contains(len))?;
+        let next = bytes.get(len).copied();
         bytes.truncate(len);
+        *bytes.first_mut()? = next?;
         Some(bytes)
     })
 }
@@ -89,12 +91,33 @@ fn block() -> Option<Vec<u8>> {
 fn write(path: &Path, block: &[u8], count: u64, version: u64) -> anyhow::Result<()> {
     SifBuilder::new().write(path)?;
     let mut file = BufWriter::with_capacity(1 << 20, File::options().append(true).open(path)?);
-    let (_, rest) = block.split_at(size_of::<u64>());
+    let (first, rest) = block.split_at_checked(1).context("an empty block")?;
+    let (_, rest) = rest.split_at_checked(size_of::<u64>()).context("a short block")?;
     for chunk in 0..count {
         let number = if chunk % CHANGED == 0 { chunk + version * count } else { chunk };
+        file.write_all(first)?;
         file.write_all(&number.to_le_bytes())?;
         file.write_all(rest)?;
     }
     file.into_inner()?.sync_all()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sifleet_common::digest::Digest;
+
+    use super::*;
+
+    #[test]
+    fn each_block_of_the_image_is_a_chunk_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, block) = (folder.path().join("a.sif"), block().unwrap());
+        write(&path, &block, 1_000, 1).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let image = Digest::from(blake3::hash(&bytes));
+        let map = sifleet_agent::map::make(image, &*bytes).unwrap();
+        let own = map.chunks().iter().filter(|chunk| chunk.len as usize == block.len()).count();
+        assert!(own > 990, "{own}");
+    }
 }
