@@ -97,7 +97,8 @@ fn map(part: MapPart) {
 /// Fills an outline as a fetcher does: every place is known or asked for, and asking for none is not enough.
 fn outline(part: OutlinePart) {
     let (image, places) = (Digest::from_bytes([1; 32]), part.prefixes.len());
-    let mut outline = Outline::new(part.prefixes);
+    let mut outline = Outline::default();
+    outline.extend(part.prefixes);
     let known = vec![Chunk { digest: ChunkDigest::of(b"x"), len: 1 }];
     let Ok(known) = ChunkMap::new(image, CHUNKER, known) else { return };
     outline.fill(known.chunks().iter().copied());

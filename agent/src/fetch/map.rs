@@ -13,7 +13,7 @@ use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use rand::seq::SliceRandom;
 use serde::de::DeserializeOwned;
 use sifleet_common::capability::Capability;
-use sifleet_common::chunk::{AVERAGE_CHUNK, Chunk, ChunkMap, ChunkPrefix, MapDigest, Outline};
+use sifleet_common::chunk::{AVERAGE_CHUNK, Chunk, ChunkMap, MapDigest, Outline};
 use sifleet_common::digest::Digest;
 use sifleet_common::wire::assignment::{Assignment, Peer};
 use sifleet_common::wire::chunk::{MAX_RUNS, MapPart, Opening, OutlinePart, Rest, runs};
@@ -163,8 +163,8 @@ impl Wanted {
     ) -> Result<ChunkMap, Unfit> {
         let opening = Opening::Outline { image: self.image, capability };
         let (mut send, mut parts) = open(connection, &opening, room).await.ok_or(Unfit::Absent)?;
-        let prefixes = parts.prefixes().await.ok_or(Unfit::Absent)?;
-        let outline = self.known.fill(prefixes).await.ok_or(Unfit::Absent)?;
+        let outline = parts.outline().await.ok_or(Unfit::Absent)?;
+        let outline = self.known.fill(outline).await.ok_or(Unfit::Absent)?;
         let rest = Rest { chunks: runs(outline.lacks()) };
         if rest.chunks.len() > MAX_RUNS {
             return Err(Unfit::Misleading);
@@ -186,10 +186,9 @@ impl Wanted {
 
 impl Known {
     /// Fills an outline from the maps, on a thread that may wait for the disk.
-    async fn fill(&self, prefixes: Vec<ChunkPrefix>) -> Option<Outline> {
+    async fn fill(&self, mut outline: Outline) -> Option<Outline> {
         let Self { relatives, maps } = self.clone();
         let fill = move || {
-            let mut outline = Outline::new(prefixes);
             for chunks in relatives.iter().filter_map(|relative| maps.chunks(relative)) {
                 outline.fill(chunks);
             }
@@ -260,15 +259,15 @@ impl Parts<'_> {
     }
 
     /// Reads those of an outline.
-    async fn prefixes(&mut self) -> Option<Vec<ChunkPrefix>> {
-        let mut prefixes = Vec::new();
+    async fn outline(&mut self) -> Option<Outline> {
+        let mut outline = Outline::default();
         while let Some(part) = self.next::<OutlinePart>().await {
-            if (prefixes.len() + part.prefixes.len()) as u64 > most_chunks(self.room.size) {
+            if (outline.count() + part.prefixes.len()) as u64 > most_chunks(self.room.size) {
                 return None;
             }
-            prefixes.extend(part.prefixes);
+            outline.extend(part.prefixes);
             if part.last {
-                return Some(prefixes);
+                return Some(outline);
             }
         }
         None

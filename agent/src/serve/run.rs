@@ -31,8 +31,8 @@ use crate::pace::Tap;
 const INPUTS: usize = 256;
 /// An image that nobody follows is closed after one to two of these.
 const IDLE: Duration = Duration::from_secs(60);
-/// Chunks of open images, 48 bytes of memory each, beyond which idle ones are closed as soon as another one is opened.
-const MANY: usize = 500_000;
+/// An image of more chunks, 44 bytes of memory each, is closed as soon as nobody follows it.
+const LARGE: usize = 250_000;
 /// Who follows an image that is not here is told so after one to two of these: most likely it is about to be fetched,
 /// and nodes that are told "no" at the beginning of a push would start without one another.
 const WAIT: Duration = Duration::from_secs(10);
@@ -200,6 +200,7 @@ impl Owner {
             Input::Release(image) => {
                 self.fetching.remove(&image);
                 self.hold_whole(image);
+                self.close_large(image);
             }
         }
     }
@@ -227,8 +228,11 @@ impl Owner {
 
     /// Lets a follower have no further turns; returns what ends those that it has.
     fn depart(&mut self, id: FollowerId) -> Option<CancellationToken> {
-        self.followers.remove(&id);
+        let left = self.followers.remove(&id);
         self.looked_for.leave(id);
+        if let Some(follower) = left {
+            self.close_large(follower.image);
+        }
         let Some(turning) = self.turning.get_mut(&id) else {
             self.tell(Event::Left(id));
             return None;
@@ -304,7 +308,6 @@ impl Owner {
     }
 
     fn open(&mut self, image: Digest, held: Arc<Held>) {
-        self.make_room(&held);
         let kept = held.kept();
         self.held.insert(image, held);
         self.idle.remove(&image);
@@ -319,13 +322,11 @@ impl Owner {
         self.tell(Event::Closed(image));
     }
 
-    /// Closes what nobody uses, without waiting for long, where images are large.
-    fn make_room(&mut self, more: &Held) {
-        let held = self.held.values().map(Arc::as_ref).chain([more]);
-        if held.map(|held| held.layout().map().chunks().len()).sum::<usize>() > MANY {
-            for image in self.unused() {
-                self.close(image);
-            }
+    /// Closes an image that nobody uses any longer, if it is large; others stay a while.
+    fn close_large(&mut self, image: Digest) {
+        let large = |held: &Arc<Held>| held.layout().map().chunks().len() > LARGE;
+        if self.held.get(&image).is_some_and(large) && self.unused().contains(&image) {
+            self.close(image);
         }
     }
 

@@ -41,28 +41,34 @@ impl fmt::Debug for ChunkPrefix {
 }
 
 /// A chunk map of which only beginnings are known at first; 40 bytes of memory for each chunk.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outline {
     /// A chunk without bytes is one of which no more than the prefix is known.
     chunks: Vec<Chunk>,
-    /// Places of chunks, in the order of their prefixes.
+    /// Places of chunks, in the order of their prefixes, once they are looked for.
     order: Vec<u32>,
 }
 
 impl Outline {
-    /// Begins with the prefixes of all chunks, in the order of the map.
-    #[must_use]
-    pub fn new(prefixes: impl IntoIterator<Item = ChunkPrefix>) -> Self {
+    /// Takes the next prefixes in, in the order of the map.
+    pub fn extend(&mut self, prefixes: impl IntoIterator<Item = ChunkPrefix>) {
         let unknown = |prefix: ChunkPrefix| Chunk { digest: prefix.padded(), len: 0 };
-        let chunks: Vec<Chunk> = prefixes.into_iter().map(unknown).collect();
-        let mut order: Vec<u32> = (0..).take(chunks.len()).collect();
-        order.sort_unstable_by_key(|place| prefix_at(&chunks, *place));
-        Self { chunks, order }
+        self.chunks.extend(prefixes.into_iter().map(unknown));
+    }
+
+    /// Returns how many chunks there are.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.chunks.len()
     }
 
     /// Puts in what the map of another image tells: its chunks.
     pub fn fill(&mut self, known: impl IntoIterator<Item = Chunk>) {
         let Self { chunks, order } = self;
+        if order.len() != chunks.len() {
+            *order = (0..).take(chunks.len()).collect();
+            order.sort_unstable_by_key(|place| prefix_at(chunks, *place));
+        }
         for chunk in known {
             let prefix = Some(ChunkPrefix::of(&chunk.digest));
             let first = order.partition_point(|place| prefix_at(chunks, *place) < prefix);
@@ -120,7 +126,11 @@ mod tests {
     }
 
     fn outline(map: &ChunkMap) -> Outline {
-        Outline::new(map.chunks().iter().map(|chunk| ChunkPrefix::of(&chunk.digest)))
+        let mut outline = Outline::default();
+        for part in map.chunks().chunks(7) {
+            outline.extend(part.iter().map(|chunk| ChunkPrefix::of(&chunk.digest)));
+        }
+        outline
     }
 
     fn lacking(outline: &Outline, of: &ChunkMap) -> Vec<Chunk> {

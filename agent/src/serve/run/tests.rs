@@ -30,17 +30,13 @@ async fn given(serving: &Serving, seed: u8, chunks: usize) -> Weak<Layout> {
 }
 
 #[tokio::test]
-async fn large_images_that_nobody_follows_are_closed_when_another_one_is_opened() {
+async fn a_large_image_that_nobody_follows_is_closed_at_once_and_a_usual_one_is_not() {
     let (commands, _inventory) = mpsc::channel(1);
     let folder = tempfile::tempdir().unwrap();
     let finder = Finder::new(commands, Arc::new(Maps::within(folder.path().to_owned())));
     let tasks = Tasks::new();
     let serving = Serving::start(finder, Arc::new(Tap::open(Clock::start())), &tasks);
-    let small = given(&serving, 1, 10).await;
-    let large = given(&serving, 2, MANY - 20).await;
-    assert!(small.upgrade().is_some() && large.upgrade().is_some());
-    let other = given(&serving, 3, 20).await;
-    assert!(small.upgrade().is_none() && large.upgrade().is_none());
-    assert!(other.upgrade().is_some());
+    let (usual, large) = (given(&serving, 1, LARGE).await, given(&serving, 2, LARGE + 1).await);
+    assert!(usual.upgrade().is_some() && large.upgrade().is_none());
     tasks.shutdown(GRACE).await;
 }
