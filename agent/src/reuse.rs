@@ -103,7 +103,8 @@ pub fn copy(
             if !stretch.has_room(&here) {
                 copied += std::mem::take(&mut stretch).copy(keeper, &file, &mut buffer)?;
             }
-            stretch.add(&here, places.iter().copied().filter(|place| keeper.lacks(*place)));
+            stretch
+                .add(&here, places.iter().map(|place| *place as usize).filter(|place| keeper.lacks(*place)));
         }
         copied += stretch.copy(keeper, &file, &mut buffer)?;
         if copied > before {
@@ -184,7 +185,7 @@ impl Stretch {
 
 /// The missing chunks in the order of their digests.
 struct Wanted {
-    places: Vec<usize>,
+    places: Vec<u32>,
     /// Chunks of the image that is looked through which were planned to be copied, each at its first place: one that an
     /// image repeats is copied to all its places once.
     planned: Vec<bool>,
@@ -193,8 +194,9 @@ struct Wanted {
 impl Wanted {
     fn of(keeper: &Keeper) -> Self {
         let chunks = keeper.layout().map().chunks();
-        let mut places: Vec<usize> = (0..chunks.len()).filter(|at| keeper.lacks(*at)).collect();
-        places.sort_unstable_by_key(|at| chunks.get(*at).map(|chunk| (chunk.digest, *at)));
+        let all = (0..).take(chunks.len());
+        let mut places: Vec<u32> = all.filter(|at| keeper.lacks(*at as usize)).collect();
+        places.sort_unstable_by_key(|at| chunks.get(*at as usize).map(|chunk| (chunk.digest, *at)));
         Self { planned: vec![false; places.len()], places }
     }
 
@@ -204,8 +206,8 @@ impl Wanted {
     }
 
     /// Lists where a chunk was wanted; nowhere, if it was planned already.
-    fn plan(&mut self, keeper: &Keeper, digest: &ChunkDigest) -> &[usize] {
-        let digest_of = |at: &usize| keeper.layout().chunk(*at).map(|chunk| chunk.digest);
+    fn plan(&mut self, keeper: &Keeper, digest: &ChunkDigest) -> &[u32] {
+        let digest_of = |at: &u32| keeper.layout().chunk(*at as usize).map(|chunk| chunk.digest);
         let first = self.places.partition_point(|at| digest_of(at) < Some(*digest));
         let rest = self.places.get(first..).unwrap_or_default();
         let count = rest.iter().take_while(|at| digest_of(at) == Some(*digest)).count();
