@@ -209,15 +209,16 @@ impl Wanted {
     fn plan(&mut self, keeper: &Keeper, digest: &ChunkDigest) -> &[u32] {
         let digest_of = |at: &u32| keeper.layout().chunk(*at as usize).map(|chunk| chunk.digest);
         let first = self.places.partition_point(|at| digest_of(at) < Some(*digest));
+        match self.planned.get_mut(first) {
+            Some(planned) if !*planned && self.places.get(first).and_then(digest_of) == Some(*digest) => {
+                *planned = true;
+            }
+            // Not counted again: many images repeat a chunk of zeros without end.
+            Some(_) | None => return &[],
+        }
         let rest = self.places.get(first..).unwrap_or_default();
         let count = rest.iter().take_while(|at| digest_of(at) == Some(*digest)).count();
-        match self.planned.get_mut(first) {
-            Some(planned) if count > 0 && !*planned => {
-                *planned = true;
-                rest.get(..count).unwrap_or_default()
-            }
-            Some(_) | None => &[],
-        }
+        rest.get(..count).unwrap_or_default()
     }
 }
 
@@ -225,6 +226,8 @@ impl Wanted {
 mod tests {
     use std::path::Path;
     use std::sync::Arc;
+
+    use sifleet_common::chunk::{CHUNKER, Chunk, ChunkMap};
 
     use super::*;
     use crate::layout::Layout;
@@ -305,6 +308,23 @@ mod tests {
             keeper.staging().read(&mut bytes, place.bytes.start).unwrap();
             assert!(keeper.layout().is_right(&place.chunks, &bytes), "{span:?}");
         }
+    }
+
+    #[test]
+    fn a_chunk_that_both_images_repeat_without_end_is_planned_once() {
+        let root = tempfile::tempdir().unwrap();
+        let (image, digest, count) = (Digest::from(blake3::hash(b"zeros")), ChunkDigest::of(b"0"), 200_000);
+        let chunks = vec![Chunk { digest, len: 1 }; count];
+        let layout = Layout::of(Arc::new(ChunkMap::new(image, CHUNKER, chunks).unwrap()));
+        let staging = Staging::open(root.path(), image, count as u64, 0).unwrap();
+        let keeper = Keeper::new(Arc::new(layout), staging);
+        let mut wanted = Wanted::of(&keeper);
+        assert_eq!(wanted.plan(&keeper, &digest).len(), count);
+        // To count them each time would take minutes.
+        assert!((0..count).all(|_| wanted.plan(&keeper, &digest).is_empty()));
+        assert!(wanted.plan(&keeper, &ChunkDigest::of(b"1")).is_empty());
+        wanted.begin();
+        assert_eq!(wanted.plan(&keeper, &digest).len(), count);
     }
 
     #[test]

@@ -50,8 +50,11 @@ impl Held {
     fn put(&mut self, map: &Arc<ChunkMap>) {
         self.used.retain(|_, map| map.strong_count() > 0);
         self.used.insert(map.image(), Arc::downgrade(map));
+        self.unwritten.take_if(|other| other.image() == map.image());
         self.newest.retain(|other| other.image() != map.image());
-        self.newest.push_back(Arc::clone(map));
+        if map.chunks().len() <= HELD {
+            self.newest.push_back(Arc::clone(map));
+        }
         while self.newest.iter().map(|map| map.chunks().len()).sum::<usize>() > HELD {
             self.newest.pop_front();
         }
@@ -297,10 +300,13 @@ mod tests {
         let maps = Maps::within(folder.path().to_owned());
         let large = map(1, u32::try_from(HELD).unwrap() + 1);
         let image = large.image();
+        let small = map(2, 10);
+        maps.put(&small);
         maps.put(&large);
         assert!(Arc::ptr_eq(&maps.get(&image).unwrap(), &large));
-        drop(large);
-        assert!(maps.held().get(&image).is_none());
+        let other = small.image();
+        drop((large, small));
+        assert!(maps.held().get(&image).is_none() && maps.held().get(&other).is_some());
         let read = maps.get(&image).unwrap();
         assert!(Arc::ptr_eq(&maps.get(&image).unwrap(), &read));
     }
